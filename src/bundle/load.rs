@@ -1,0 +1,111 @@
+//! Reading a bundle, never without checking it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+
+use super::{Array, BundleError, FORMAT_VERSION, Kind, Manifest, array};
+
+/// A bundle's folder with its manifest read. Files are checked as they are read.
+#[derive(Debug)]
+pub struct BundleFolder {
+    folder: PathBuf,
+    manifest: Manifest,
+}
+
+/// The version that `current` points to, if there is one.
+pub fn current_version(models: &Path, kind: Kind) -> Option<String> {
+    let target = fs::read_link(models.join(kind.as_str()).join("current")).ok()?;
+    Some(target.file_name()?.to_string_lossy().into_owned())
+}
+
+/// Versions of a kind, newest first.
+pub fn versions(models: &Path, kind: Kind) -> Vec<String> {
+    let folder = models.join(kind.as_str());
+    let mut versions: Vec<String> = fs::read_dir(folder)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .filter(|name| !name.starts_with('.'))
+        .collect();
+    versions.sort_unstable_by(|left, right| right.cmp(left));
+    versions
+}
+
+impl BundleFolder {
+    /// Opens the current bundle of `kind`.
+    pub fn open_current(models: &Path, kind: Kind) -> Result<Self, BundleError> {
+        let folder = models.join(kind.as_str());
+        let version = current_version(models, kind).ok_or(BundleError::None { kind, folder: folder.clone() })?;
+        Self::open(&folder.join(version), kind)
+    }
+
+    /// Opens the bundle in `folder` and reads its manifest.
+    pub fn open(folder: &Path, kind: Kind) -> Result<Self, BundleError> {
+        let path = folder.join("manifest.json");
+        let bytes = fs::read(&path).map_err(BundleError::io(&path))?;
+        let refuse = |reason: String| BundleError::file(&path, reason);
+        // The format version first: the rest of a manifest of another format may not even parse.
+        let value: serde_json::Value = serde_json::from_slice(&bytes).map_err(|error| refuse(error.to_string()))?;
+        let format = value.get("format_version").and_then(serde_json::Value::as_u64);
+        if format != Some(FORMAT_VERSION.into()) {
+            let stated = format.map_or("none".to_owned(), |format| format.to_string());
+            return Err(refuse(format!("format version {stated}, this program reads {FORMAT_VERSION}")));
+        }
+        let manifest: Manifest = serde_json::from_value(value).map_err(|error| refuse(error.to_string()))?;
+        if manifest.kind != kind {
+            return Err(refuse(format!("a {} bundle, expected {kind}", manifest.kind)));
+        }
+        if manifest.files.iter().any(|file| file.name.contains(['/', '\\']) || file.name.starts_with('.')) {
+            return Err(refuse("it names a file outside its folder".to_owned()));
+        }
+        Ok(Self { folder: folder.to_owned(), manifest })
+    }
+
+    /// The manifest.
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// Path of a file of this bundle, for errors about it.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
+    /// Reads a file and checks its size and hash.
+    pub fn read(&self, name: &str) -> Result<Vec<u8>, BundleError> {
+        let path = self.path(name);
+        let entry = self
+            .manifest
+            .files
+            .iter()
+            .find(|file| file.name == name)
+            .ok_or_else(|| BundleError::file(&path, "the manifest does not list it"))?;
+        let bytes = fs::read(&path).map_err(BundleError::io(&path))?;
+        if bytes.len() as u64 != entry.bytes {
+            return Err(BundleError::file(&path, format!("{} bytes, the manifest says {}", bytes.len(), entry.bytes)));
+        }
+        let sha256 = hex::encode(Sha256::digest(&bytes));
+        if sha256 != entry.sha256 {
+            return Err(BundleError::file(
+                &path,
+                format!("its SHA-256 is {sha256}, the manifest says {}", entry.sha256),
+            ));
+        }
+        Ok(bytes)
+    }
+
+    /// Reads a file as an array of numbers.
+    pub fn read_array<T: array::Element>(&self, name: &str) -> Result<Array<T>, BundleError> {
+        array::decode_array(&self.read(name)?).map_err(|reason| BundleError::file(&self.path(name), reason))
+    }
+
+    /// Checks the files that the manifest lists, except the ones that are `read` anyway.
+    pub fn verify_except(&self, read: &[&str]) -> Result<(), BundleError> {
+        let files = self.manifest.files.iter().filter(|file| !read.contains(&file.name.as_str()));
+        files.map(|file| self.read(&file.name).map(drop)).collect()
+    }
+}

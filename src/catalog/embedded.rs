@@ -1,0 +1,337 @@
+//! The private PostgreSQL that Segue runs when no `DATABASE_URL` is set.
+//!
+//! A cluster in `data/postgres` below `SEGUE_HOME`, made with the `initdb` of an installed PostgreSQL and reached only
+//! through a Unix socket inside that folder, which is closed to other users. It listens on no network port.
+//!
+//! Several processes may use it at once (a server, and an import beside it): each holds a shared lock while it does,
+//! the first one starts the cluster and the last one to leave stops it. A process that is killed leaves the cluster
+//! running; the next one finds it, uses it, and stops it in the end.
+//!
+//! PostgreSQL refuses to run as root. Root therefore hands the cluster to the system's `postgres` user, and where that
+//! user can't reach the folder (a checkout in `/root`, a temporary folder), the server process is given the one
+//! capability to pass through folders that it may not list, rather than opening those folders to everyone.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use sqlx::postgres::PgConnectOptions;
+use tracing::{debug, info, warn};
+
+/// The user and the database inside the private cluster.
+const NAME: &str = "segue";
+/// The longest path that fits a Unix socket address, less PostgreSQL's file name in it.
+const MAX_SOCKET_FOLDER: usize = 107 - "/.s.PGSQL.5432".len();
+
+/// Why the private PostgreSQL is not to be had.
+#[derive(Debug, thiserror::Error)]
+pub enum EmbeddedError {
+    /// No `initdb` in any place where distributions put it.
+    #[error(
+        "no PostgreSQL 15 or newer found (looked for initdb in {looked}). Install it (Debian and Ubuntu: \
+         apt-get install postgresql), or set DATABASE_URL to a server of your own"
+    )]
+    NotInstalled {
+        /// the folders that were searched
+        looked: String,
+    },
+    /// A PostgreSQL program failed.
+    #[error("{program} failed ({status}): {output}")]
+    Program {
+        /// which program
+        program: String,
+        /// its exit status
+        status: String,
+        /// the last lines that it printed, or that the server wrote to its log
+        output: String,
+    },
+    /// The files could not be handled.
+    #[error("{what} {}: {source}", path.display())]
+    Io {
+        /// what was being done
+        what: &'static str,
+        /// to which file
+        path: PathBuf,
+        /// the reason
+        source: io::Error,
+    },
+}
+
+fn io_error(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> EmbeddedError {
+    move |source| EmbeddedError::Io { what, path: path.to_owned(), source }
+}
+
+/// A hold on the running private cluster; stops it when the last holder in any process lets go.
+#[derive(Debug)]
+pub struct EmbeddedPostgres {
+    programs: Programs,
+    data: PathBuf,
+    /// Held exclusively while the cluster is started or stopped.
+    gate: File,
+    /// Held shared for as long as this process uses the cluster.
+    users: File,
+    /// Keeps `/proc/self/fd/N` alive where the folder's own path is too long for a socket address.
+    folder: File,
+}
+
+impl EmbeddedPostgres {
+    /// Starts the cluster in `home/data/postgres`, or joins the one that already runs there. Makes it on first use.
+    ///
+    /// Blocking: takes a second or two on first use, milliseconds to join.
+    pub fn start(home: &Path) -> Result<Self, EmbeddedError> {
+        let parent = home.join("data");
+        fs::create_dir_all(&parent).map_err(io_error("could not create", &parent))?;
+        let parent = parent.canonicalize().map_err(io_error("could not resolve", &parent))?;
+        let data = parent.join("postgres");
+        let programs = Programs::find(&parent)?;
+
+        let gate = lock_file(&parent.join("postgres.gate"))?;
+        let users = lock_file(&parent.join("postgres.users"))?;
+        gate.lock().map_err(io_error("could not lock", &parent))?;
+        if !data.join("PG_VERSION").exists() {
+            programs.create_cluster(&data)?;
+        }
+        if !programs.is_running(&data) {
+            programs.start(&data)?;
+        }
+        users.lock_shared().map_err(io_error("could not lock", &parent))?;
+        let folder = File::open(&data).map_err(io_error("could not open", &data))?;
+        gate.unlock().map_err(io_error("could not unlock", &parent))?;
+        Ok(Self { programs, data, gate, users, folder })
+    }
+
+    /// How to connect to it.
+    pub fn connect_options(&self) -> PgConnectOptions {
+        let socket_folder = if self.data.as_os_str().len() <= MAX_SOCKET_FOLDER {
+            self.data.clone()
+        } else {
+            PathBuf::from(format!("/proc/self/fd/{}", self.folder.as_raw_fd()))
+        };
+        PgConnectOptions::new_without_pgpass()
+            .host(&socket_folder.to_string_lossy())
+            .port(5432)
+            .username(NAME)
+            .database(NAME)
+    }
+
+    fn release(&self) -> Result<(), EmbeddedError> {
+        self.gate.lock().map_err(io_error("could not lock", &self.data))?;
+        self.users.unlock().map_err(io_error("could not unlock", &self.data))?;
+        // Whoever else uses the cluster holds this lock shared.
+        if self.users.try_lock().is_ok() && self.programs.is_running(&self.data) {
+            debug!("stopping the private PostgreSQL");
+            self.programs.run("pg_ctl", &["stop", "-D", &text(&self.data), "-m", "fast", "-w", "-s"])?;
+        }
+        Ok(()) // both locks go with their files
+    }
+}
+
+impl Drop for EmbeddedPostgres {
+    fn drop(&mut self) {
+        if let Err(error) = self.release() {
+            warn!("the private PostgreSQL was not stopped: {error}");
+        }
+    }
+}
+
+fn lock_file(path: &Path) -> Result<File, EmbeddedError> {
+    File::options().create(true).truncate(false).write(true).open(path).map_err(io_error("could not open", path))
+}
+
+fn text(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
+}
+
+/// PostgreSQL's programs, and as whom to run them.
+#[derive(Debug)]
+struct Programs {
+    bin: PathBuf,
+    run_as: RunAs,
+}
+
+/// Root can't run PostgreSQL itself.
+#[derive(Debug)]
+enum RunAs {
+    /// The current user, who is not root.
+    Myself,
+    /// The system's `postgres` user, with the capabilities named (in `setpriv`'s terms).
+    PostgresUser { uid: u32, gid: u32, capability: Option<&'static str> },
+}
+
+impl Programs {
+    fn find(folder: &Path) -> Result<Self, EmbeddedError> {
+        let mut candidates: Vec<(u32, PathBuf)> = Vec::new();
+        // Debian and Ubuntu keep one folder a version; the newest wins.
+        for entry in fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten() {
+            if let Ok(version) = entry.file_name().to_string_lossy().parse::<u32>() {
+                candidates.push((version, entry.path().join("bin")));
+            }
+        }
+        candidates.sort_by_key(|(version, _)| std::cmp::Reverse(*version));
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let bins: Vec<PathBuf> = candidates
+            .into_iter()
+            .filter(|(version, _)| *version >= 15)
+            .map(|(_, bin)| bin)
+            .chain(std::env::split_paths(&path))
+            .collect();
+        let Some(bin) = bins.iter().find(|bin| bin.join("initdb").is_file() && bin.join("pg_ctl").is_file()) else {
+            return Err(EmbeddedError::NotInstalled { looked: "/usr/lib/postgresql/*/bin and PATH".to_owned() });
+        };
+        let bin = bin.clone();
+
+        let am_root = fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0);
+        if !am_root {
+            return Ok(Self { bin, run_as: RunAs::Myself });
+        }
+        let account = |flag| {
+            run(Command::new("id").args([flag, "postgres"]))?.trim().parse::<u32>().map_err(|error| {
+                EmbeddedError::Program {
+                    program: "id".to_owned(),
+                    status: "no number".to_owned(),
+                    output: error.to_string(),
+                }
+            })
+        };
+        let (uid, gid) = (account("-u")?, account("-g")?);
+        let mut programs = Self { bin, run_as: RunAs::PostgresUser { uid, gid, capability: None } };
+        let reachable = programs.command(Path::new("/usr/bin/test")).arg("-x").arg(folder).status();
+        if !reachable.is_ok_and(|status| status.success()) {
+            // dac_read_search is the smaller power; containers are often given only dac_override.
+            let capability = ["+dac_read_search", "+dac_override"].into_iter().find(|capability| {
+                programs.run_as = RunAs::PostgresUser { uid, gid, capability: Some(capability) };
+                let passes = programs.command(Path::new("/usr/bin/test")).arg("-e").arg(folder.join(".")).status();
+                passes.is_ok_and(|status| status.success())
+            });
+            debug!(?capability, "the postgres user can't reach {}", folder.display());
+            programs.run_as = RunAs::PostgresUser { uid, gid, capability };
+        }
+        Ok(programs)
+    }
+
+    fn command(&self, program: &Path) -> Command {
+        let mut command = match &self.run_as {
+            RunAs::Myself => Command::new(program),
+            RunAs::PostgresUser { uid, gid, capability } => {
+                let mut command = Command::new("setpriv");
+                command.arg(format!("--reuid={uid}")).arg(format!("--regid={gid}")).arg("--clear-groups");
+                if let Some(capability) = capability {
+                    command.arg(format!("--inh-caps={capability}")).arg(format!("--ambient-caps={capability}"));
+                }
+                command.arg(program);
+                command
+            }
+        };
+        // A variable meant for another server must not reach this one.
+        for (name, _) in std::env::vars_os() {
+            if name.to_string_lossy().starts_with("PG") {
+                command.env_remove(name);
+            }
+        }
+        command.current_dir("/");
+        command
+    }
+
+    fn run(&self, program: &str, arguments: &[&str]) -> Result<String, EmbeddedError> {
+        run(self.command(&self.bin.join(program)).args(arguments))
+    }
+
+    fn create_cluster(&self, data: &Path) -> Result<(), EmbeddedError> {
+        info!("making the private PostgreSQL in {}", data.display());
+        // Into a folder beside it, renamed when complete: an interrupted initdb leaves nothing that looks like a cluster.
+        let unfinished = data.with_extension("unfinished");
+        if unfinished.exists() {
+            fs::remove_dir_all(&unfinished).map_err(io_error("could not remove", &unfinished))?;
+        }
+        fs::create_dir(&unfinished).map_err(io_error("could not create", &unfinished))?;
+        fs::set_permissions(&unfinished, fs::Permissions::from_mode(0o700))
+            .map_err(io_error("could not set the mode of", &unfinished))?;
+        if let RunAs::PostgresUser { uid, gid, .. } = &self.run_as {
+            chown(&unfinished, Some(*uid), Some(*gid))
+                .map_err(io_error("could not change the owner of", &unfinished))?;
+        }
+        // `trust` is on the socket alone, and the socket lies in a folder that no one else may enter.
+        let arguments =
+            ["-D", &text(&unfinished), "-U", NAME, "-A", "trust", "-E", "UTF8", "--locale=C", "--no-instructions"];
+        self.run("initdb", &arguments)?;
+        fs::write(unfinished.join("segue.conf"), SETTINGS).map_err(io_error("could not write", &unfinished))?;
+        let conf = unfinished.join("postgresql.conf");
+        let settings = fs::read_to_string(&conf).map_err(io_error("could not read", &conf))?;
+        fs::write(&conf, format!("{settings}\ninclude 'segue.conf'\n")).map_err(io_error("could not write", &conf))?;
+        fs::set_permissions(unfinished.join("segue.conf"), fs::Permissions::from_mode(0o644))
+            .map_err(io_error("could not set the mode of", &conf))?;
+        fs::rename(&unfinished, data).map_err(io_error("could not rename", &unfinished))
+    }
+
+    fn is_running(&self, data: &Path) -> bool {
+        self.run("pg_ctl", &["status", "-D", &text(data)]).is_ok()
+    }
+
+    fn start(&self, data: &Path) -> Result<(), EmbeddedError> {
+        let log = data.join("server.log");
+        // pg_ctl detaches the server from this process's terminal, so that Ctrl-C reaches only us.
+        let arguments = ["start", "-D", &text(data), "-l", &text(&log), "-w", "-t", "120", "-s"];
+        self.run("pg_ctl", &arguments).map_err(|error| match fs::read_to_string(&log) {
+            Ok(log) => EmbeddedError::Program {
+                program: "the private PostgreSQL".to_owned(),
+                status: "did not start".to_owned(),
+                output: tail(&log),
+            },
+            Err(_) => error,
+        })?;
+        let exists = "SELECT 1 FROM pg_database WHERE datname = 'segue'";
+        let socket = text(data);
+        // psql has the same limit on the socket's path, so it is given a short one where needed.
+        let folder = File::open(data).map_err(io_error("could not open", data))?;
+        let host = if socket.len() <= MAX_SOCKET_FOLDER {
+            socket
+        } else {
+            format!("/proc/{}/fd/{}", std::process::id(), folder.as_raw_fd())
+        };
+        let psql = |sql: &str| {
+            let mut command = Command::new(self.bin.join("psql"));
+            run(command.args(["-h", &host, "-U", NAME, "-d", "postgres", "-XAtqc", sql]).env_remove("PGPORT"))
+        };
+        if psql(exists)?.trim().is_empty() {
+            psql("CREATE DATABASE segue")?;
+        }
+        Ok(())
+    }
+}
+
+/// A laptop's worth of memory for a catalog, and bulk imports that don't stall on checkpoints.
+const SETTINGS: &str = "\
+listen_addresses = ''
+unix_socket_directories = '.'
+shared_buffers = '256MB'
+max_wal_size = '4GB'
+checkpoint_timeout = '15min'
+work_mem = '64MB'
+maintenance_work_mem = '256MB'
+max_connections = 100
+jit = off
+timezone = 'UTC'
+log_timezone = 'UTC'
+";
+
+fn run(command: &mut Command) -> Result<String, EmbeddedError> {
+    let program = format!("{:?}", command.get_program());
+    let Output { status, stdout, stderr } = command.output().map_err(|error| EmbeddedError::Program {
+        program: program.clone(),
+        status: "not started".to_owned(),
+        output: error.to_string(),
+    })?;
+    if status.success() {
+        return Ok(String::from_utf8_lossy(&stdout).into_owned());
+    }
+    let output = String::from_utf8_lossy(&stderr).into_owned() + &String::from_utf8_lossy(&stdout);
+    Err(EmbeddedError::Program { program, status: status.to_string(), output: tail(&output) })
+}
+
+fn tail(output: &str) -> String {
+    let lines: Vec<&str> = output.lines().collect();
+    lines[lines.len().saturating_sub(5)..].join(" / ")
+}

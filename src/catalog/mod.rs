@@ -1,0 +1,154 @@
+//! The catalog in PostgreSQL: artists, albums, tracks, users, playlists and their placements.
+//!
+//! This module and those below it are the only place with SQL. `migrations/` has the tables and says why they are as
+//! they are. Ids in signatures are the app's own, as text, unless a name says `row`.
+
+mod bulk;
+pub mod embedded;
+mod placements;
+mod playlists;
+mod tracks;
+
+use std::path::Path;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
+use sqlx::{ConnectOptions, migrate::Migrator};
+
+pub use bulk::{AlbumRecord, ArtistRecord, BatchOutcome, PlaylistRecord, TrackRecord};
+pub use embedded::{EmbeddedError, EmbeddedPostgres};
+pub use placements::{PlacementReader, TrackUsage};
+pub use playlists::{Playlist, PlaylistTrack};
+pub use tracks::{Track, TrackName};
+
+/// The migrations of the catalog, in the binary.
+pub static MIGRATOR: Migrator = sqlx::migrate!("./migrations");
+
+/// What can go wrong with the catalog.
+#[derive(Debug, thiserror::Error)]
+pub enum CatalogError {
+    /// The private PostgreSQL could not be started.
+    #[error(transparent)]
+    Embedded(#[from] EmbeddedError),
+    /// `DATABASE_URL` is not a PostgreSQL URL.
+    #[error("the database URL can't be read (expected postgres://user:password@host/database): {0}")]
+    Url(#[source] sqlx::Error),
+    /// The migrations could not be applied.
+    #[error("the catalog's tables could not be brought up to date: {0}")]
+    Migrate(#[from] sqlx::migrate::MigrateError),
+    /// The server said no, or could not be reached.
+    #[error("catalog: {0}")]
+    Sql(#[from] sqlx::Error),
+    /// What the server sent is not what was asked for.
+    #[error("catalog: {0}")]
+    Protocol(String),
+}
+
+impl CatalogError {
+    /// True when PostgreSQL is away, not when it was asked something wrong.
+    pub fn is_unavailable(&self) -> bool {
+        match self {
+            Self::Embedded(_) => true,
+            Self::Sql(error) => match error {
+                sqlx::Error::Io(_)
+                | sqlx::Error::Tls(_)
+                | sqlx::Error::PoolTimedOut
+                | sqlx::Error::PoolClosed
+                | sqlx::Error::WorkerCrashed => true,
+                // Class 57P: shutting down or starting up; class 53: out of connections, memory or disk; 08: connection.
+                sqlx::Error::Database(error) => error
+                    .code()
+                    .is_some_and(|code| code.starts_with("57P") || code.starts_with("53") || code.starts_with("08")),
+                _ => false,
+            },
+            _ => false,
+        }
+    }
+}
+
+/// A handle to the catalog. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Catalog {
+    pool: PgPool,
+    /// Stops the private PostgreSQL when the last handle goes. After `pool`, so that connections are closed first.
+    _embedded: Option<Arc<EmbeddedPostgres>>,
+}
+
+/// Row counts of the catalog.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+pub struct CatalogCounts {
+    /// artists
+    pub artists: i64,
+    /// albums
+    pub albums: i64,
+    /// tracks
+    pub tracks: i64,
+    /// playlists
+    pub playlists: i64,
+    /// placements: tracks in playlists, repeats counted
+    pub placements: i64,
+}
+
+impl Catalog {
+    /// Connects to `database_url`, or to the private PostgreSQL below `home` without one, and applies the migrations.
+    pub async fn open(database_url: Option<&str>, home: &Path) -> Result<Self, CatalogError> {
+        let catalog = Self::connect(database_url, home).await?;
+        MIGRATOR.run(&catalog.pool).await?;
+        Ok(catalog)
+    }
+
+    /// As [`Catalog::open`], but leaves the tables as they are and does not wait for the server to be there: what needs
+    /// it fails until it is.
+    pub async fn connect(database_url: Option<&str>, home: &Path) -> Result<Self, CatalogError> {
+        let (options, embedded) = match database_url {
+            Some(url) => (PgConnectOptions::from_str(url).map_err(CatalogError::Url)?, None),
+            None => {
+                let home = home.to_owned();
+                let embedded = tokio::task::spawn_blocking(move || EmbeddedPostgres::start(&home))
+                    .await
+                    .map_err(|error| CatalogError::Protocol(error.to_string()))??;
+                (embedded.connect_options(), Some(Arc::new(embedded)))
+            }
+        };
+        let options = options
+            .application_name("segue")
+            .log_statements(tracing::log::LevelFilter::Trace)
+            .log_slow_statements(tracing::log::LevelFilter::Debug, Duration::from_secs(5));
+        let pool =
+            PgPoolOptions::new().max_connections(16).acquire_timeout(Duration::from_secs(3)).connect_lazy_with(options);
+        Ok(Self { pool, _embedded: embedded })
+    }
+
+    /// Applies the migrations that are missing. Safe to call from several processes at once.
+    pub async fn migrate(&self) -> Result<(), CatalogError> {
+        Ok(MIGRATOR.run(&self.pool).await?)
+    }
+
+    /// Closes the connections. Requests still under way keep theirs until they are done.
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+
+    /// Asks the server for a sign of life.
+    pub async fn ping(&self) -> Result<(), CatalogError> {
+        sqlx::query!("SELECT 1 AS one").fetch_one(&self.pool).await?;
+        Ok(())
+    }
+
+    /// Counts the rows of every table; scans them.
+    pub async fn counts(&self) -> Result<CatalogCounts, CatalogError> {
+        let counts = sqlx::query_as!(
+            CatalogCounts,
+            r#"SELECT (SELECT count(*) FROM artists) AS "artists!",
+                      (SELECT count(*) FROM albums) AS "albums!",
+                      (SELECT count(*) FROM tracks) AS "tracks!",
+                      (SELECT count(*) FROM playlists) AS "playlists!",
+                      (SELECT count(*) FROM playlist_tracks) AS "placements!""#
+        )
+        .fetch_one(&self.pool)
+        .await?;
+        Ok(counts)
+    }
+}

@@ -1,0 +1,190 @@
+//! `segue demo`: everything once, from playlists to answers.
+
+use std::fs::{self, File};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, bail};
+use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+use super::train::SimilarityArguments;
+use super::{Global, import};
+use crate::catalog::Catalog;
+use crate::generate::{GenerateSettings, generate};
+use crate::import::import_mpd;
+use crate::progress::Interrupt;
+use crate::serve::{AppState, ServeSettings, serve};
+
+/// What the demo shows.
+#[derive(Debug, clap::Args)]
+pub struct DemoArguments {
+    /// Slices of the Million Playlist Dataset to use instead of synthetic playlists: files or folders
+    #[arg(long, value_name = "PATH", num_args = 1..)]
+    pub data: Vec<PathBuf>,
+    /// Address and port to listen on; port 0 takes a free one
+    #[arg(long, default_value = "127.0.0.1:0")]
+    pub listen: SocketAddr,
+    /// Show the answers and stop, instead of serving on
+    #[arg(long)]
+    pub once: bool,
+}
+
+/// Tracks shown of each answer.
+const SHOWN: usize = 10;
+
+pub(super) async fn run(global: &Global, arguments: DemoArguments, interrupt: &Interrupt) -> anyhow::Result<ExitCode> {
+    let home = fresh_home(global)?;
+    let slices = if arguments.data.is_empty() {
+        println!("== No data given: generating synthetic playlists. No artist or track in them is real.");
+        let folder = home.folder.join("synthetic");
+        generate(&GenerateSettings { playlists: 2_000, tracks: 4_000, seed: 1 }, &folder)?;
+        vec![folder]
+    } else {
+        arguments.data
+    };
+
+    println!("== Importing into the demo's own PostgreSQL in {}", home.folder.display());
+    let catalog = Catalog::open(None, &home.folder).await?;
+    let report = import_mpd(&catalog, &slices, &home.folder.join("data/rejects/import.ndjson"), interrupt).await?;
+    import::print(&report);
+    if report.interrupted {
+        bail!("stopped");
+    }
+    let counts = catalog.counts().await?;
+    println!("catalog      {} playlists, {} placements", counts.playlists, counts.placements);
+
+    println!("== Training Track2Vec");
+    let global = Global { home: home.folder.clone(), ..global.clone() };
+    let manifest = super::train::similarity(&global, &catalog, defaults::<SimilarityArguments>()?, interrupt).await?;
+    let metrics = &manifest.metrics["next_track"];
+    println!("published    {} {}", manifest.kind, manifest.version);
+    println!("next track   Hit@10 {:.4}, NDCG@10 {:.4}", number(&metrics["hit_at_10"]), number(&metrics["ndcg_at_10"]));
+
+    let settings = ServeSettings { listen: arguments.listen, ..defaults::<ServeSettings>()? };
+    let listener =
+        TcpListener::bind(settings.listen).await.with_context(|| format!("can't listen on {}", settings.listen))?;
+    let address = listener.local_addr()?;
+    let state = AppState::new(catalog.clone(), &global.models(), &settings)?;
+    let serving = tokio::spawn({
+        let (settings, interrupt) = (settings.clone(), interrupt.clone());
+        async move { serve(listener, state, &settings, interrupt).await }
+    });
+    let shown = show_answers(address, &catalog).await;
+    if let Err(error) = &shown {
+        eprintln!("error: {error:#}");
+    }
+    if arguments.once || shown.is_err() {
+        interrupt.raise();
+    } else {
+        println!("\nServing on http://{address} (try it there: http://{address}/docs). Ctrl-C stops it.");
+    }
+    serving.await??;
+    catalog.close().await;
+    Ok(if shown.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The demo's own state, and the claim on it.
+struct DemoHome {
+    folder: PathBuf,
+    /// Held for as long as the demo runs.
+    _lock: File,
+}
+
+/// `data/demo` below the home folder, emptied: a demo shows what is in front of it, not what an earlier one left.
+fn fresh_home(global: &Global) -> anyhow::Result<DemoHome> {
+    let data = global.home.join("data");
+    fs::create_dir_all(&data).with_context(|| data.display().to_string())?;
+    let lock = File::create(data.join("demo.lock"))?;
+    if lock.try_lock().is_err() {
+        bail!("another demo runs in {}; stop it first, or give this one its own --home", data.display());
+    }
+    let folder = data.join("demo");
+    if folder.join("data/postgres").exists() {
+        // A demo that was killed may have left its PostgreSQL running; joining and leaving it stops it.
+        drop(crate::catalog::EmbeddedPostgres::start(&folder)?);
+    }
+    if folder.exists() {
+        fs::remove_dir_all(&folder).with_context(|| format!("could not clear {}", folder.display()))?;
+    }
+    fs::create_dir_all(&folder)?;
+    Ok(DemoHome { folder: folder.canonicalize()?, _lock: lock })
+}
+
+/// A subcommand's arguments as they are when none is given.
+fn defaults<T: clap::Args>() -> anyhow::Result<T> {
+    let command = T::augment_args(clap::Command::new("defaults"));
+    Ok(T::from_arg_matches(&command.get_matches_from(["defaults"]))?)
+}
+
+fn number(value: &Value) -> f64 {
+    value.as_f64().unwrap_or(f64::NAN)
+}
+
+/// Asks the server two questions over HTTP and prints both with names.
+async fn show_answers(address: SocketAddr, catalog: &Catalog) -> anyhow::Result<()> {
+    let id = catalog.sample_playlist(20).await?.context("no playlist is long enough to complete")?;
+    let path = format!("/playlists/{}/complete", percent_encode(&id));
+    let playlist = request(address, "GET", &format!("/playlists/{}?limit=500", percent_encode(&id)), "").await?;
+    let title = playlist["title"].as_str().unwrap_or("(no title)");
+    println!("\n== What comes next in the playlist {title:?}, which ends with");
+    let tracks = playlist["tracks"].as_array().map_or(&[][..], Vec::as_slice);
+    for track in &tracks[tracks.len().saturating_sub(5)..] {
+        println!("     {}", label(track));
+    }
+    let body = format!("{{\"limit\": {SHOWN}}}");
+    let completion = request(address, "POST", &path, &body).await?;
+    print_items(&completion)?;
+    println!("   curl -X POST http://{address}{path} -H 'content-type: application/json' -d '{body}'");
+
+    let track = tracks.last().context("the playlist is empty")?;
+    let track_id = track["track_id"].as_str().context("a track without id")?;
+    let path = format!("/tracks/{}/similar?limit={SHOWN}", percent_encode(track_id));
+    println!("\n== Tracks similar to {}", label(track));
+    print_items(&request(address, "GET", &path, "").await?)?;
+    println!("   curl 'http://{address}{path}'");
+    Ok(())
+}
+
+fn print_items(answer: &Value) -> anyhow::Result<()> {
+    let items =
+        answer["items"].as_array().filter(|items| !items.is_empty()).context("the server recommended nothing")?;
+    println!("   -> by {}", answer["source"].as_str().unwrap_or_default());
+    for (rank, item) in items.iter().enumerate() {
+        println!("   {:2}. {}  ({:.3})", rank + 1, label(item), number(&item["score"]));
+    }
+    Ok(())
+}
+
+fn label(track: &Value) -> String {
+    let text = |key| track[key].as_str().unwrap_or("?");
+    format!("{} - {}", text("artist"), text("name"))
+}
+
+fn percent_encode(text: &str) -> String {
+    text.bytes()
+        .map(|byte| match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b':' => char::from(byte).to_string(),
+            _ => format!("%{byte:02X}"),
+        })
+        .collect()
+}
+
+/// One request to the server beside us, one JSON answer.
+async fn request(address: SocketAddr, method: &str, path: &str, body: &str) -> anyhow::Result<Value> {
+    let mut stream = TcpStream::connect(address).await?;
+    let head = format!(
+        "{method} {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    stream.write_all(format!("{head}{body}").as_bytes()).await?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await?;
+    let (head, body) = answer.split_once("\r\n\r\n").context("no HTTP answer")?;
+    if !head.starts_with("HTTP/1.1 200") {
+        bail!("{method} {path} answered {}: {body}", head.lines().next().unwrap_or_default());
+    }
+    Ok(serde_json::from_str(body)?)
+}

@@ -1,0 +1,197 @@
+//! Where settings come from: flags, then environment variables, then a file, then defaults.
+//!
+//! Every setting is declared once, as an argument of the command line with its documentation and its default. The file
+//! (`segue.toml`, or `--config`) gives other defaults: its tables are named as the subcommands are, its keys as the
+//! flags, with `_` or `-`:
+//!
+//! ```toml
+//! database_url = "postgres://segue@db/segue"
+//!
+//! [train.similarity]
+//! dim = 128
+//! ```
+
+use std::path::{Path, PathBuf};
+
+use clap::{Arg, Command};
+use toml::{Table, Value};
+
+/// What is wrong with a configuration file.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// It can't be read.
+    #[error("{}: {source}", path.display())]
+    Read {
+        /// the file
+        path: PathBuf,
+        /// the reason
+        source: std::io::Error,
+    },
+    /// It is not TOML.
+    #[error("{}: {message}", path.display())]
+    Syntax {
+        /// the file
+        path: PathBuf,
+        /// what is wrong and where
+        message: String,
+    },
+    /// It sets something that does not exist.
+    #[error("{}: there is no setting {key:?}", path.display())]
+    Unknown {
+        /// the file
+        path: PathBuf,
+        /// path of the key
+        key: String,
+    },
+    /// It sets something to a value of no use.
+    #[error("{}: {key:?} must be a text, a number, true or false, or a list of these", path.display())]
+    Type {
+        /// the file
+        path: PathBuf,
+        /// path of the key
+        key: String,
+    },
+}
+
+/// Reads a configuration file.
+pub fn read(path: &Path) -> Result<Table, ConfigError> {
+    let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+    text.parse()
+        .map_err(|error: toml::de::Error| ConfigError::Syntax { path: path.to_owned(), message: error.to_string() })
+}
+
+/// Gives `command` the defaults that `file`, read from `path`, has for it and its subcommands.
+pub fn with_defaults(command: Command, path: &Path, file: &Table) -> Result<Command, ConfigError> {
+    apply(command, path, file, "")
+}
+
+fn apply(mut command: Command, path: &Path, table: &Table, prefix: &str) -> Result<Command, ConfigError> {
+    for (key, value) in table {
+        let full = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
+        let unknown = || ConfigError::Unknown { path: path.to_owned(), key: full.clone() };
+        if let Value::Table(table) = value {
+            let name = key.replace('_', "-");
+            let subcommand = command.find_subcommand(&name).ok_or_else(unknown)?.clone();
+            let subcommand = apply(subcommand, path, table, &full)?;
+            command = command.mut_subcommand(name, |_| subcommand);
+            continue;
+        }
+        let long = key.replace('_', "-");
+        let id = command.get_arguments().find(|argument| argument.get_long() == Some(&long)).ok_or_else(unknown)?;
+        let id = id.get_id().clone();
+        let values = texts(value).ok_or_else(|| ConfigError::Type { path: path.to_owned(), key: full.clone() })?;
+        command = command.mut_arg(id, |argument| argument.default_values(values).required(false));
+    }
+    Ok(command)
+}
+
+fn texts(value: &Value) -> Option<Vec<String>> {
+    Some(match value {
+        Value::String(text) => vec![text.clone()],
+        Value::Integer(number) => vec![number.to_string()],
+        Value::Float(number) => vec![number.to_string()],
+        Value::Boolean(flag) => vec![flag.to_string()],
+        Value::Array(values) => values
+            .iter()
+            .map(|value| texts(value).filter(|texts| texts.len() == 1))
+            .collect::<Option<Vec<_>>>()?
+            .concat(),
+        Value::Datetime(_) | Value::Table(_) => return None,
+    })
+}
+
+/// The settings in force, as a file that would set them so; secrets are left out. Flags of this very run don't count.
+pub fn effective(command: &Command) -> String {
+    let mut output = String::new();
+    write_table(command, "", &mut output);
+    output
+}
+
+fn write_table(command: &Command, prefix: &str, output: &mut String) {
+    let arguments: Vec<&Arg> = command
+        .get_arguments()
+        .filter(|argument| argument.get_long().is_some_and(|long| !["help", "version", "config"].contains(&long)))
+        .filter(|argument| prefix.is_empty() || !argument.is_global_set())
+        .collect();
+    if !prefix.is_empty() && !arguments.is_empty() {
+        output.push_str(&format!("\n[{prefix}]\n"));
+    }
+    for argument in arguments {
+        let Some(long) = argument.get_long() else { continue };
+        let key = long.replace('-', "_");
+        let from_environment = argument.get_env().and_then(std::env::var_os);
+        let values: Vec<String> = match from_environment {
+            Some(value) => vec![value.to_string_lossy().into_owned()],
+            None => argument.get_default_values().iter().map(|value| value.to_string_lossy().into_owned()).collect(),
+        };
+        match values.as_slice() {
+            [] => output.push_str(&format!("# {key} is not set\n")),
+            [value] => output.push_str(&format!("{key} = {}\n", literal(&redact(&key, value)))),
+            values => {
+                let literals: Vec<String> = values.iter().map(|value| literal(value)).collect();
+                output.push_str(&format!("{key} = [{}]\n", literals.join(", ")));
+            }
+        }
+    }
+    for subcommand in command.get_subcommands().filter(|subcommand| subcommand.get_name() != "help") {
+        let name = subcommand.get_name();
+        let path = if prefix.is_empty() { name.to_owned() } else { format!("{prefix}.{name}") };
+        write_table(subcommand, &path, output);
+    }
+}
+
+fn literal(value: &str) -> String {
+    let is_plain = value.parse::<f64>().is_ok() || value == "true" || value == "false";
+    if is_plain { value.to_owned() } else { Value::String(value.to_owned()).to_string() }
+}
+
+/// Takes the password out of a URL.
+fn redact(key: &str, value: &str) -> String {
+    if key != "database_url" {
+        return value.to_owned();
+    }
+    let Some((scheme, rest)) = value.split_once("://") else { return "(redacted)".to_owned() };
+    let Some((credentials, host)) = rest.rsplit_once('@') else { return value.to_owned() };
+    let user = credentials.split(':').next().unwrap_or_default();
+    let host = host.split('?').next().unwrap_or_default(); // a password may stand in the parameters too
+    format!("{scheme}://{user}:(redacted)@{host}")
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory, FromArgMatches};
+
+    use super::*;
+    use crate::cli::{Cli, Command as Subcommand, TrainCommand};
+
+    fn dim(arguments: &[&str], file: &str) -> Result<u32, ConfigError> {
+        let command = with_defaults(Cli::command(), Path::new("segue.toml"), &file.parse().expect("TOML"))?;
+        let matches = command.get_matches_from(arguments);
+        let cli = Cli::from_arg_matches(&matches).expect("arguments");
+        match cli.command {
+            Subcommand::Train { command: TrainCommand::Similarity(arguments) } => Ok(arguments.settings.dim),
+            _ => panic!("not a training command"),
+        }
+    }
+
+    #[test]
+    fn a_flag_outweighs_the_file_and_the_file_the_default() {
+        let train = ["segue", "train", "similarity"];
+        assert_eq!(dim(&train, "").expect("valid"), 64);
+        assert_eq!(dim(&train, "[train.similarity]\ndim = 12").expect("valid"), 12);
+        let with_flag = ["segue", "train", "similarity", "--dim", "9"];
+        assert_eq!(dim(&with_flag, "[train.similarity]\ndim = 12").expect("valid"), 9);
+    }
+
+    #[test]
+    fn an_unknown_key_is_named() {
+        let error = dim(&["segue", "train", "similarity"], "[train.similarity]\ndims = 1").expect_err("unknown");
+        assert_eq!(error.to_string(), "segue.toml: there is no setting \"train.similarity.dims\"");
+    }
+
+    #[test]
+    fn passwords_are_not_printed() {
+        assert_eq!(redact("database_url", "postgres://u:p@ss@h/d?password=x"), "postgres://u:(redacted)@h/d");
+        assert_eq!(redact("database_url", "postgres://h/d"), "postgres://h/d");
+    }
+}

@@ -1,0 +1,168 @@
+//! Playlists as sequences of tracks.
+//!
+//! Tracks are numbered by falling number of placements, so that "tracks that occur at least k times" is a prefix of the
+//! rows, and the most popular tracks are the first ones. Playlists are stored one after another (CSR): playlist `p` is
+//! `items[offsets[p]..offsets[p + 1]]`.
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use std::collections::HashMap;
+
+use crate::catalog::{Catalog, CatalogError};
+
+/// What a model was trained on, as its manifest says it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DataFingerprint {
+    /// playlists with at least one track
+    pub playlists: u64,
+    /// distinct tracks in them
+    pub tracks: u64,
+    /// placements, repeats counted
+    pub placements: u64,
+    /// when the newest playlist row changed (RFC 3339)
+    pub newest_change: Option<String>,
+    /// SHA-256 of the track ids and the sequences
+    pub sha256: String,
+}
+
+/// All playlists of the catalog.
+#[derive(Debug, Clone)]
+pub struct Sequences {
+    /// the app's id of each row
+    pub track_ids: Vec<String>,
+    /// placements of each row, falling
+    pub counts: Vec<u32>,
+    /// where each playlist begins in `items`, and the end: playlists + 1 values
+    pub offsets: Vec<u64>,
+    /// rows
+    pub items: Vec<u32>,
+    /// what these sequences are
+    pub fingerprint: DataFingerprint,
+}
+
+/// "This was the last track but one; which was the last?"
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NextTrackQuery {
+    /// row of the last track but one
+    pub query: u32,
+    /// row of the track that followed
+    pub target: u32,
+}
+
+/// Sequences to learn from, and what was taken off their ends to measure by.
+#[derive(Debug, Clone)]
+pub struct HeldOut {
+    /// where each playlist begins in `items`
+    pub offsets: Vec<u64>,
+    /// rows below `vocabulary` only
+    pub items: Vec<u32>,
+    /// one a playlist that was long enough
+    pub queries: Vec<NextTrackQuery>,
+    /// rows 0..vocabulary are the tracks that occur at least `min_count` times
+    pub vocabulary: usize,
+    /// how often each of those is left in `items`
+    pub counts: Vec<u32>,
+}
+
+impl Sequences {
+    /// Reads all playlists, in the order of the app's ids.
+    pub async fn load(catalog: &Catalog) -> Result<Self, CatalogError> {
+        let newest_change = catalog.newest_change().await?;
+        let usage = catalog.track_usage().await?;
+        let mut row_of: HashMap<i32, u32> = HashMap::with_capacity(usage.len());
+        let mut track_ids = Vec::with_capacity(usage.len());
+        let mut counts = Vec::with_capacity(usage.len());
+        for (row, track) in usage.into_iter().enumerate() {
+            row_of.insert(track.row, row as u32);
+            track_ids.push(track.id);
+            counts.push(u32::try_from(track.placements).unwrap_or(u32::MAX));
+        }
+
+        let mut reader = catalog.placements().await?;
+        let mut offsets = vec![0];
+        let mut items = Vec::new();
+        let mut rows = Vec::new();
+        let mut playlist = None;
+        while reader.next_rows(&mut rows).await? {
+            for (playlist_row, track_row) in rows.drain(..) {
+                if playlist.is_some_and(|playlist| playlist != playlist_row) {
+                    offsets.push(items.len() as u64);
+                }
+                playlist = Some(playlist_row);
+                // A track first placed between the two queries has no row yet; the next training run has it.
+                items.extend(row_of.get(&track_row));
+            }
+        }
+        if playlist.is_some() {
+            offsets.push(items.len() as u64);
+        }
+
+        let mut hash = Sha256::new();
+        for id in &track_ids {
+            hash.update(id.as_bytes());
+            hash.update(b"\n");
+        }
+        hash.update(bytemuck::cast_slice::<u64, u8>(&offsets));
+        hash.update(bytemuck::cast_slice::<u32, u8>(&items));
+        let fingerprint = DataFingerprint {
+            playlists: offsets.len() as u64 - 1,
+            tracks: track_ids.len() as u64,
+            placements: items.len() as u64,
+            newest_change: newest_change
+                .and_then(|time| time.format(&time::format_description::well_known::Rfc3339).ok()),
+            sha256: hex::encode(hash.finalize()),
+        };
+        Ok(Self { track_ids, counts, offsets, items, fingerprint })
+    }
+
+    /// Number of playlists.
+    pub fn playlists(&self) -> usize {
+        self.offsets.len() - 1
+    }
+
+    /// The rows of one playlist, in order.
+    pub fn playlist(&self, playlist: usize) -> &[u32] {
+        &self.items[self.offsets[playlist] as usize..self.offsets[playlist + 1] as usize]
+    }
+
+    /// Drops tracks that occur less than `min_count` times, then takes the last track off every playlist that still has
+    /// four or more: the last track that remains is the query, the one taken off the target.
+    pub fn hold_out_last(&self, min_count: u32) -> HeldOut {
+        const SHORTEST: usize = 4;
+        let vocabulary = self.counts.partition_point(|&count| count >= min_count);
+        let mut held = HeldOut {
+            offsets: vec![0],
+            items: Vec::with_capacity(self.items.len()),
+            queries: Vec::new(),
+            vocabulary,
+            counts: vec![0; vocabulary],
+        };
+        for playlist in 0..self.playlists() {
+            let start = held.items.len();
+            held.items.extend(self.playlist(playlist).iter().filter(|&&row| (row as usize) < vocabulary));
+            if held.items.len() - start >= SHORTEST
+                && let Some(target) = held.items.pop()
+                && let Some(&query) = held.items.last()
+            {
+                held.queries.push(NextTrackQuery { query, target });
+            }
+            held.offsets.push(held.items.len() as u64);
+        }
+        for &row in &held.items {
+            held.counts[row as usize] += 1;
+        }
+        held
+    }
+}
+
+impl HeldOut {
+    /// Number of playlists.
+    pub fn playlists(&self) -> usize {
+        self.offsets.len() - 1
+    }
+
+    /// What is left of one playlist, in order.
+    pub fn playlist(&self, playlist: usize) -> &[u32] {
+        &self.items[self.offsets[playlist] as usize..self.offsets[playlist + 1] as usize]
+    }
+}

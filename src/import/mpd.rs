@@ -1,0 +1,337 @@
+//! Slices of the Million Playlist Dataset (Chen, Lamere, Schedl, Zamani, RecSys 2018): JSON files named
+//! `mpd.slice.A-B.json` of an object with `info` and `playlists`, 1,000 playlists each.
+//!
+//! Needed are a playlist's `pid` and `tracks`, and a track's `track_uri`, `track_name` and `artist_name`; all else may be
+//! absent. A playlist is parsed in one go; only when that fails is it taken apart track by track, to skip what is bad
+//! and keep the rest.
+
+use std::borrow::Cow;
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use time::OffsetDateTime;
+
+use super::{FormatError, ImportError, ParsedFile, Reject};
+use crate::catalog::{AlbumRecord, ArtistRecord, PlaylistRecord, TrackRecord};
+
+/// The longest id or indexed name, in bytes; PostgreSQL's indexes take 2,704.
+const MAX_KEY_BYTES: usize = 1_000;
+
+#[derive(Deserialize)]
+struct Slice<'a> {
+    #[serde(borrow)]
+    playlists: Vec<&'a RawValue>,
+}
+
+/// A playlist; `T` is a parsed track, or a raw one where some track does not parse.
+#[derive(Deserialize)]
+struct Playlist<'a, T> {
+    #[serde(borrow)]
+    pid: Id<'a>,
+    #[serde(borrow)]
+    name: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    description: Option<Cow<'a, str>>,
+    collaborative: Option<Flag>,
+    modified_at: Option<i64>,
+    num_followers: Option<u32>,
+    num_edits: Option<u32>,
+    num_albums: Option<u32>,
+    num_artists: Option<u32>,
+    duration_ms: Option<u64>,
+    tracks: Vec<T>,
+}
+
+#[derive(Deserialize)]
+struct Track<'a> {
+    pos: Option<u32>,
+    #[serde(borrow)]
+    track_uri: Cow<'a, str>,
+    #[serde(borrow)]
+    track_name: Cow<'a, str>,
+    #[serde(borrow)]
+    artist_name: Cow<'a, str>,
+    #[serde(borrow)]
+    artist_uri: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    album_uri: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    album_name: Option<Cow<'a, str>>,
+    duration_ms: Option<u32>,
+}
+
+/// A playlist's id: a number in the data set, text in files that apps make for themselves.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Id<'a> {
+    Number(u64),
+    Text(#[serde(borrow)] Cow<'a, str>),
+}
+
+/// The data set writes "true" and "false" in quotes.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Flag {
+    Plain(bool),
+    Quoted(QuotedFlag),
+}
+
+#[derive(Deserialize)]
+enum QuotedFlag {
+    #[serde(rename = "true")]
+    True,
+    #[serde(rename = "false")]
+    False,
+}
+
+/// The slices among `paths`: files as they are named, and of folders the files `mpd.slice.*.json[.gz]`, by number.
+pub fn find_slices(paths: &[PathBuf]) -> Result<Vec<PathBuf>, ImportError> {
+    let mut files = Vec::new();
+    for path in paths {
+        let refuse = |reason: String| ImportError::Path { path: path.clone(), reason };
+        let metadata = std::fs::metadata(path).map_err(|error| refuse(error.to_string()))?;
+        if !metadata.is_dir() {
+            files.push(path.clone());
+            continue;
+        }
+        let mut slices: Vec<(u64, PathBuf)> = std::fs::read_dir(path)
+            .map_err(|error| refuse(error.to_string()))?
+            .flatten()
+            .filter_map(|entry| Some((slice_number(&entry.file_name().to_string_lossy())?, entry.path())))
+            .collect();
+        if slices.is_empty() {
+            return Err(refuse("no mpd.slice.*.json or mpd.slice.*.json.gz in this folder".to_owned()));
+        }
+        slices.sort();
+        files.extend(slices.into_iter().map(|(_, file)| file));
+    }
+    Ok(files)
+}
+
+/// `mpd.slice.4000-4999.json.gz` is number 4000.
+fn slice_number(name: &str) -> Option<u64> {
+    let rest = name.strip_prefix("mpd.slice.")?;
+    let rest = rest.strip_suffix(".gz").unwrap_or(rest).strip_suffix(".json")?;
+    Some(rest.split('-').next().and_then(|first| first.parse().ok()).unwrap_or(u64::MAX))
+}
+
+/// Parses a slice; `path` only names it in rejects.
+///
+/// # Errors
+///
+/// When it is not JSON, or not an object with `playlists`: with the position of the first byte that is wrong.
+pub fn parse_slice(path: &Path, bytes: &[u8]) -> Result<ParsedFile, FormatError> {
+    if bytes.iter().all(u8::is_ascii_whitespace) {
+        return Err(FormatError { offset: 0, reason: "the file is empty".to_owned() });
+    }
+    let slice: Slice<'_> = serde_json::from_slice(bytes).map_err(|error| {
+        let reason = match error.classify() {
+            serde_json::error::Category::Eof => "the JSON ends in the middle: the file is truncated".to_owned(),
+            _ => format!("not a slice of the Million Playlist Dataset: {error}"),
+        };
+        FormatError { offset: byte_offset(bytes, error.line(), error.column()), reason }
+    })?;
+
+    let mut parsed = ParsedFile::default();
+    let mut seen = HashSet::new();
+    for (number, raw) in slice.playlists.iter().enumerate() {
+        let offset = position(bytes, raw);
+        let reject = |item: String, offset: u64, reason: String| Reject { file: path.to_owned(), offset, item, reason };
+        let item = format!("playlists[{number}]");
+        match parse_playlist(raw, |track, raw, reason| {
+            parsed.rejects.push(reject(format!("{item}.tracks[{track}]"), position(bytes, raw), reason));
+        }) {
+            Ok(playlist) if !seen.insert(playlist.external_id.clone()) => {
+                let reason = format!("pid {} occurs twice in this file", playlist.external_id);
+                parsed.rejects.push(reject(item, offset, reason));
+            }
+            Ok(playlist) => parsed.playlists.push(playlist),
+            Err(reason) => parsed.rejects.push(reject(item, offset, reason)),
+        }
+    }
+    Ok(parsed)
+}
+
+/// Where in the file a raw value that borrows from it begins.
+fn position(bytes: &[u8], raw: &RawValue) -> u64 {
+    (raw.get().as_ptr() as usize - bytes.as_ptr() as usize) as u64
+}
+
+fn byte_offset(bytes: &[u8], line: usize, column: usize) -> u64 {
+    let before: usize =
+        bytes.split_inclusive(|&byte| byte == b'\n').take(line.saturating_sub(1)).map(<[u8]>::len).sum();
+    (before + column.saturating_sub(1)).min(bytes.len()) as u64
+}
+
+/// A track with the position that the file states for it.
+type Placed = (Option<u32>, TrackRecord);
+
+fn parse_playlist(raw: &RawValue, mut reject: impl FnMut(usize, &RawValue, String)) -> Result<PlaylistRecord, String> {
+    if let Ok(playlist) = serde_json::from_str::<Playlist<'_, Track<'_>>>(raw.get()) {
+        let tracks: Result<Vec<Placed>, String> = playlist.tracks.iter().map(track_record).collect();
+        if let Ok(tracks) = tracks {
+            return playlist_record(&playlist, tracks);
+        }
+    }
+    // Something in it is wrong: find out what, and keep the rest.
+    let playlist: Playlist<'_, &RawValue> = serde_json::from_str(raw.get()).map_err(describe)?;
+    let mut tracks = Vec::with_capacity(playlist.tracks.len());
+    for (number, raw) in playlist.tracks.iter().enumerate() {
+        match serde_json::from_str::<Track<'_>>(raw.get()).map_err(describe).and_then(|track| track_record(&track)) {
+            Ok(track) => tracks.push(track),
+            Err(reason) => reject(number, raw, reason),
+        }
+    }
+    playlist_record(&playlist, tracks)
+}
+
+/// serde_json's message without its position, which counts from the start of the row and not of the file.
+fn describe(error: serde_json::Error) -> String {
+    let text = error.to_string();
+    text.split(" at line ").next().unwrap_or(&text).to_owned()
+}
+
+fn playlist_record<T>(playlist: &Playlist<'_, T>, mut tracks: Vec<Placed>) -> Result<PlaylistRecord, String> {
+    let external_id = match &playlist.pid {
+        Id::Number(number) => number.to_string(),
+        Id::Text(text) => key("pid", text)?,
+    };
+    // The order is the one stated, where it is stated throughout.
+    if tracks.iter().all(|(position, _)| position.is_some()) {
+        tracks.sort_by_key(|(position, _)| *position);
+    }
+    let modified_at = playlist
+        .modified_at
+        .map(OffsetDateTime::from_unix_timestamp)
+        .transpose()
+        .map_err(|_| "modified_at is not a time in seconds since 1970".to_owned())?;
+    Ok(PlaylistRecord {
+        external_id,
+        title: playlist.name.as_deref().map(clean),
+        description: playlist.description.as_deref().map(clean),
+        collaborative: matches!(playlist.collaborative, Some(Flag::Plain(true) | Flag::Quoted(QuotedFlag::True))),
+        num_followers: count("num_followers", playlist.num_followers)?,
+        num_edits: count("num_edits", playlist.num_edits)?,
+        num_albums: count("num_albums", playlist.num_albums)?,
+        num_artists: count("num_artists", playlist.num_artists)?,
+        duration_ms: playlist
+            .duration_ms
+            .map(i64::try_from)
+            .transpose()
+            .map_err(|_| "duration_ms is too large".to_owned())?,
+        modified_at,
+        tracks: tracks.into_iter().map(|(_, track)| track).collect(),
+    })
+}
+
+fn track_record(track: &Track<'_>) -> Result<Placed, String> {
+    let uri = |name, uri: &Option<Cow<'_, str>>| uri.as_deref().filter(|uri| !uri.is_empty()).map(|uri| key(name, uri));
+    let artist = ArtistRecord {
+        uri: uri("artist_uri", &track.artist_uri).transpose()?,
+        name: name("artist_name", &track.artist_name)?,
+    };
+    let album_uri = uri("album_uri", &track.album_uri).transpose()?;
+    let album = match (album_uri, track.album_name.as_deref()) {
+        (None, None | Some("")) => None,
+        (uri, name_given) => Some(AlbumRecord { uri, name: name("album_name", name_given.unwrap_or_default())? }),
+    };
+    let record = TrackRecord {
+        uri: key("track_uri", &track.track_uri)?,
+        name: clean(&track.track_name),
+        artist,
+        album,
+        duration_ms: count("duration_ms", track.duration_ms)?,
+    };
+    Ok((track.pos, record))
+}
+
+fn count(field: &str, value: Option<u32>) -> Result<Option<i32>, String> {
+    value.map(i32::try_from).transpose().map_err(|_| format!("{field} is too large"))
+}
+
+/// PostgreSQL's text can't hold NUL.
+fn clean(text: &str) -> String {
+    text.replace('\0', "")
+}
+
+fn name(field: &str, text: &str) -> Result<String, String> {
+    if text.len() > MAX_KEY_BYTES {
+        return Err(format!("{field} is longer than {MAX_KEY_BYTES} bytes"));
+    }
+    Ok(clean(text))
+}
+
+fn key(field: &str, text: &str) -> Result<String, String> {
+    if text.is_empty() {
+        return Err(format!("{field} is empty"));
+    }
+    if text.len() > MAX_KEY_BYTES {
+        return Err(format!("{field} is longer than {MAX_KEY_BYTES} bytes"));
+    }
+    if text.chars().any(char::is_control) {
+        return Err(format!("{field} has control characters"));
+    }
+    Ok(text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(json: &str) -> ParsedFile {
+        parse_slice(Path::new("slice.json"), json.as_bytes()).expect("a slice")
+    }
+
+    #[test]
+    fn a_bad_track_is_skipped_and_its_neighbours_are_kept() {
+        let json = r#"{"playlists": [{"pid": 7, "collaborative": "true", "tracks": [
+            {"track_uri": "t:1", "track_name": "One", "artist_name": "A"},
+            {"track_uri": "t:2", "artist_name": "A"},
+            {"track_uri": "t:3", "track_name": "Three", "artist_name": "A"}]}]}"#;
+        let parsed = parse(json);
+        let uris: Vec<&str> = parsed.playlists[0].tracks.iter().map(|track| track.uri.as_str()).collect();
+        assert_eq!(uris, ["t:1", "t:3"]);
+        assert!(parsed.playlists[0].collaborative);
+        assert_eq!(parsed.rejects.len(), 1);
+        let reject = &parsed.rejects[0];
+        assert_eq!(reject.item, "playlists[0].tracks[1]");
+        assert_eq!(reject.reason, "missing field `track_name`");
+        assert!(json[reject.offset as usize..].starts_with(r#"{"track_uri": "t:2""#));
+    }
+
+    #[test]
+    fn a_bad_playlist_is_skipped_and_the_rest_of_the_slice_is_kept() {
+        let parsed = parse(r#"{"playlists": [{"pid": 1, "tracks": []}, {"tracks": []}, {"pid": 1, "tracks": []}, 5]}"#);
+        assert_eq!(parsed.playlists.len(), 1);
+        let reasons: Vec<&str> = parsed.rejects.iter().map(|reject| reject.reason.as_str()).collect();
+        assert_eq!(reasons[0], "missing field `pid`");
+        assert_eq!(reasons[1], "pid 1 occurs twice in this file");
+        assert!(reasons[2].starts_with("invalid type: integer `5`"), "{}", reasons[2]);
+    }
+
+    #[test]
+    fn tracks_are_ordered_by_their_stated_positions() {
+        let parsed = parse(
+            r#"{"playlists": [{"pid": "mine", "tracks": [
+                {"pos": 9, "track_uri": "t:b", "track_name": "B", "artist_name": "A"},
+                {"pos": 4, "track_uri": "t:a", "track_name": "A", "artist_name": "A"}]}]}"#,
+        );
+        assert_eq!(parsed.playlists[0].external_id, "mine");
+        assert_eq!(parsed.playlists[0].tracks[0].uri, "t:a");
+    }
+
+    #[test]
+    fn what_is_not_a_slice_is_refused_with_the_position() {
+        let refuse = |bytes: &[u8]| parse_slice(Path::new("x"), bytes).expect_err("no slice");
+        assert_eq!(refuse(b" \n").reason, "the file is empty");
+        let truncated = refuse(b"{\"playlists\": [{\"pid\": 1,\n \"tracks\": [");
+        assert!(truncated.reason.contains("truncated"), "{truncated}");
+        assert!(truncated.offset >= 36, "{truncated}");
+        let malformed = refuse(b"{\"playlists\": [}]}");
+        assert_eq!(malformed.offset, 15);
+        assert!(refuse(b"{\"info\": {}}").reason.contains("missing field `playlists`"));
+        assert!(refuse(b"[1, 2]").to_string().contains("at byte"));
+    }
+}

@@ -1,0 +1,3 @@
+//! The networks, one file each, in LibTorch. They know neither files nor SQL.
+
+pub mod track2vec;

@@ -1,0 +1,220 @@
+//! Similar tracks and playlist completion from track vectors.
+//!
+//! A playlist is the weighted mean of its tracks' vectors, the last ones weighing most; what is nearest to it and not
+//! yet in it comes next. Where vectors can't say enough (no known track, or fewer candidates than asked for), the most
+//! popular tracks fill up, and say so.
+
+use crate::bundle::{SimilarityBundle, Vocabulary};
+
+use super::{VectorIndex, VectorQuery};
+
+/// A track this many places further from the end weighs half.
+const HALF_LIFE: f32 = 25.0;
+
+/// Where a recommendation comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// track vectors
+    Track2Vec,
+    /// number of placements
+    Popularity,
+}
+
+impl Source {
+    /// The name in answers.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Track2Vec => "track2vec",
+            Self::Popularity => "popularity",
+        }
+    }
+}
+
+/// A recommended row.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Recommended {
+    /// row of the track
+    pub row: u32,
+    /// cosine to the playlist for `Track2Vec`; share of all placements for `Popularity`
+    pub score: f32,
+    /// what recommends it
+    pub source: Source,
+}
+
+/// Tracks similar to one.
+pub type Similar = Vec<Recommended>;
+
+/// A playlist to complete, in rows of the model.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Completion {
+    /// its tracks in order, those that the model knows
+    pub seeds: Vec<u32>,
+    /// further tracks that must not be recommended
+    pub excluded: Vec<u32>,
+    /// number of tracks to recommend
+    pub limit: usize,
+}
+
+/// A similarity bundle, ready to answer.
+#[derive(Debug)]
+pub struct SimilarityModel {
+    bundle: SimilarityBundle,
+    placements: u64,
+}
+
+impl SimilarityModel {
+    /// Takes over a loaded bundle.
+    pub fn new(bundle: SimilarityBundle) -> Self {
+        let placements = bundle.counts.iter().map(|&count| u64::from(count)).sum();
+        Self { bundle, placements }
+    }
+
+    /// The app's ids of the rows.
+    pub fn vocabulary(&self) -> &Vocabulary {
+        &self.bundle.vocabulary
+    }
+
+    /// Length of a vector.
+    pub fn dimensions(&self) -> usize {
+        self.bundle.dimensions
+    }
+
+    /// Rows that may be recommended.
+    pub fn candidates(&self) -> usize {
+        self.bundle.candidates
+    }
+
+    fn index(&self) -> VectorIndex<'_> {
+        VectorIndex::new(&self.bundle.vectors, self.bundle.dimensions, self.bundle.candidates)
+    }
+
+    /// The `limit` nearest tracks to that of `row`, itself excepted; the most popular ones if it has no vector.
+    pub fn similar(&self, row: u32, limit: usize) -> Similar {
+        let completion = Completion { seeds: vec![row], excluded: Vec::new(), limit };
+        self.complete(std::slice::from_ref(&completion)).pop().unwrap_or_default()
+    }
+
+    /// What comes next in each of `playlists`: up to `limit` distinct tracks each, none of the seeds, none excluded.
+    pub fn complete(&self, playlists: &[Completion]) -> Vec<Vec<Recommended>> {
+        let vectors: Vec<Option<Vec<f32>>> =
+            playlists.iter().map(|playlist| self.playlist_vector(&playlist.seeds)).collect();
+        let excluded: Vec<Vec<u32>> = playlists
+            .iter()
+            .map(|playlist| {
+                let mut rows = [playlist.seeds.as_slice(), playlist.excluded.as_slice()].concat();
+                rows.sort_unstable();
+                rows.dedup();
+                rows
+            })
+            .collect();
+        let queries: Vec<VectorQuery<'_>> = playlists
+            .iter()
+            .zip(&vectors)
+            .zip(&excluded)
+            .map(|((playlist, vector), excluded)| match vector {
+                Some(vector) => VectorQuery { vector, excluded, limit: playlist.limit },
+                None => VectorQuery { vector: &[], excluded, limit: 0 },
+            })
+            .collect();
+        // Playlists without a vector don't take part in the search.
+        let asked: Vec<VectorQuery<'_>> = queries.iter().copied().filter(|query| !query.vector.is_empty()).collect();
+        let mut answers = self.index().nearest(&asked).into_iter();
+        playlists
+            .iter()
+            .zip(&queries)
+            .map(|(playlist, query)| {
+                let nearest = if query.vector.is_empty() { Vec::new() } else { answers.next().unwrap_or_default() };
+                let mut recommended: Vec<Recommended> = nearest
+                    .into_iter()
+                    .map(|near| Recommended { row: near.row, score: near.score, source: Source::Track2Vec })
+                    .collect();
+                self.fill_up(&mut recommended, query.excluded, playlist.limit);
+                recommended
+            })
+            .collect()
+    }
+
+    /// The `limit` most popular tracks that are not among `excluded`.
+    pub fn popular(&self, excluded: &[u32], limit: usize) -> Vec<Recommended> {
+        let mut excluded = excluded.to_vec();
+        excluded.sort_unstable();
+        let mut recommended = Vec::new();
+        self.fill_up(&mut recommended, &excluded, limit);
+        recommended
+    }
+
+    /// Weighted mean of the seeds' vectors, of length 1; `None` if there is nothing to go by.
+    fn playlist_vector(&self, seeds: &[u32]) -> Option<Vec<f32>> {
+        let mut mean = vec![0.0; self.bundle.dimensions];
+        for (distance, &row) in seeds.iter().rev().enumerate() {
+            let weight = 0.5f32.powf(distance as f32 / HALF_LIFE);
+            for (sum, value) in mean.iter_mut().zip(self.index().vector(row)) {
+                *sum += weight * value;
+            }
+        }
+        let norm = mean.iter().map(|value| value * value).sum::<f32>().sqrt();
+        (norm > 1e-6).then(|| mean.iter().map(|value| value / norm).collect())
+    }
+
+    /// Rows are in order of popularity, so the most popular tracks are the first ones.
+    fn fill_up(&self, recommended: &mut Vec<Recommended>, excluded: &[u32], limit: usize) {
+        let missing = limit - recommended.len();
+        if missing == 0 {
+            return;
+        }
+        let mut there: Vec<u32> = recommended.iter().map(|item| item.row).collect();
+        there.sort_unstable();
+        let absent = |row: &u32| there.binary_search(row).is_err() && excluded.binary_search(row).is_err();
+        let fill = (0..self.bundle.counts.len() as u32).filter(absent).take(missing).map(|row| Recommended {
+            row,
+            score: (f64::from(self.bundle.counts[row as usize]) / self.placements.max(1) as f64) as f32,
+            source: Source::Popularity,
+        });
+        recommended.extend(fill.collect::<Vec<_>>());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Six rows on the unit circle; the last one may only be asked with.
+    fn model() -> SimilarityModel {
+        let angles = [0.0f32, 90.0, 10.0, 100.0, 20.0, 5.0];
+        let ids = ["a", "b", "c", "d", "e", "f"];
+        SimilarityModel::new(SimilarityBundle {
+            vocabulary: Vocabulary::new(ids.into_iter()).expect("distinct"),
+            vectors: angles.iter().flat_map(|angle| [angle.to_radians().cos(), angle.to_radians().sin()]).collect(),
+            dimensions: 2,
+            counts: vec![40, 30, 15, 10, 4, 1],
+            candidates: 5,
+        })
+    }
+
+    fn complete(seeds: &[u32], excluded: &[u32], limit: usize) -> Vec<(u32, Source)> {
+        let completion = Completion { seeds: seeds.to_vec(), excluded: excluded.to_vec(), limit };
+        model().complete(&[completion])[0].iter().map(|item| (item.row, item.source)).collect()
+    }
+
+    #[test]
+    fn neighbours_come_first_and_popular_tracks_fill_up() {
+        use Source::{Popularity, Track2Vec};
+        assert_eq!(complete(&[0], &[], 2), [(2, Track2Vec), (4, Track2Vec)]);
+        assert_eq!(complete(&[0], &[2], 2), [(4, Track2Vec), (1, Track2Vec)]);
+        let all = complete(&[0, 2], &[], 10);
+        assert_eq!(all, [(4, Track2Vec), (1, Track2Vec), (3, Track2Vec), (5, Popularity)]);
+    }
+
+    #[test]
+    fn an_empty_playlist_gets_the_most_popular() {
+        assert_eq!(complete(&[], &[1], 2), [(0, Source::Popularity), (2, Source::Popularity)]);
+        let score = model().complete(&[Completion { limit: 1, ..Completion::default() }])[0][0].score;
+        assert!((score - 0.4).abs() < 1e-6);
+    }
+
+    #[test]
+    fn later_tracks_weigh_more() {
+        assert_eq!(complete(&[1, 0], &[], 1), [(4, Source::Track2Vec)]);
+        assert_eq!(complete(&[0, 1], &[], 2)[1], (3, Source::Track2Vec));
+    }
+}

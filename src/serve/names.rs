@@ -1,0 +1,49 @@
+//! Names for answers, from the catalog, when it has them to hand.
+//!
+//! An answer does not wait long for names, and after a failure the next ones don't ask for a moment: when PostgreSQL is
+//! away, recommendations go out without names instead of not at all.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use tracing::warn;
+
+use crate::catalog::{Catalog, TrackName};
+
+const PATIENCE: Duration = Duration::from_millis(500);
+const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(2);
+
+/// Looks names up. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Names {
+    catalog: Catalog,
+    began: Instant,
+    /// milliseconds after `began` until which nobody asks
+    paused_until: Arc<AtomicU64>,
+}
+
+impl Names {
+    /// Over `catalog`.
+    pub fn new(catalog: Catalog) -> Self {
+        Self { catalog, began: Instant::now(), paused_until: Arc::default() }
+    }
+
+    /// Names of those of the tracks that could be found out.
+    pub async fn of(&self, ids: &[String]) -> HashMap<String, TrackName> {
+        let now = self.began.elapsed();
+        if ids.is_empty() || (now.as_millis() as u64) < self.paused_until.load(Ordering::Relaxed) {
+            return HashMap::new();
+        }
+        let reason = match tokio::time::timeout(PATIENCE, self.catalog.track_names(ids)).await {
+            Ok(Ok(names)) => return names,
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "no answer in time".to_owned(),
+        };
+        warn!("answering without names: {reason}");
+        let until = self.began.elapsed() + PAUSE_AFTER_FAILURE;
+        self.paused_until.store(until.as_millis() as u64, Ordering::Relaxed);
+        HashMap::new()
+    }
+}

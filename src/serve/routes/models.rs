@@ -1,0 +1,69 @@
+//! What is loaded.
+
+use axum::Json;
+use axum::extract::State;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::serve::AppState;
+
+/// Routes under `/models`.
+pub fn router() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new().routes(routes!(list))
+}
+
+/// The models that answer.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct ModelList {
+    /// one a kind
+    pub models: Vec<ModelInfo>,
+}
+
+/// A loaded model.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct ModelInfo {
+    /// what it answers
+    #[schema(example = "similarity")]
+    pub kind: String,
+    /// its version; sorts by time
+    #[schema(example = "20261121T201533.120Z")]
+    pub version: String,
+    /// when it was published (RFC 3339)
+    pub created_at: String,
+    /// tracks that it has a vector for
+    pub tracks: usize,
+    /// those of them that it recommends
+    pub candidates: usize,
+    /// length of a vector
+    pub dimensions: usize,
+    /// hyper-parameters
+    pub parameters: Value,
+    /// what it was trained on: playlists, tracks, placements, newest change, hash
+    pub data: Value,
+    /// what was measured when it was trained
+    pub metrics: Value,
+}
+
+/// The models that answer at the moment, with their data, hyper-parameters and metrics.
+#[utoipa::path(get, path = "/models", tag = "models",
+    responses((status = 200, description = "What is loaded; empty before the first training", body = ModelList)))]
+async fn list(State(state): State<AppState>) -> Json<ModelList> {
+    let models = state.models.similarity().into_iter().map(|loaded| {
+        let manifest = &loaded.manifest;
+        ModelInfo {
+            kind: manifest.kind.to_string(),
+            version: manifest.version.clone(),
+            created_at: manifest.created_at.clone(),
+            tracks: loaded.model.vocabulary().len(),
+            candidates: loaded.model.candidates(),
+            dimensions: loaded.model.dimensions(),
+            parameters: manifest.parameters.clone(),
+            data: serde_json::to_value(&manifest.data).unwrap_or_default(),
+            metrics: manifest.metrics.clone(),
+        }
+    });
+    Json(ModelList { models: models.collect() })
+}

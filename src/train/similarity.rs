@@ -1,0 +1,367 @@
+//! `segue train similarity`: Track2Vec from the catalog's playlists to a published bundle.
+//!
+//! One thread samples batches, this one steps the network. After an epoch the state is written to a file next to the
+//! bundles when the last writing is a while ago or the run is asked to stop; the same command on the same data goes on
+//! from there, and ends in the same vectors as a run that was never stopped.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::sync_channel;
+use std::time::{Duration, Instant};
+
+use rand::SeedableRng;
+use rand_distr::{Distribution, Normal};
+use rand_xoshiro::Xoshiro256PlusPlus;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use tch::{Kind as TensorKind, Tensor};
+use tracing::info;
+
+use super::TrainError;
+use super::row_adam::RowAdam;
+use super::sampler::{PairSampler, PairSampling};
+use crate::bundle::{BundleWriter, Kind, Manifest, NewManifest, SimilarityBundle, Vocabulary};
+use crate::dataset::{HeldOut, Sequences};
+use crate::evaluate::{NextTrackMetrics, next_track};
+use crate::models::track2vec::{Architecture, PairBatch, Track2Vec};
+use crate::progress::{Interrupt, Progress};
+
+const PROGRESS_PER_EPOCH: u64 = 1_000;
+/// How much training a kill may cost.
+const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(30);
+
+/// Hyper-parameters of Track2Vec.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, clap::Args)]
+pub struct SimilaritySettings {
+    /// Network: cosine with one table and a sigmoid unit, or skip-gram with two tables (sgns)
+    #[arg(long, value_enum, default_value_t = Architecture::Sgns)]
+    pub architecture: Architecture,
+    /// Length of a track's vector
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub dim: u32,
+    /// Tracks up to this far apart in a playlist count as neighbours
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub window: u32,
+    /// Negatives a pair
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub negatives: u32,
+    /// Negatives drawn for a batch and shared by its pairs (weighted so that a pair sees `negatives` of them)
+    #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..=65536))]
+    pub pool: u32,
+    /// Exponent α: negatives are drawn in proportion to (placements of a track)^α; may be negative
+    #[arg(long, default_value_t = -0.5, allow_negative_numbers = true)]
+    pub alpha: f64,
+    /// Sub-sampling threshold t: targets more frequent than this are thinned out; 0 keeps all
+    #[arg(long, default_value_t = 1e-5)]
+    pub subsample: f64,
+    /// Tracks with fewer placements get no vector of their own, and are not recommended by this model
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..))]
+    pub min_count: u32,
+    /// Passes over all playlists
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub epochs: u32,
+    /// Pairs in a mini-batch
+    #[arg(long, default_value_t = 4096, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub batch: u32,
+    /// Learning rate of Adam at the start; falls linearly to a tenth
+    #[arg(long, default_value_t = 0.005)]
+    pub learning_rate: f64,
+    /// Random seed: the same data, settings and seed give the same vectors on the same machine
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+}
+
+impl SimilaritySettings {
+    fn check(&self) -> Result<(), TrainError> {
+        let refuse = |text: &str| Err(TrainError::Settings(text.to_owned()));
+        if !(self.learning_rate > 0.0 && self.learning_rate.is_finite()) {
+            return refuse("--learning-rate must be above 0");
+        }
+        if !(self.subsample >= 0.0 && self.subsample.is_finite()) {
+            return refuse("--subsample must be 0 or more");
+        }
+        if !(-10.0..=10.0).contains(&self.alpha) {
+            return refuse("--alpha must be between -10 and 10");
+        }
+        Ok(())
+    }
+}
+
+/// Trains on `sequences` and publishes a bundle below `models`.
+///
+/// Blocking, for seconds to hours. `interrupt` stops it at the end of a batch.
+pub fn train_similarity(
+    sequences: &Sequences,
+    settings: &SimilaritySettings,
+    models: &Path,
+    threads: usize,
+    interrupt: &Interrupt,
+) -> Result<Manifest, TrainError> {
+    settings.check()?;
+    tch::set_num_threads(threads as i32);
+    let held_out = sequences.hold_out_last(settings.min_count);
+    let sampling = PairSampling {
+        window: settings.window as usize,
+        subsample: settings.subsample,
+        exponent: settings.alpha,
+        batch: settings.batch as usize,
+        pool: settings.pool as usize,
+        one_table: settings.architecture == Architecture::Cosine,
+        seed: settings.seed,
+    };
+    let sampler = PairSampler::new(&held_out, sampling).ok_or_else(|| {
+        TrainError::TooLittleData(format!(
+            "the catalog has no track with {} or more placements to learn from; import playlists first",
+            settings.min_count
+        ))
+    })?;
+    let mut writer = BundleWriter::begin(models, Kind::Similarity)?;
+    let resume_file = resume_file(models, settings, sequences);
+
+    let started = Instant::now();
+    let mut run = Run::new(settings, &held_out);
+    if resume_file.exists() {
+        run.load(&resume_file)?;
+        info!(epochs_done = run.epochs, "resuming the training that was stopped");
+    }
+    run.train(settings, &sampler, &resume_file, interrupt)?;
+    let train_seconds = started.elapsed().as_secs_f64();
+
+    let vectors = trained_vectors(&run.model, &held_out)?;
+    let metrics = next_track(&vectors, settings.dim as usize, &held_out.queries);
+    info!(
+        hit_at_10 = metrics.hit_at_10,
+        ndcg_at_10 = metrics.ndcg_at_10,
+        queries = metrics.queries,
+        train_seconds,
+        "trained"
+    );
+    let bundle = SimilarityBundle {
+        vocabulary: Vocabulary::new(sequences.track_ids.iter().map(String::as_str))
+            .map_err(TrainError::TooLittleData)?,
+        vectors: fold_in(vectors, settings, sequences),
+        dimensions: settings.dim as usize,
+        counts: sequences.counts.clone(),
+        candidates: held_out.vocabulary,
+    };
+    bundle.write(&mut writer, |path| {
+        Tensor::write_safetensors(&run.parameters(), path).map_err(|error| error.to_string())
+    })?;
+    let manifest = writer.publish(NewManifest {
+        seed: settings.seed,
+        parameters: serde_json::json!({ "model": "track2vec", "settings": settings }),
+        data: sequences.fingerprint.clone(),
+        metrics: serde_json::json!({
+            "next_track": MetricsRecord { protocol: PROTOCOL, metrics },
+            "final_loss": run.loss,
+            "train_seconds": train_seconds,
+        }),
+    })?;
+    let _ = fs::remove_file(&resume_file);
+    Ok(manifest)
+}
+
+const PROTOCOL: &str = "last track of each playlist held out, the one before it asked with, every trained track ranked";
+
+#[derive(Serialize)]
+struct MetricsRecord {
+    protocol: &'static str,
+    #[serde(flatten)]
+    metrics: NextTrackMetrics,
+}
+
+/// A file of its own for each combination of settings and data: a run with other settings does not go on from it.
+fn resume_file(models: &Path, settings: &SimilaritySettings, sequences: &Sequences) -> PathBuf {
+    let mut hash = Sha256::new();
+    hash.update(serde_json::to_vec(settings).unwrap_or_default());
+    hash.update(&sequences.fingerprint.sha256);
+    let key = hex::encode(hash.finalize());
+    models.join(Kind::Similarity.as_str()).join(format!(".resume-{}.safetensors", &key[..16]))
+}
+
+/// The network and its optimiser, and how far they are.
+struct Run {
+    model: Track2Vec,
+    tables: Vec<RowAdam>,
+    unit: RowAdam,
+    /// epochs done whole
+    epochs: usize,
+    /// batches done of the epoch under way, their pairs and the sum of those pairs' losses
+    batches: usize,
+    pairs: u64,
+    loss_sum: f64,
+    /// batches done in all
+    step: u64,
+    /// mean loss of a pair in the last whole epoch
+    loss: f64,
+}
+
+impl Run {
+    fn new(settings: &SimilaritySettings, held_out: &HeldOut) -> Self {
+        let dimensions = settings.dim as usize;
+        let mut rng = Xoshiro256PlusPlus::seed_from_u64(settings.seed);
+        let spread = 0.5 / (dimensions as f32).sqrt();
+        // A finite positive spread is the one condition of Normal, and `dim` is at least 1.
+        let initial: Vec<f32> = Normal::new(0.0, spread)
+            .map(|law| law.sample_iter(&mut rng).take(held_out.vocabulary * dimensions).collect())
+            .unwrap_or_default();
+        let model = Track2Vec::new(settings.architecture, held_out.vocabulary, dimensions, &initial);
+        let tables = model.tables.iter().map(RowAdam::new).collect();
+        let unit = RowAdam::new(&model.unit);
+        Self { model, tables, unit, epochs: 0, batches: 0, pairs: 0, loss_sum: 0.0, step: 0, loss: f64::NAN }
+    }
+
+    fn train(
+        &mut self,
+        settings: &SimilaritySettings,
+        sampler: &PairSampler<'_>,
+        resume_file: &Path,
+        interrupt: &Interrupt,
+    ) -> Result<(), TrainError> {
+        let epochs = settings.epochs as usize;
+        let expected_pairs = sampler.expected_pairs().max(1.0);
+        let progress = Progress::start("training", epochs as u64 * PROGRESS_PER_EPOCH);
+        let mut saved = Instant::now();
+        while self.epochs < epochs {
+            let (epoch, skipped) = (self.epochs, self.batches);
+            let (started, pairs_before) = (Instant::now(), self.pairs);
+            let (sender, receiver) = sync_channel(8);
+            std::thread::scope(|scope| {
+                scope.spawn(move || sampler.epoch(epoch, |batch| sender.send(batch).is_ok()));
+                // Leaving the loop drops the receiver, which ends the sampler.
+                for batch in receiver.into_iter().skip(skipped) {
+                    if interrupt.is_raised() {
+                        self.save(resume_file)?;
+                        return Err(TrainError::Interrupted { epoch: epoch + 1, epochs });
+                    }
+                    let done = epoch as f64 + (self.pairs as f64 / expected_pairs).min(1.0);
+                    let rate = settings.learning_rate * (1.0 - 0.9 * done / epochs as f64);
+                    let loss = self.step(&batch, settings, rate);
+                    self.batches += 1;
+                    self.pairs += batch.targets.len() as u64;
+                    self.loss_sum += loss * batch.targets.len() as f64;
+                    if saved.elapsed() >= CHECKPOINT_INTERVAL {
+                        self.save(resume_file)?;
+                        saved = Instant::now();
+                    }
+                    progress.at((done * PROGRESS_PER_EPOCH as f64) as u64, || {
+                        let speed = (self.pairs - pairs_before) as f64 / started.elapsed().as_secs_f64();
+                        let loss = self.loss_sum / self.pairs as f64;
+                        format!("epoch {}/{epochs}, loss {loss:.4}, {speed:.0} pairs/s", epoch + 1)
+                    });
+                }
+                Ok(())
+            })?;
+            self.epochs += 1;
+            self.loss = self.loss_sum / self.pairs.max(1) as f64;
+            (self.batches, self.pairs, self.loss_sum) = (0, 0, 0.0);
+            if !self.loss.is_finite() {
+                let _ = fs::remove_file(resume_file); // to go on from it would not help
+                let learning_rate = settings.learning_rate;
+                return Err(TrainError::Diverged { epoch: self.epochs, loss: self.loss, learning_rate });
+            }
+        }
+        Ok(())
+    }
+
+    fn step(&mut self, batch: &PairBatch, settings: &SimilaritySettings, rate: f64) -> f64 {
+        self.step += 1;
+        let gradients = self.model.gradients(batch, settings.negatives.into());
+        let tables = self.model.tables.iter_mut().zip(&mut self.tables);
+        for ((table, adam), (rows, gradient)) in tables.zip(&gradients.tables) {
+            adam.step(table, rows, gradient, rate, self.step);
+        }
+        if let Some(gradient) = &gradients.unit {
+            self.unit.step_whole(&mut self.model.unit, gradient, rate, self.step);
+        }
+        gradients.loss
+    }
+
+    /// The network's own tensors by name.
+    fn parameters(&self) -> Vec<(String, Tensor)> {
+        let names = ["target", "context"];
+        let tables = names.iter().zip(&self.model.tables);
+        let mut parameters: Vec<(String, Tensor)> =
+            tables.map(|(name, table)| (format!("{name}.weight"), table.shallow_clone())).collect();
+        parameters.push(("unit".to_owned(), self.model.unit.shallow_clone()));
+        parameters
+    }
+
+    /// All state, written whole or not at all.
+    fn save(&self, path: &Path) -> Result<(), TrainError> {
+        let mut tensors = self.parameters();
+        for (number, adam) in self.tables.iter().chain([&self.unit]).enumerate() {
+            tensors.push((format!("adam.{number}.first"), adam.first.shallow_clone()));
+            tensors.push((format!("adam.{number}.second"), adam.second.shallow_clone()));
+        }
+        // Counts are whole numbers far below 2^53, which a double holds exactly.
+        let progress =
+            [self.epochs as f64, self.batches as f64, self.pairs as f64, self.loss_sum, self.step as f64, self.loss];
+        tensors.push(("progress".to_owned(), Tensor::from_slice(&progress)));
+        let unfinished = path.with_extension("unfinished");
+        Tensor::write_safetensors(&tensors, &unfinished)?;
+        fs::rename(&unfinished, path).map_err(|error| TrainError::Settings(format!("{}: {error}", path.display())))
+    }
+
+    fn load(&mut self, path: &Path) -> Result<(), TrainError> {
+        let tensors: std::collections::HashMap<String, Tensor> = Tensor::read_safetensors(path)?.into_iter().collect();
+        let take = |name: &str| {
+            tensors.get(name).map(Tensor::copy).ok_or_else(|| {
+                TrainError::Settings(format!("{} lacks {name}; delete it to start anew", path.display()))
+            })
+        };
+        for (name, table) in ["target.weight", "context.weight"].iter().zip(&mut self.model.tables) {
+            *table = take(name)?;
+        }
+        self.model.unit = take("unit")?;
+        for (number, adam) in self.tables.iter_mut().chain([&mut self.unit]).enumerate() {
+            adam.first = take(&format!("adam.{number}.first"))?;
+            adam.second = take(&format!("adam.{number}.second"))?;
+        }
+        if let &[epochs, batches, pairs, loss_sum, step, loss] = Vec::<f64>::try_from(take("progress")?)?.as_slice() {
+            (self.epochs, self.batches, self.pairs) = (epochs as usize, batches as usize, pairs as u64);
+            (self.loss_sum, self.step, self.loss) = (loss_sum, step as u64, loss);
+        }
+        Ok(())
+    }
+}
+
+/// `[vocabulary * dimensions]` values, rows of length 1; zero for tracks that training never saw.
+fn trained_vectors(model: &Track2Vec, held_out: &HeldOut) -> Result<Vec<f32>, TrainError> {
+    let seen: Vec<f32> = held_out.counts.iter().map(|&count| if count > 0 { 1.0 } else { 0.0 }).collect();
+    let vectors = model.normalised_vectors() * Tensor::from_slice(&seen).unsqueeze(1);
+    Ok(Vec::<f32>::try_from(vectors.to_kind(TensorKind::Float).contiguous().view(-1))?)
+}
+
+/// Gives every other track of the catalog the mean of its neighbours' vectors, so that it can be asked with.
+fn fold_in(trained: Vec<f32>, settings: &SimilaritySettings, sequences: &Sequences) -> Vec<f32> {
+    let (dimensions, window) = (settings.dim as usize, settings.window as usize);
+    let mut vectors = trained;
+    let is_trained: Vec<bool> =
+        vectors.chunks_exact(dimensions).map(|row| row.iter().any(|&value| value != 0.0)).collect();
+    let known = |row: u32| is_trained.get(row as usize).copied().unwrap_or(false);
+    vectors.resize(sequences.track_ids.len() * dimensions, 0.0);
+    for playlist in 0..sequences.playlists() {
+        let tracks = sequences.playlist(playlist);
+        for (position, &row) in tracks.iter().enumerate().filter(|&(_, &row)| !known(row)) {
+            let near = &tracks[position.saturating_sub(window)..(position + window + 1).min(tracks.len())];
+            // Where no neighbour has a vector, the playlist as a whole stands in.
+            let neighbours = if near.iter().any(|&other| known(other)) { near } else { tracks };
+            for &neighbour in neighbours.iter().filter(|&&other| known(other)) {
+                let (from, to) = (neighbour as usize * dimensions, row as usize * dimensions);
+                for offset in 0..dimensions {
+                    vectors[to + offset] += vectors[from + offset];
+                }
+            }
+        }
+    }
+    for (row, vector) in vectors.chunks_exact_mut(dimensions).enumerate() {
+        if !known(row as u32) {
+            let norm = vector.iter().map(|value| value * value).sum::<f32>().sqrt();
+            if norm > 0.0 {
+                vector.iter_mut().for_each(|value| *value /= norm);
+            }
+        }
+    }
+    vectors
+}
