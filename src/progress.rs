@@ -49,7 +49,7 @@ impl Progress {
         let Ok(mut last_line) = self.last_line.lock() else { return };
         if last_line.elapsed() >= LOG_INTERVAL {
             *last_line = Instant::now();
-            let percent = if self.total == 0 { 100 } else { done * 100 / self.total };
+            let percent = (done * 100).checked_div(self.total).unwrap_or(100);
             info!("{} {percent}%: {}", self.what, message());
         }
     }

@@ -167,7 +167,7 @@ impl<'a> Batch<'a> {
 }
 
 /// Writers of the catalog's bulk data take turns: the place of this lock is the number that "segue" spells.
-const IMPORT_LOCK: i64 = 0x7365_6775_65;
+const IMPORT_LOCK: i64 = 0x0073_6567_7565;
 
 impl Catalog {
     /// Upserts a batch of playlists with their tracks, albums and artists in one transaction.

@@ -92,6 +92,10 @@ impl PlacementReader {
         while self.buffer.len() >= 2 {
             match i16::from_be_bytes([self.buffer[0], self.buffer[1]]) {
                 -1 => {
+                    // Read to the end of the protocol's exchange, or the connection is of no use to the next one.
+                    while let Some(chunk) = self.stream.next().await {
+                        chunk?;
+                    }
                     self.done = true;
                     return Ok(true);
                 }
