@@ -128,7 +128,9 @@ fn api() -> OpenApiRouter<AppState> {
 
 /// The HTTP contract, as `openapi.yaml` has it.
 pub fn openapi() -> utoipa::openapi::OpenApi {
-    api().into_openapi()
+    let mut document = api().into_openapi();
+    document.info.license = None; // utoipa takes it from Cargo.toml, which has none
+    document
 }
 
 /// All routes with all layers.
