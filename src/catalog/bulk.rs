@@ -562,15 +562,13 @@ async fn replace_playlists(
     let durations: Vec<Option<i64>> = playlists.iter().map(|playlist| playlist.duration_ms).collect();
     let modified: Vec<Option<OffsetDateTime>> = playlists.iter().map(|playlist| playlist.modified_at).collect();
 
-    let present: HashMap<String, i32> = sqlx::query!(
-        "SELECT external_id, id FROM playlists WHERE external_id = ANY($1)",
-        &external_ids
-    )
-    .fetch_all(&mut *connection)
-    .await?
-    .into_iter()
-    .map(|row| (row.external_id, row.id))
-    .collect();
+    let present: HashMap<String, i32> =
+        sqlx::query!("SELECT external_id, id FROM playlists WHERE external_id = ANY($1)", &external_ids)
+            .fetch_all(&mut *connection)
+            .await?
+            .into_iter()
+            .map(|row| (row.external_id, row.id))
+            .collect();
 
     let mut rows = present.clone();
     if present.len() < playlists.len() {

@@ -28,9 +28,10 @@ pub struct SimilarityArguments {
     /// hyper-parameters
     #[command(flatten)]
     pub settings: SimilaritySettings,
-    /// Threads that LibTorch computes with; 0 takes one for each processor
-    #[arg(long, default_value_t = 0)]
-    pub threads: usize,
+    /// Threads that LibTorch computes with, beside the one that samples. More than one pays only on an idle machine:
+    /// on a busy one LibTorch's threads wait for each other spinning, and training becomes many times slower
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub threads: u16,
 }
 
 pub(super) async fn run(global: &Global, command: TrainCommand, interrupt: &Interrupt) -> anyhow::Result<ExitCode> {
@@ -54,12 +55,8 @@ pub(super) async fn similarity(
     let data = &sequences.fingerprint;
     info!(playlists = data.playlists, tracks = data.tracks, placements = data.placements, "read the catalog");
     let (models, interrupt) = (global.models(), interrupt.clone());
-    let threads = match arguments.threads {
-        0 => std::thread::available_parallelism().map_or(1, usize::from),
-        threads => threads,
-    };
     let training = tokio::task::spawn_blocking(move || {
-        train_similarity(&sequences, &arguments.settings, &models, threads, &interrupt)
+        train_similarity(&sequences, &arguments.settings, &models, arguments.threads.into(), &interrupt)
     });
     Ok(training.await??)
 }

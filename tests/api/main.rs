@@ -1,0 +1,17 @@
+//! The HTTP interface: a real server on a free port, a real PostgreSQL, a real client.
+#![expect(clippy::expect_used, reason = "in a test's helpers a failed expectation is the failure of the test")]
+
+mod completion;
+mod concurrency;
+mod contract;
+mod operations;
+mod outage;
+mod playlists;
+mod problems;
+mod reload;
+mod shutdown;
+mod tracks;
+
+#[expect(dead_code, reason = "each test binary uses its own part of it")]
+#[path = "../support/mod.rs"]
+mod support;

@@ -1,0 +1,97 @@
+//! What is answered while PostgreSQL is away.
+
+use std::time::{Duration, Instant};
+
+use segue::catalog::EmbeddedPostgres;
+use serde_json::{Value, json};
+
+use crate::support::app::{LATE_TRACK, Setup, TestApp, ids};
+use crate::support::wait_until;
+
+/// A port where nothing listens.
+fn closed_port() -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    listener.local_addr().expect("an address").port()
+}
+
+async fn without_catalog(port: u16) -> TestApp {
+    let url = format!("postgres://segue@127.0.0.1:{port}/segue?sslmode=disable");
+    TestApp::start(Setup { catalog: Some(url), ..Setup::default() }).await
+}
+
+#[track_caller]
+fn assert_without_names(items: &Value) {
+    assert_eq!(ids(items).len(), 5);
+    for item in items.as_array().expect("items") {
+        assert_eq!((item.get("name"), item.get("artist")), (Some(&Value::Null), Some(&Value::Null)), "{item}");
+    }
+}
+
+/// Similar tracks and inline completions come without names, the rest says that it can't; all of it soon.
+async fn assert_answers_what_it_can(app: &TestApp) {
+    let began = Instant::now();
+    let similar = app.get("/tracks/synthetic:track:1/similar?limit=5").await.ok();
+    assert_eq!(similar["source"], "track2vec");
+    assert_without_names(&similar["items"]);
+    let body = json!({"playlists": [{"tracks": ["synthetic:track:1", "synthetic:track:2"]}, {}], "limit": 5});
+    let inline = app.post("/playlists/complete", &body).await.ok();
+    assert_eq!(inline["completions"][0]["source"], "track2vec");
+    assert_without_names(&inline["completions"][0]["items"]);
+    assert_without_names(&inline["completions"][1]["items"]);
+
+    let version = app.manifest().version;
+    let degraded = json!({"status": "degraded", "catalog": "unavailable", "models": {"similarity": version}});
+    assert_eq!(app.get("/health/ready").await.ok(), degraded);
+    assert_eq!(app.get("/health/live").await.ok()["status"], "ok");
+    assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
+
+    for answer in [
+        app.post_nothing("/playlists/0/complete").await,
+        app.get("/playlists/0").await,
+        app.get("/tracks/synthetic:track:1").await,
+        app.get(&format!("/tracks/{LATE_TRACK}/similar")).await,
+    ] {
+        let problem = answer.problem(503); // with Retry-After
+        assert_eq!(problem["type"], "urn:segue:problem:catalog-unavailable");
+    }
+}
+
+#[tokio::test]
+async fn while_no_catalog_listens_what_needs_none_is_answered() {
+    assert_answers_what_it_can(&without_catalog(closed_port()).await).await;
+}
+
+#[tokio::test]
+async fn while_the_catalog_accepts_connections_and_says_nothing_what_needs_none_is_answered() {
+    // Connections are taken by the operating system; no one ever reads from them.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let app = without_catalog(listener.local_addr().expect("an address").port()).await;
+    assert_answers_what_it_can(&app).await;
+    drop(listener);
+}
+
+#[tokio::test]
+async fn a_catalog_that_goes_away_and_comes_back_is_used_again() {
+    let home = tempfile::tempdir().expect("a folder");
+    let start = || {
+        let home = home.path().to_owned();
+        tokio::task::spawn_blocking(move || EmbeddedPostgres::start(&home).expect("a PostgreSQL"))
+    };
+    let stop = |postgres| tokio::task::spawn_blocking(move || drop::<EmbeddedPostgres>(postgres));
+    let postgres = start().await.expect("started");
+    let socket = home.path().join("data/postgres");
+    let url = format!("postgres://segue@localhost/segue?host={}", socket.display());
+    let app = TestApp::start(Setup { catalog: Some(url), ..Setup::default() }).await;
+    app.state.catalog.migrate().await.expect("tables");
+    assert_eq!(app.get("/health/ready").await.ok()["status"], "ok");
+    app.get("/playlists/0").await.problem(404);
+
+    stop(postgres).await.expect("stopped");
+    assert_answers_what_it_can(&app).await;
+
+    let postgres = start().await.expect("started");
+    let ready = async || (app.get("/health/ready").await.ok()["status"] == "ok").then_some(());
+    wait_until("the catalog", Duration::from_secs(10), ready).await;
+    app.get("/playlists/0").await.problem(404);
+    stop(postgres).await.expect("stopped");
+}

@@ -1,0 +1,94 @@
+//! New bundles while the server runs, and damaged ones.
+
+use std::fs;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::support::app::{Setup, TestApp, flip_byte, publish_damaged};
+use crate::support::training::publish_again;
+use crate::support::wait_until;
+
+/// A new bundle takes over within this time.
+const LIMIT: Duration = Duration::from_secs(10);
+
+async fn served_version(app: &TestApp) -> Value {
+    app.get("/health/ready").await.ok()["models"]["similarity"].clone()
+}
+
+async fn wait_for_version(app: &TestApp, version: &str) {
+    wait_until(version, LIMIT, async || (served_version(app).await == version).then_some(())).await;
+}
+
+#[tokio::test]
+async fn a_new_bundle_takes_over_while_the_server_runs() {
+    let app = TestApp::spawn().await;
+    let before = app.manifest().version;
+    assert_eq!(served_version(&app).await, json!(before));
+    let after = publish_again(&app.models, &app.models).version;
+    assert_ne!(before, after);
+    wait_for_version(&app, &after).await;
+    let answer = app.post_nothing("/playlists/0/complete").await.ok();
+    assert_eq!(answer["model_version"], json!(after));
+}
+
+#[tokio::test]
+async fn a_server_without_a_model_answers_from_the_first_one_that_is_published() {
+    let with_model = TestApp::spawn().await;
+    let app = TestApp::start(Setup { with_model: false, ..Setup::default() }).await;
+    app.get("/health/ready").await.problem(503);
+    let version = publish_again(&with_model.models, &app.models).version;
+    wait_until("an answer", LIMIT, async || (app.get("/health/ready").await.status == 200).then_some(())).await;
+    assert_eq!(served_version(&app).await, json!(version));
+}
+
+#[tokio::test]
+async fn a_damaged_new_bundle_is_refused_the_old_one_goes_on_and_the_next_whole_one_takes_over() {
+    let app = TestApp::spawn().await;
+    let old = app.manifest().version;
+    let good = TestApp::spawn().await;
+    let damaged = publish_damaged(&good.models, &app.models, |folder| flip_byte(&folder.join("vectors.npy"), 200));
+    assert_ne!(damaged, old);
+    let refusal = app.state.models.load().expect_err("it is damaged").to_string();
+    assert!(refusal.contains("vectors.npy"), "{refusal}");
+    // Twice the time in which a whole one would have been found.
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(served_version(&app).await, json!(old));
+    assert_eq!(app.get("/tracks/synthetic:track:1/similar").await.ok()["model_version"], json!(old));
+
+    let next = publish_again(&good.models, &app.models).version;
+    wait_for_version(&app, &next).await;
+}
+
+#[tokio::test]
+async fn a_server_that_starts_on_a_damaged_bundle_answers_from_the_newest_whole_one_before_it() {
+    let mut older = String::new();
+    let app = TestApp::start_with_models(Setup::default(), |models| {
+        older = publish_again(models, models).version;
+        let copy = tempfile::tempdir().expect("a folder");
+        crate::support::copy_folder(models, copy.path());
+        publish_damaged(copy.path(), models, |folder| flip_byte(&folder.join("counts.npy"), 130));
+    })
+    .await;
+    assert_eq!(served_version(&app).await, json!(older));
+}
+
+#[tokio::test]
+async fn a_server_with_nothing_but_a_damaged_bundle_starts_and_says_that_it_has_none() {
+    let app = TestApp::start_with_models(Setup::default(), |models| {
+        fs::remove_file(models.join("similarity/current/vectors.npy")).expect("removed");
+    })
+    .await;
+    app.get("/health/ready").await.problem(503);
+    assert_eq!(app.get("/playlists/0").await.ok()["id"], "0");
+}
+
+#[tokio::test]
+async fn a_roll_back_to_an_older_version_takes_over_too() {
+    let app = TestApp::spawn().await;
+    let older = app.manifest().version;
+    let newer = publish_again(&app.models, &app.models).version;
+    wait_for_version(&app, &newer).await;
+    crate::support::app::point_current_at(&app.models, &older);
+    wait_for_version(&app, &older).await;
+}

@@ -1,0 +1,120 @@
+//! The end of the server, and requests that take too long.
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use tokio::net::TcpStream;
+
+use crate::support::app::{Answer, Setup, TestApp};
+use crate::support::training::arguments;
+use crate::support::wait_until;
+
+const INLINE: &str = "/playlists/complete";
+
+/// Keeps the only engine thread busy until the sender is dropped.
+async fn occupy_engine(app: &TestApp) -> std::sync::mpsc::Sender<()> {
+    let (release, wait) = std::sync::mpsc::channel::<()>();
+    let (started, has_started) = tokio::sync::oneshot::channel();
+    let engine = app.state.engine.clone();
+    tokio::spawn(async move {
+        engine
+            .run(move || {
+                let _ = started.send(());
+                let _ = wait.recv();
+            })
+            .await
+    });
+    has_started.await.expect("it runs");
+    release
+}
+
+/// Two inline completions at once, of which the queue of one takes one. The other is refused, which proves that the
+/// first one is under way.
+async fn request_under_way(app: &TestApp) -> tokio::task::JoinHandle<Answer> {
+    let send = || {
+        let request = app.request(reqwest::Method::POST, INLINE).json(&json!({"playlists": [{}], "limit": 3}));
+        tokio::spawn(Answer::to(request))
+    };
+    let (mut one, mut other) = (send(), send());
+    let (refused, waiting) = tokio::select! {
+        refused = &mut one => (refused, other),
+        refused = &mut other => (refused, one),
+    };
+    let problem = refused.expect("an answer").problem(503); // with Retry-After
+    assert_eq!(problem["type"], "urn:segue:problem:overloaded");
+    waiting
+}
+
+async fn app(flags: &[&str]) -> TestApp {
+    let flags = [&["--engine-threads", "1", "--engine-queue", "1"], flags].concat();
+    TestApp::start(Setup { settings: arguments(&flags), ..Setup::default() }).await
+}
+
+#[tokio::test]
+async fn a_full_queue_refuses_at_once_and_says_when_to_come_back() {
+    let app = app(&[]).await;
+    let release = occupy_engine(&app).await;
+    let waiting = request_under_way(&app).await;
+    // What needs no engine goes on.
+    assert_eq!(app.get("/health/ready").await.ok()["status"], "ok");
+    assert_eq!(app.get("/playlists/0").await.ok()["id"], "0");
+    drop(release);
+    assert_eq!(waiting.await.expect("an answer").status, 200);
+    app.post(INLINE, &json!({"playlists": [{}]})).await.ok();
+}
+
+#[tokio::test]
+async fn a_request_that_is_under_way_when_the_server_is_stopped_is_answered() {
+    let mut app = app(&[]).await;
+    let release = occupy_engine(&app).await;
+    let waiting = request_under_way(&app).await;
+    app.interrupt.raise();
+    let address = app.address;
+    wait_until("the port to be closed", Duration::from_secs(5), async || TcpStream::connect(address).await.err()).await;
+    assert!(!waiting.is_finished());
+    drop(release);
+    let answer = waiting.await.expect("an answer").ok();
+    assert_eq!(answer["completions"][0]["items"].as_array().map(Vec::len), Some(3));
+    let serving = app.serving.take().expect("it ran");
+    let ended = tokio::time::timeout(Duration::from_secs(5), serving).await.expect("it ends");
+    ended.expect("no panic").expect("no error");
+}
+
+#[tokio::test]
+async fn an_idle_server_ends_at_once_even_with_connections_open() {
+    let mut app = app(&[]).await;
+    app.get("/health/live").await.ok(); // the client keeps its connection
+    let idle = TcpStream::connect(app.address).await.expect("a connection");
+    let began = Instant::now();
+    app.interrupt.raise();
+    let serving = app.serving.take().expect("it ran");
+    tokio::time::timeout(Duration::from_secs(5), serving).await.expect("it ends").expect("no panic").expect("no error");
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    drop(idle);
+}
+
+#[tokio::test]
+async fn a_request_that_does_not_end_holds_the_shutdown_up_no_longer_than_was_set() {
+    let mut app = app(&["--shutdown-seconds", "0.3"]).await;
+    let release = occupy_engine(&app).await;
+    let waiting = request_under_way(&app).await;
+    let began = Instant::now();
+    app.interrupt.raise();
+    let serving = app.serving.take().expect("it ran");
+    tokio::time::timeout(Duration::from_secs(5), serving).await.expect("it ends").expect("no panic").expect("no error");
+    assert!(began.elapsed() >= Duration::from_millis(300), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    waiting.abort();
+    drop(release);
+}
+
+#[tokio::test]
+async fn a_request_that_takes_too_long_is_given_up_with_a_problem_document() {
+    let app = app(&["--request-timeout-seconds", "0.3"]).await;
+    let release = occupy_engine(&app).await;
+    let began = Instant::now();
+    let problem = app.post(INLINE, &json!({"playlists": [{}]})).await.problem(503);
+    assert!(problem["detail"].as_str().is_some_and(|detail| detail.contains("too long")), "{problem}");
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    drop(release);
+}

@@ -1,0 +1,69 @@
+//! `segue demo`.
+
+use crate::support::program::{Home, text};
+use crate::support::slices::{generated, write_slices};
+
+#[test]
+fn the_demo_shows_a_completion_and_similar_tracks_with_names_and_leaves_nothing_running() {
+    let home = Home::new();
+    let slices = home.path().join("slices");
+    write_slices(&slices, &generated(60, 400, 3), 60);
+    for run in 0..2 {
+        let printed = home.segue(&["demo", "--once", "--data", text(&slices)]).succeed();
+        assert!(printed.contains("(60 new, 0 changed, 0 as they were)"), "run {run} begins anew: {printed}");
+        assert!(printed.contains("published    similarity "), "{printed}");
+        for heading in ["== What comes next in the playlist ", "== Tracks similar to "] {
+            let (_, answer) = printed.split_once(heading).unwrap_or_else(|| panic!("no {heading:?} in {printed}"));
+            let (_, items) = answer.split_once("-> by ").expect("a source");
+            for rank in 1..=10 {
+                let start = format!("{rank:5}. ");
+                let line = items.lines().find_map(|line| line.strip_prefix(&start));
+                let line = line.unwrap_or_else(|| panic!("no line {rank} in {items}"));
+                let (name, score) = line.rsplit_once("  (").expect("a score");
+                let (artist, title) = name.split_once(" - ").expect("artist and title");
+                assert!(artist.len() > 1 && title.len() > 1 && !name.contains('?'), "{line}");
+                score.trim_end_matches(')').parse::<f64>().expect("a number");
+            }
+        }
+        assert!(printed.contains("curl -X POST http://127.0.0.1:"), "{printed}");
+        let demo = home.path().join("data/demo");
+        assert!(demo.join("data/postgres/PG_VERSION").exists());
+        assert!(!demo.join("data/postgres/postmaster.pid").exists());
+        assert_eq!(home.processes(), Vec::<String>::new());
+    }
+    assert!(!home.models().exists(), "the demo's models are its own");
+}
+
+#[test]
+fn the_demo_leaves_the_catalog_of_its_home_alone() {
+    let home = Home::new();
+    let slices = home.path().join("slices");
+    write_slices(&slices, &generated(60, 400, 3), 60);
+    home.segue(&["demo", "--once", "--data", text(&slices)]).succeed();
+    assert!(!home.path().join("data/postgres").exists());
+}
+
+#[test]
+fn a_demo_of_data_that_is_not_there_ends_with_1_and_leaves_nothing_running() {
+    let home = Home::new();
+    let finished = home.segue(&["demo", "--once", "--data", "nowhere"]).run();
+    assert_eq!(finished.code, Some(1), "{finished:?}");
+    assert!(finished.stderr.contains("nowhere"), "{finished:?}");
+    assert_eq!(home.processes(), Vec::<String>::new());
+}
+
+#[test]
+fn ctrl_c_ends_a_serving_demo_with_0_and_leaves_nothing_running() {
+    let home = Home::new();
+    let slices = home.path().join("slices");
+    write_slices(&slices, &generated(60, 400, 3), 60);
+    let running = home.segue(&["demo", "--data", text(&slices)]).start();
+    let url = running.url();
+    let live = home.segue(&["healthcheck", "--url", &format!("{url}/health/live")]).succeed();
+    assert!(live.starts_with("200"), "{live}");
+    running.wait_for_output("Ctrl-C stops it");
+    running.interrupt();
+    let finished = running.finish();
+    assert_eq!(finished.code, Some(0), "{finished:?}");
+    assert_eq!(home.processes(), Vec::<String>::new());
+}

@@ -1,0 +1,96 @@
+//! `segue import mpd`.
+
+use serde_json::{Value, json};
+
+use crate::support::database::Database;
+use crate::support::program::{Home, text};
+use crate::support::slices::{bare_playlist, bare_tracks, slice, write};
+
+#[tokio::test]
+async fn a_truncated_file_ends_with_1_and_is_named_and_the_others_are_imported() {
+    let home = Home::new();
+    let database = Database::new().await;
+    let good = slice(&[bare_playlist("good", bare_tracks("t", 3))]);
+    write(home.path(), "good.json", &good);
+    write(home.path(), "cut.json", &good[..good.len() / 2]);
+    let finished = home.segue(&["import", "mpd", "cut.json", "good.json", "--database-url", database.url()]).run();
+    assert_eq!(finished.code, Some(1), "{finished:?}");
+    let refused = finished.stdout.lines().find(|line| line.starts_with("REFUSED")).expect("a line");
+    assert!(refused.contains("cut.json") && refused.contains("truncated (at byte "), "{refused}");
+    assert!(finished.stdout.contains("1 new, 0 changed, 0 as they were"), "{finished:?}");
+    assert_eq!(database.texts("SELECT external_id FROM playlists").await, ["good"]);
+}
+
+#[tokio::test]
+async fn the_report_as_json_says_what_was_written_and_where_the_rejects_are() {
+    let home = Home::new();
+    let database = Database::new().await;
+    let playlists = [bare_playlist(1, bare_tracks("t", 3)), bare_playlist(2, vec![json!({"track_name": "no uri"})])];
+    write(home.path(), "slice.json", slice(&playlists));
+    write(home.path(), "cut.json", "{\"playlists\": [");
+    let arguments = ["import", "mpd", "slice.json", "cut.json", "--database-url", database.url(), "--format", "json"];
+    let finished = home.segue(&arguments).run();
+    assert_eq!(finished.code, Some(1), "{finished:?}");
+    let report: Value = serde_json::from_str(&finished.stdout).expect("JSON and nothing else");
+    for (field, expected) in [
+        ("files", json!(1)),
+        ("playlists_added", json!(2)),
+        ("placements", json!(3)),
+        ("tracks_added", json!(3)),
+        ("artists_added", json!(1)),
+        ("rejected", json!(1)),
+        ("interrupted", json!(false)),
+    ] {
+        assert_eq!(report[field], expected, "{field} of {report}");
+    }
+    assert_eq!(report["failed_files"][0]["file"], "cut.json");
+    assert!(report["failed_files"][0]["reason"].as_str().is_some_and(|reason| reason.contains("at byte")), "{report}");
+    // By default below the home folder.
+    let rejects = report["rejects_file"].as_str().expect("a file");
+    assert!(rejects.starts_with(text(&home.path().join("data/rejects"))), "{rejects}");
+    let line = std::fs::read_to_string(rejects).expect("rejects");
+    let reject: Value = serde_json::from_str(&line).expect("one line");
+    assert_eq!(reject["item"], "playlists[1].tracks[0]");
+}
+
+#[tokio::test]
+async fn rejects_go_where_they_are_told_to() {
+    let home = Home::new();
+    let database = Database::new().await;
+    write(home.path(), "slice.json", slice(&[json!({})]));
+    let arguments =
+        ["import", "mpd", "slice.json", "--database-url", database.url(), "--rejects", "a/b/rejects.ndjson"];
+    let printed = home.segue(&arguments).succeed();
+    assert!(printed.contains("1 rows, listed in a/b/rejects.ndjson"), "{printed}");
+    assert!(home.path().join("a/b/rejects.ndjson").is_file());
+}
+
+#[tokio::test]
+async fn a_path_that_is_not_there_and_a_folder_without_slices_end_with_1_and_are_named() {
+    let home = Home::new();
+    let database = Database::new().await;
+    std::fs::create_dir(home.path().join("hollow")).expect("a folder");
+    for (path, word) in [("nowhere.json", "No such file"), ("hollow", "no mpd.slice")] {
+        let finished = home.segue(&["import", "mpd", path, "--database-url", database.url()]).run();
+        assert_eq!(finished.code, Some(1), "{finished:?}");
+        assert!(finished.stderr.contains(path) && finished.stderr.contains(word), "{finished:?}");
+    }
+}
+
+#[test]
+fn a_database_that_does_not_answer_ends_with_1_soon_and_is_what_the_error_is_about() {
+    let home = Home::new();
+    write(home.path(), "slice.json", slice(&[]));
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    drop(listener);
+    let url = format!("postgres://app:hunter2@127.0.0.1:{port}/music");
+    let began = std::time::Instant::now();
+    let finished = home.segue(&["import", "mpd", "slice.json"]).env("DATABASE_URL", &url).run();
+    assert_eq!(finished.code, Some(1), "{finished:?}");
+    assert!(began.elapsed().as_secs() < 10, "{:?}", began.elapsed());
+    let error = finished.stderr.lines().last().expect("an error");
+    assert!(error.starts_with("error: "), "{finished:?}");
+    assert!(error.contains(&format!("127.0.0.1:{port}")), "the error does not say which database: {error}");
+    assert!(!finished.stderr.contains("hunter2"), "{finished:?}");
+}

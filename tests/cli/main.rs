@@ -1,0 +1,16 @@
+//! The command line: the built program, its exit codes and what it prints.
+#![expect(clippy::expect_used, reason = "in a test's helpers a failed expectation is the failure of the test")]
+
+mod configuration;
+mod demo;
+mod embedded;
+mod generate;
+mod help;
+mod import;
+mod models;
+mod openapi;
+mod serve;
+
+#[expect(dead_code, reason = "each test binary uses its own part of it")]
+#[path = "../support/mod.rs"]
+mod support;

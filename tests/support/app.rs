@@ -1,0 +1,310 @@
+//! The server, running on a free port over a catalog and a models folder of its own.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use reqwest::Method;
+use reqwest::header::{CONTENT_TYPE, HeaderMap};
+use segue::bundle::{Manifest, SimilarityBundle};
+use segue::catalog::Catalog;
+use segue::dataset::Sequences;
+use segue::import::import_mpd;
+use segue::progress::Interrupt;
+use segue::serve::{AppState, ServeSettings, serve};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+use tokio::sync::OnceCell;
+use tokio::task::JoinHandle;
+
+use super::database::Database;
+use super::slices::{bare_playlist, bare_track, bare_tracks, generated, slice, write};
+use super::training::{TINY, arguments, train};
+use super::{copy_folder, slices};
+
+/// A playlist written by hand: two tracks of odd ids, the first one twice, and some generated ones.
+pub const HANDMADE: &str = "handmade/1 & more?";
+/// A track whose id needs every kind of encoding.
+pub const ODD_TRACK: &str = "odd/track: 100% é?#1";
+/// A track with an id as Spotify has them.
+pub const SPOTIFY_TRACK: &str = "spotify:track:0123456789abcdefghijkl";
+/// A playlist without tracks.
+pub const EMPTY: &str = "empty";
+/// A playlist that came after the training, of tracks that the model has never seen.
+pub const LATE: &str = "late";
+/// One of those tracks.
+pub const LATE_TRACK: &str = "late:0";
+
+/// A catalog and a model trained on it, made once for all tests of a binary.
+struct Fixture {
+    database: Database,
+    models: PathBuf,
+}
+
+async fn fixture() -> &'static Fixture {
+    static FIXTURE: OnceCell<Fixture> = OnceCell::const_new();
+    FIXTURE.get_or_init(make_fixture).await
+}
+
+async fn make_fixture() -> Fixture {
+    // A static is never dropped, so that the folder stays: below the build's own, where `cargo clean` finds it.
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder").keep();
+    let mut playlists = generated(120, 400, 11);
+    let mut tracks = vec![
+        json!({
+            "track_uri": ODD_TRACK, "track_name": "Odd", "artist_name": "Handmade", "artist_uri": "handmade:artist",
+            "album_name": "By Hand", "album_uri": "handmade:album", "duration_ms": 123_456
+        }),
+        bare_track(SPOTIFY_TRACK, "Even", "Handmade"),
+        bare_track(ODD_TRACK, "Odd", "Handmade"),
+    ];
+    tracks.extend(playlists[0]["tracks"].as_array().expect("tracks").iter().take(12).cloned());
+    playlists.push(json!({
+        "pid": HANDMADE, "name": "Made by hand", "description": "of odd ids", "collaborative": "true",
+        "modified_at": 1_500_000_000, "num_followers": 3, "num_edits": 4, "num_albums": 5, "num_artists": 6,
+        "duration_ms": 7_000_000_000_u64,
+        "tracks": tracks.into_iter().map(|mut track| { track.as_object_mut().expect("a track").remove("pos"); track })
+            .collect::<Vec<_>>(),
+    }));
+    playlists.push(bare_playlist(EMPTY, Vec::new()));
+
+    let database = Database::new().await;
+    let catalog = database.catalog().await;
+    import(&catalog, &folder, &playlists).await;
+    let sequences = Sequences::load(&catalog).await.expect("sequences");
+    let models = folder.join("models");
+    train(&sequences, &TINY, &models);
+    import(&catalog, &folder, &[bare_playlist(LATE, bare_tracks("late", 3))]).await;
+    catalog.close().await;
+    Fixture { database, models }
+}
+
+async fn import(catalog: &Catalog, folder: &Path, playlists: &[Value]) {
+    let file = slices::write(folder, "slice.json", slice(playlists));
+    let report = import_mpd(catalog, &[file], &folder.join("rejects"), &Interrupt::default()).await.expect("imported");
+    assert_eq!((report.failed_files.len(), report.rejected), (0, 0), "{report:?}");
+}
+
+/// What a [`TestApp`] starts with.
+pub struct Setup {
+    /// settings of the server
+    pub settings: ServeSettings,
+    /// the catalog's URL, if not a copy of the fixture's catalog
+    pub catalog: Option<String>,
+    /// whether the fixture's model is there
+    pub with_model: bool,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self { settings: arguments(&[]), catalog: None, with_model: true }
+    }
+}
+
+/// A running server.
+pub struct TestApp {
+    /// where it listens: `http://127.0.0.1:…`
+    pub url: String,
+    /// the same as a socket address
+    pub address: SocketAddr,
+    /// its models folder
+    pub models: PathBuf,
+    /// its state
+    pub state: AppState,
+    /// to stop it
+    pub interrupt: Interrupt,
+    /// ends when it does
+    pub serving: Option<JoinHandle<std::io::Result<()>>>,
+    client: reqwest::Client,
+    database: Option<Database>,
+    _folder: TempDir,
+}
+
+impl TestApp {
+    /// Over the fixture's catalog and model.
+    pub async fn spawn() -> Self {
+        Self::start(Setup::default()).await
+    }
+
+    /// As `setup` says.
+    pub async fn start(setup: Setup) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let models = folder.path().join("models");
+        if setup.with_model {
+            copy_folder(&fixture().await.models, &models);
+        }
+        Self::start_on(setup, folder, models).await
+    }
+
+    /// As `setup` says, after `prepare` has changed the models folder.
+    pub async fn start_with_models(setup: Setup, prepare: impl FnOnce(&Path)) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let models = folder.path().join("models");
+        copy_folder(&fixture().await.models, &models);
+        prepare(&models);
+        Self::start_on(setup, folder, models).await
+    }
+
+    async fn start_on(setup: Setup, folder: TempDir, models: PathBuf) -> Self {
+        let database = match setup.catalog {
+            Some(_) => None,
+            None => Some(fixture().await.database.copy().await),
+        };
+        let url = setup.catalog.as_deref().or(database.as_ref().map(Database::url));
+        let catalog = Catalog::connect(url, folder.path()).await.expect("a catalog");
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let state = AppState::new(catalog, &models, &setup.settings).expect("a state");
+        let interrupt = Interrupt::default();
+        let serving = tokio::spawn({
+            let (state, interrupt, settings) = (state.clone(), interrupt.clone(), setup.settings);
+            async move { serve(listener, state, &settings, interrupt).await }
+        });
+        // `serve` answers from the moment that it has looked for a model; connections wait until then.
+        let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(30)).build().expect("a client");
+        let url = format!("http://{address}");
+        Self { url, address, models, state, interrupt, serving: Some(serving), client, database, _folder: folder }
+    }
+
+    /// Its database, if that is its own.
+    pub fn database(&self) -> &Database {
+        self.database.as_ref().expect("a database of its own")
+    }
+
+    /// The manifest of the model in its folder.
+    pub fn manifest(&self) -> Manifest {
+        SimilarityBundle::load_current(&self.models).expect("a bundle").0
+    }
+
+    /// A request to be filled in.
+    pub fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
+        self.client.request(method, format!("{}{path}", self.url))
+    }
+
+    /// `GET path`
+    pub async fn get(&self, path: &str) -> Answer {
+        Answer::to(self.request(Method::GET, path)).await
+    }
+
+    /// `POST path` with a JSON body.
+    pub async fn post(&self, path: &str, body: &Value) -> Answer {
+        Answer::to(self.request(Method::POST, path).json(body)).await
+    }
+
+    /// `POST path` without a body.
+    pub async fn post_nothing(&self, path: &str) -> Answer {
+        Answer::to(self.request(Method::POST, path)).await
+    }
+
+    /// Ids of all tracks of a stored playlist.
+    pub async fn tracks_of(&self, playlist: &str) -> Vec<String> {
+        let path = format!("/playlists/{}?limit=500", encode(playlist));
+        ids(&self.get(&path).await.ok()["tracks"])
+    }
+}
+
+impl Drop for TestApp {
+    fn drop(&mut self) {
+        self.interrupt.raise();
+    }
+}
+
+/// An HTTP response.
+#[derive(Debug)]
+pub struct Answer {
+    /// its status
+    pub status: u16,
+    /// its headers
+    pub headers: HeaderMap,
+    /// its body
+    pub body: String,
+}
+
+impl Answer {
+    /// To a request.
+    pub async fn to(request: reqwest::RequestBuilder) -> Self {
+        let response = request.send().await.expect("an answer");
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        Self { status, headers, body: response.text().await.expect("a body") }
+    }
+
+    /// A header as text; empty if it is not there.
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().expect("text"))
+    }
+
+    /// The body as JSON.
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.body))
+    }
+
+    /// The JSON body of a success.
+    #[track_caller]
+    pub fn ok(&self) -> Value {
+        assert_eq!(self.status, 200, "{self:?}");
+        assert_eq!(self.header(CONTENT_TYPE.as_str()), "application/json");
+        self.json()
+    }
+
+    /// The problem document of a failure, complete as RFC 9457 and the contract have it.
+    #[track_caller]
+    pub fn problem(&self, status: u16) -> Value {
+        assert_eq!(self.status, status, "{self:?}");
+        assert_eq!(self.header(CONTENT_TYPE.as_str()), "application/problem+json", "{self:?}");
+        let problem = self.json();
+        assert!(problem["type"].as_str().is_some_and(|kind| kind.starts_with("urn:segue:problem:")), "{problem}");
+        assert!(problem["title"].as_str().is_some_and(|title| !title.is_empty()), "{problem}");
+        assert!(problem["detail"].as_str().is_some_and(|detail| !detail.is_empty()), "{problem}");
+        assert_eq!(problem["status"], json!(status));
+        assert_ne!(self.header("x-request-id"), "");
+        assert_eq!(problem["request_id"], json!(self.header("x-request-id")));
+        let has_retry_after = self.headers.contains_key("retry-after");
+        assert_eq!(has_retry_after, status == 503, "Retry-After goes with 503: {self:?}");
+        problem
+    }
+}
+
+/// Ids of recommended or placed tracks.
+#[track_caller]
+pub fn ids(items: &Value) -> Vec<String> {
+    let items = items.as_array().unwrap_or_else(|| panic!("not a list: {items}"));
+    items.iter().map(|item| item["track_id"].as_str().expect("an id").to_owned()).collect()
+}
+
+/// An id as a segment of a path.
+pub fn encode(id: &str) -> String {
+    id.bytes()
+        .map(|byte| match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => char::from(byte).to_string(),
+            _ => format!("%{byte:02X}"),
+        })
+        .collect()
+}
+
+/// Publishes a bundle whose content is wrong as if it were right: `damage` gets its folder.
+pub fn publish_damaged(from: &Path, models: &Path, damage: impl FnOnce(&Path)) -> String {
+    // Made and damaged elsewhere: at no moment is it there whole.
+    let elsewhere = tempfile::tempdir().expect("a folder");
+    let version = super::training::publish_again(from, elsewhere.path()).version;
+    let made = elsewhere.path().join("similarity").join(&version);
+    damage(&made);
+    copy_folder(&made, &models.join("similarity").join(&version));
+    point_current_at(models, &version);
+    version
+}
+
+/// Makes `version` the current one, by rename.
+pub fn point_current_at(models: &Path, version: &str) {
+    let link = models.join("similarity/.test-link");
+    std::os::unix::fs::symlink(version, &link).expect("a link");
+    std::fs::rename(&link, models.join("similarity/current")).expect("renamed");
+}
+
+/// Writes a file anew with one byte flipped.
+pub fn flip_byte(path: &Path, position: usize) {
+    let mut bytes = std::fs::read(path).expect("a file");
+    bytes[position] ^= 1;
+    let name = path.file_name().expect("a name").to_str().expect("UTF-8");
+    write(path.parent().expect("a folder"), name, bytes);
+}

@@ -1,0 +1,132 @@
+//! A database of its own for each test, on the server that `DATABASE_URL` names.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use segue::catalog::Catalog;
+use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, Row};
+
+/// A database that goes when this does.
+#[derive(Debug)]
+pub struct Database {
+    name: String,
+    url: String,
+}
+
+fn server_url() -> String {
+    std::env::var("DATABASE_URL")
+        .expect("DATABASE_URL is not set; `make test` runs the tests with a PostgreSQL of their own")
+}
+
+/// `postgres://user@host/name?host=…` with another name.
+fn with_name(url: &str, name: &str) -> String {
+    let (base, parameters) = url.split_once('?').unwrap_or((url, ""));
+    let (server, _) = base.rsplit_once('/').expect("a URL with a database");
+    let separator = if parameters.is_empty() { "" } else { "?" };
+    format!("{server}/{name}{separator}{parameters}")
+}
+
+impl Database {
+    /// An empty one, not even tables in it.
+    pub async fn new() -> Self {
+        Self::create("template1").await
+    }
+
+    /// One with the same content as this one, to which no one may be connected.
+    pub async fn copy(&self) -> Self {
+        Self::create(&self.name).await
+    }
+
+    async fn create(template: &str) -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let name = format!("segue_test_{}_{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
+        let server = server_url();
+        let mut connection = PgConnection::connect(&server).await.expect("the server of DATABASE_URL");
+        connection
+            .execute(AssertSqlSafe(format!("CREATE DATABASE {name} TEMPLATE {template}")))
+            .await
+            .expect("a database");
+        connection.close().await.expect("closed");
+        Self { url: with_name(&server, &name), name }
+    }
+
+    /// Where it is.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// The catalog in it, with its tables.
+    pub async fn catalog(&self) -> Catalog {
+        Catalog::open(Some(&self.url), Path::new(".")).await.expect("a catalog")
+    }
+
+    /// A connection to it.
+    pub async fn connect(&self) -> PgConnection {
+        PgConnection::connect(&self.url).await.expect("a connection")
+    }
+
+    /// The first column of what a query gives.
+    pub async fn texts(&self, sql: &'static str) -> Vec<String> {
+        let mut connection = self.connect().await;
+        let rows = sqlx::query(sql).fetch_all(&mut connection).await.expect("rows");
+        rows.iter().map(|row| row.get(0)).collect()
+    }
+
+    /// Everything in the catalog by the app's ids, in one order: equal for catalogs that say the same.
+    pub async fn contents(&self) -> Vec<String> {
+        self.texts(
+            r#"SELECT line FROM (
+                 SELECT jsonb_build_array('artist', a.uri, a.name)::text AS line FROM artists a
+                 UNION ALL
+                 SELECT jsonb_build_array('album', b.uri, b.name, a.uri, a.name)::text
+                 FROM albums b JOIN artists a ON a.id = b.artist_id
+                 UNION ALL
+                 SELECT jsonb_build_array('track', t.uri, t.name, a.uri, a.name, b.uri, b.name, t.duration_ms)::text
+                 FROM tracks t JOIN artists a ON a.id = t.artist_id LEFT JOIN albums b ON b.id = t.album_id
+                 UNION ALL
+                 SELECT jsonb_build_array('playlist', p.external_id, p.title, p.description, p.collaborative,
+                                          p.num_followers, p.num_edits, p.num_tracks, p.num_albums, p.num_artists,
+                                          p.duration_ms, p.modified_at)::text
+                 FROM playlists p
+                 UNION ALL
+                 SELECT jsonb_build_array('placement', p.external_id, pt.position, t.uri)::text
+                 FROM playlist_tracks pt JOIN playlists p ON p.id = pt.playlist_id JOIN tracks t ON t.id = pt.track_id
+               ) lines ORDER BY line COLLATE "C""#,
+        )
+        .await
+    }
+
+    /// Every row as it is stored, row ids and times of change included.
+    pub async fn rows(&self) -> Vec<String> {
+        self.texts(
+            r#"SELECT line FROM (
+                 SELECT 'artist ' || a::text AS line FROM artists a
+                 UNION ALL SELECT 'album ' || b::text FROM albums b
+                 UNION ALL SELECT 'track ' || t::text FROM tracks t
+                 UNION ALL SELECT 'playlist ' || p::text FROM playlists p
+                 UNION ALL SELECT 'placement ' || pt::text FROM playlist_tracks pt
+               ) lines ORDER BY line COLLATE "C""#,
+        )
+        .await
+    }
+}
+
+impl Drop for Database {
+    fn drop(&mut self) {
+        let name = self.name.clone();
+        // A runtime of its own: this may run inside one that must not be blocked on, or outside of any.
+        let dropping = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+            runtime.block_on(async {
+                let mut connection = PgConnection::connect(&server_url()).await?;
+                connection.execute(AssertSqlSafe(format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)"))).await?;
+                connection.close().await
+            })
+        });
+        match dropping.join() {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => eprintln!("the database {} is left behind: {error}", self.name),
+            Err(_) => eprintln!("the database {} is left behind", self.name),
+        }
+    }
+}

@@ -1,0 +1,262 @@
+//! The built program, run as a person would.
+
+use std::fs;
+use std::io::Read;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+use super::wait_for;
+
+/// Longest wait for anything that the program does here.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A home folder of its own for the program, open to its owner alone.
+#[derive(Debug)]
+pub struct Home {
+    folder: PathBuf,
+    _temporary: TempDir,
+}
+
+impl Home {
+    /// An empty one.
+    pub fn new() -> Self {
+        let temporary = tempfile::tempdir().expect("a folder");
+        Self { folder: temporary.path().to_owned(), _temporary: temporary }
+    }
+
+    /// One whose path is longer than a Unix socket's address can be.
+    pub fn with_long_path() -> Self {
+        let temporary = tempfile::tempdir().expect("a folder");
+        let folder = temporary.path().join("l".repeat(60)).join("o".repeat(60)).join("ng");
+        fs::create_dir_all(&folder).expect("folders");
+        Self { folder, _temporary: temporary }
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Where bundles are.
+    pub fn models(&self) -> PathBuf {
+        self.folder.join("models")
+    }
+
+    /// The program in this folder, with nothing of the surroundings' settings.
+    pub fn segue(&self, arguments: &[&str]) -> Segue {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_segue"));
+        for (name, _) in std::env::vars_os() {
+            let text = name.to_string_lossy();
+            if text == "DATABASE_URL" || text.starts_with("SEGUE_") || text.starts_with("PG") {
+                command.env_remove(name);
+            }
+        }
+        command.args(arguments).current_dir(&self.folder).env("SEGUE_HOME", &self.folder);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        Segue(command)
+    }
+
+    /// Command lines of processes that mention this folder.
+    pub fn processes(&self) -> Vec<String> {
+        let folder = self.folder.to_string_lossy();
+        fs::read_dir("/proc")
+            .expect("/proc")
+            .flatten()
+            .filter_map(|entry| fs::read(entry.path().join("cmdline")).ok())
+            .map(|line| String::from_utf8_lossy(&line).replace('\0', " "))
+            .filter(|line| line.contains(folder.as_ref()))
+            .collect()
+    }
+
+    /// That the private PostgreSQL was there and does not run any more.
+    pub fn assert_postgres_has_stopped(&self) {
+        let data = self.folder.join("data/postgres");
+        assert!(data.join("PG_VERSION").exists(), "no cluster in {}", data.display());
+        assert!(!data.join("postmaster.pid").exists(), "postmaster.pid is still there");
+        assert_eq!(self.processes(), Vec::<String>::new());
+    }
+}
+
+impl Drop for Home {
+    /// Stops a PostgreSQL that a failed test left running.
+    fn drop(&mut self) {
+        for data in ["data/postgres", "data/demo/data/postgres"] {
+            let file = self.folder.join(data).join("postmaster.pid");
+            let Ok(text) = fs::read_to_string(&file) else { continue };
+            let Some(pid) = text.lines().next().and_then(|pid| pid.parse().ok()).and_then(Pid::from_raw) else {
+                continue;
+            };
+            let process = PathBuf::from(format!("/proc/{}", pid.as_raw_nonzero()));
+            let line = fs::read(process.join("cmdline")).unwrap_or_default();
+            if String::from_utf8_lossy(&line).contains(self.folder.to_string_lossy().as_ref())
+                && kill_process(pid, Signal::QUIT).is_ok()
+            {
+                for _ in 0..500 {
+                    if !process.exists() {
+                        break;
+                    }
+                    std::thread::sleep(Duration::from_millis(10));
+                }
+            }
+        }
+    }
+}
+
+/// A command line of the program that is not run yet.
+#[derive(Debug)]
+pub struct Segue(Command);
+
+impl Segue {
+    /// With an environment variable set.
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.0.env(name, value);
+        self
+    }
+
+    /// Runs it to its end.
+    pub fn run(self) -> Finished {
+        self.start().finish()
+    }
+
+    /// Runs it to its end, which must be a success; gives its standard output.
+    pub fn succeed(self) -> String {
+        let finished = self.run();
+        assert_eq!(finished.code, Some(0), "{finished:?}");
+        finished.stdout
+    }
+
+    /// Starts it.
+    pub fn start(mut self) -> Running {
+        let mut child = self.0.spawn().expect("the program starts");
+        let stdout = Reader::new(child.stdout.take().expect("a pipe"));
+        let stderr = Reader::new(child.stderr.take().expect("a pipe"));
+        Running { child, stdout, stderr }
+    }
+}
+
+/// How the program ended.
+#[derive(Debug)]
+pub struct Finished {
+    /// its exit code; none if a signal ended it
+    pub code: Option<i32>,
+    /// the signal that ended it
+    pub signal: Option<i32>,
+    /// what it wrote to standard output
+    pub stdout: String,
+    /// what it wrote to standard error
+    pub stderr: String,
+}
+
+/// The program while it runs; killed when this goes.
+#[derive(Debug)]
+pub struct Running {
+    child: Child,
+    stdout: Reader,
+    stderr: Reader,
+}
+
+impl Running {
+    /// Ctrl-C.
+    pub fn interrupt(&self) {
+        kill_process(Pid::from_child(&self.child), Signal::INT).expect("it runs");
+    }
+
+    /// What a service manager sends first.
+    pub fn terminate(&self) {
+        kill_process(Pid::from_child(&self.child), Signal::TERM).expect("it runs");
+    }
+
+    /// What can't be caught; waits until it is gone.
+    pub fn kill(mut self) -> Finished {
+        self.child.kill().expect("it runs");
+        self.finish()
+    }
+
+    /// True until it ends.
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().expect("its state").is_none()
+    }
+
+    /// Waits for a piece of text on standard error, and gives what follows it on its line.
+    pub fn wait_for_log(&self, text: &str) -> String {
+        wait_for(text, PATIENCE, || {
+            let log = self.stderr.text();
+            let (_, rest) = log.split_once(text)?;
+            rest.split_once('\n').map(|(line, _)| line.to_owned())
+        })
+    }
+
+    /// Waits for a piece of text on standard output.
+    pub fn wait_for_output(&self, text: &str) {
+        wait_for(text, PATIENCE, || self.stdout.text().contains(text).then_some(()));
+    }
+
+    /// Where it listens, once it does: `http://127.0.0.1:…`.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.wait_for_log("listening on http://").trim())
+    }
+
+    /// Waits for its end.
+    pub fn finish(mut self) -> Finished {
+        let status = wait_for("the end of the program", PATIENCE, || self.child.try_wait().expect("its state"));
+        Finished {
+            code: status.code(),
+            signal: status.signal(),
+            stdout: self.stdout.finish(),
+            stderr: self.stderr.finish(),
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Reads a pipe as it fills, so that it never does.
+#[derive(Debug)]
+struct Reader {
+    text: Arc<Mutex<String>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Reader {
+    fn new(mut pipe: impl Read + Send + 'static) -> Self {
+        let text = Arc::new(Mutex::new(String::new()));
+        let thread = std::thread::spawn({
+            let text = text.clone();
+            move || {
+                let mut buffer = [0; 4_096];
+                while let Ok(length @ 1..) = pipe.read(&mut buffer) {
+                    text.lock().expect("no panic").push_str(&String::from_utf8_lossy(&buffer[..length]));
+                }
+            }
+        });
+        Self { text, thread: Some(thread) }
+    }
+
+    fn text(&self) -> String {
+        self.text.lock().expect("no panic").clone()
+    }
+
+    fn finish(&mut self) -> String {
+        if let Some(thread) = self.thread.take() {
+            thread.join().expect("no panic");
+        }
+        self.text()
+    }
+}
+
+/// A path as an argument.
+pub fn text(path: &Path) -> &str {
+    path.to_str().expect("UTF-8")
+}

@@ -1,0 +1,56 @@
+//! Models small enough to train within a test.
+
+use std::path::Path;
+
+use clap::FromArgMatches;
+use segue::bundle::{BundleWriter, Kind, Manifest, NewManifest, SimilarityBundle};
+use segue::dataset::Sequences;
+use segue::progress::Interrupt;
+use segue::train::similarity::{SimilaritySettings, train_similarity};
+
+/// Flags of a tiny model.
+pub const TINY: [&str; 6] = ["--dim", "8", "--epochs", "2", "--batch", "1024"];
+
+/// Settings as the command line has them.
+pub fn settings(flags: &[&str]) -> SimilaritySettings {
+    arguments(flags)
+}
+
+/// Arguments of the command line, defaults where no flag is given.
+pub fn arguments<T: clap::Args + FromArgMatches>(flags: &[&str]) -> T {
+    let command = T::augment_args(clap::Command::new("test"));
+    let matches = command.get_matches_from([&["test"], flags].concat());
+    T::from_arg_matches(&matches).expect("arguments")
+}
+
+/// Trains to the end on one thread.
+pub fn train(sequences: &Sequences, flags: &[&str], models: &Path) -> Manifest {
+    train_similarity(sequences, &settings(flags), models, 1, &Interrupt::default()).expect("trained")
+}
+
+/// A file of a bundle.
+pub fn bundle_file(models: &Path, version: &str, name: &str) -> Vec<u8> {
+    std::fs::read(models.join("similarity").join(version).join(name)).expect("a file of a bundle")
+}
+
+/// Publishes the current bundle of `from` once more in `models`, under a new version.
+pub fn publish_again(from: &Path, models: &Path) -> Manifest {
+    let (manifest, bundle) = SimilarityBundle::load_current(from).expect("a bundle");
+    publish(&bundle, &manifest, models)
+}
+
+/// Publishes a bundle that says of itself what `manifest` says.
+pub fn publish(bundle: &SimilarityBundle, manifest: &Manifest, models: &Path) -> Manifest {
+    let mut writer = BundleWriter::begin(models, Kind::Similarity).expect("a writer");
+    bundle
+        .write(&mut writer, |path| std::fs::write(path, "no tensors").map_err(|error| error.to_string()))
+        .expect("written");
+    writer
+        .publish(NewManifest {
+            seed: manifest.seed,
+            parameters: manifest.parameters.clone(),
+            data: manifest.data.clone(),
+            metrics: manifest.metrics.clone(),
+        })
+        .expect("published")
+}
