@@ -49,7 +49,7 @@ fn score_block(index: VectorIndex<'_>, block: &[NextTrackQuery]) -> (f64, f64) {
     let vector_queries: Vec<VectorQuery<'_>> = block
         .iter()
         .zip(&excluded)
-        .map(|(query, excluded)| VectorQuery { vector: index.vector(query.query), excluded, limit: K })
+        .map(|(query, excluded)| VectorQuery { vector: index.vector(query.query), bias: &[], excluded, limit: K })
         .collect();
     let (mut hits, mut gains) = (0.0, 0.0);
     for (query, ranked) in block.iter().zip(index.nearest(&vector_queries)) {

@@ -25,6 +25,8 @@ pub struct VectorIndex<'a> {
 pub struct VectorQuery<'a> {
     /// `[dimensions]`
     pub vector: &'a [f32],
+    /// `[candidates]`: added to each row's dot product; empty for none
+    pub bias: &'a [f32],
     /// rows that must not be answered, rising
     pub excluded: &'a [u32],
     /// number of rows to answer
@@ -36,7 +38,7 @@ pub struct VectorQuery<'a> {
 pub struct Near {
     /// the row
     pub row: u32,
-    /// dot product
+    /// dot product, plus the row's bias
     pub score: f32,
 }
 
@@ -76,8 +78,9 @@ impl<'a> VectorIndex<'a> {
             let first = block * BLOCK_ROWS;
             for (query, heap) in queries.iter().zip(&mut heaps) {
                 let mut bar = bar_of(heap, query.limit);
+                let bias = query.bias.get(first..).unwrap_or_default();
                 for (offset, vector) in rows.chunks_exact(self.dimensions).enumerate() {
-                    let score = dot(query.vector, vector);
+                    let score = dot(query.vector, vector) + bias.get(offset).copied().unwrap_or(0.0);
                     if score < bar {
                         continue;
                     }
@@ -134,14 +137,15 @@ mod tests {
             let vectors: Vec<f32> = (0..rows * dimensions).map(|_| rng.random_range(-1.0..1.0)).collect();
             let index = VectorIndex::new(&vectors, dimensions, rows - 100);
             let excluded = [3, 4, 700];
+            let bias: Vec<f32> = (0..rows).map(|_| rng.random_range(0.0..0.1)).collect();
             let queries: Vec<VectorQuery<'_>> = [0, 1_299]
                 .iter()
-                .map(|&row| VectorQuery { vector: index.vector(row), excluded: &excluded, limit: 25 })
+                .map(|&row| VectorQuery { vector: index.vector(row), bias: &bias, excluded: &excluded, limit: 25 })
                 .collect();
             for (query, nearest) in queries.iter().zip(index.nearest(&queries)) {
                 let mut all: Vec<Near> = (0..1_200u32)
                     .filter(|row| !excluded.contains(row))
-                    .map(|row| Near { row, score: dot(query.vector, index.vector(row)) })
+                    .map(|row| Near { row, score: dot(query.vector, index.vector(row)) + bias[row as usize] })
                     .collect();
                 all.sort();
                 assert_eq!(nearest, all[..25]);
@@ -152,7 +156,7 @@ mod tests {
     #[test]
     fn fewer_rows_than_asked_for_are_all_answered() {
         let index = VectorIndex::new(&[1.0, 2.0, 3.0], 1, 3);
-        let query = VectorQuery { vector: &[1.0], excluded: &[2], limit: 10 };
+        let query = VectorQuery { vector: &[1.0], bias: &[], excluded: &[2], limit: 10 };
         let rows: Vec<u32> = index.nearest(&[query])[0].iter().map(|near| near.row).collect();
         assert_eq!(rows, [1, 0]);
     }

@@ -118,15 +118,13 @@ pub fn train_similarity(
     let mut writer = BundleWriter::begin(models, Kind::Similarity)?;
     let resume_file = resume_file(models, settings, sequences);
 
-    let started = Instant::now();
     let mut run = Run::new(settings, &held_out);
     if resume_file.exists() {
         run.load(&resume_file)?;
         info!(epochs_done = run.epochs, "resuming the training that was stopped");
     }
     run.train(settings, &sampler, &resume_file, interrupt)?;
-    let train_seconds = started.elapsed().as_secs_f64();
-
+    let train_seconds = run.seconds;
     let vectors = trained_vectors(&run.model, &held_out)?;
     let metrics = next_track(&vectors, settings.dim as usize, &held_out.queries);
     info!(
@@ -194,6 +192,8 @@ struct Run {
     step: u64,
     /// mean loss of a pair in the last whole epoch
     loss: f64,
+    /// time spent training, in all its stretches
+    seconds: f64,
 }
 
 impl Run {
@@ -208,7 +208,18 @@ impl Run {
         let model = Track2Vec::new(settings.architecture, held_out.vocabulary, dimensions, &initial);
         let tables = model.tables.iter().map(RowAdam::new).collect();
         let unit = RowAdam::new(&model.unit);
-        Self { model, tables, unit, epochs: 0, batches: 0, pairs: 0, loss_sum: 0.0, step: 0, loss: f64::NAN }
+        Self {
+            model,
+            tables,
+            unit,
+            epochs: 0,
+            batches: 0,
+            pairs: 0,
+            loss_sum: 0.0,
+            step: 0,
+            loss: f64::NAN,
+            seconds: 0.0,
+        }
     }
 
     fn train(
@@ -221,7 +232,7 @@ impl Run {
         let epochs = settings.epochs as usize;
         let expected_pairs = sampler.expected_pairs().max(1.0);
         let progress = Progress::start("training", epochs as u64 * PROGRESS_PER_EPOCH);
-        let mut saved = Instant::now();
+        let (mut saved, mut clock) = (Instant::now(), Instant::now());
         while self.epochs < epochs {
             let (epoch, skipped) = (self.epochs, self.batches);
             let (started, pairs_before) = (Instant::now(), self.pairs);
@@ -238,6 +249,8 @@ impl Run {
                     let rate = settings.learning_rate * (1.0 - 0.9 * done / epochs as f64);
                     let loss = self.step(&batch, settings, rate);
                     self.batches += 1;
+                    self.seconds += clock.elapsed().as_secs_f64();
+                    clock = Instant::now();
                     self.pairs += batch.targets.len() as u64;
                     self.loss_sum += loss * batch.targets.len() as f64;
                     if saved.elapsed() >= CHECKPOINT_INTERVAL {
@@ -295,8 +308,15 @@ impl Run {
             tensors.push((format!("adam.{number}.second"), adam.second.shallow_clone()));
         }
         // Counts are whole numbers far below 2^53, which a double holds exactly.
-        let progress =
-            [self.epochs as f64, self.batches as f64, self.pairs as f64, self.loss_sum, self.step as f64, self.loss];
+        let progress = [
+            self.epochs as f64,
+            self.batches as f64,
+            self.pairs as f64,
+            self.loss_sum,
+            self.step as f64,
+            self.loss,
+            self.seconds,
+        ];
         tensors.push(("progress".to_owned(), Tensor::from_slice(&progress)));
         let unfinished = path.with_extension("unfinished");
         Tensor::write_safetensors(&tensors, &unfinished)?;
@@ -318,10 +338,13 @@ impl Run {
             adam.first = take(&format!("adam.{number}.first"))?;
             adam.second = take(&format!("adam.{number}.second"))?;
         }
-        if let &[epochs, batches, pairs, loss_sum, step, loss] = Vec::<f64>::try_from(take("progress")?)?.as_slice() {
-            (self.epochs, self.batches, self.pairs) = (epochs as usize, batches as usize, pairs as u64);
-            (self.loss_sum, self.step, self.loss) = (loss_sum, step as u64, loss);
-        }
+        let progress = Vec::<f64>::try_from(take("progress")?)?;
+        let &[epochs, batches, pairs, loss_sum, step, loss, seconds] = progress.as_slice() else {
+            let path = path.display();
+            return Err(TrainError::Settings(format!("{path} is of another version; delete it to start anew")));
+        };
+        (self.epochs, self.batches, self.pairs) = (epochs as usize, batches as usize, pairs as u64);
+        (self.loss_sum, self.step, self.loss, self.seconds) = (loss_sum, step as u64, loss, seconds);
         Ok(())
     }
 }

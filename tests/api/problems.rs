@@ -64,13 +64,19 @@ async fn a_method_that_a_path_does_not_take_is_refused_with_those_that_it_does()
 async fn a_body_that_is_not_json_is_refused_with_the_position() {
     let app = TestApp::spawn().await;
     for path in ["/playlists/0/complete", "/playlists/complete"] {
-        for body in ["{", "{\"limit\": 5,}", "limit=5", "{\"limit\": 5} and more", "\u{feff}{}"] {
-            let request = app.request(Method::POST, path).header("content-type", "application/json").body(body);
-            let problem = Answer::to(request).await.problem(400);
-            assert_eq!(problem["type"], "urn:segue:problem:malformed-json", "{path} {body}");
-            assert!(problem["detail"].as_str().is_some_and(|detail| detail.contains("column")), "{problem}");
+        for body in ["{", "{\"limit\": 5,}", "limit=5", "\u{feff}{}"] {
+            assert_malformed(&app, path, body).await;
         }
     }
+    assert_malformed(&app, "/playlists/0/complete", "{} and more").await;
+    assert_malformed(&app, "/playlists/complete", "{\"playlists\": [{}]} and more").await;
+}
+
+async fn assert_malformed(app: &TestApp, path: &str, body: &'static str) {
+    let request = app.request(Method::POST, path).header("content-type", "application/json").body(body);
+    let problem = Answer::to(request).await.problem(400);
+    assert_eq!(problem["type"], "urn:segue:problem:malformed-json", "{path} {body}");
+    assert!(problem["detail"].as_str().is_some_and(|detail| detail.contains("column")), "{problem}");
 }
 
 #[tokio::test]
@@ -95,7 +101,6 @@ async fn a_value_of_the_wrong_type_is_refused_naming_the_field() {
         (stored, json!({"exclude": ["a", 5]}), "exclude[1]"),
         (stored, json!({"model": "oracle"}), "model"),
         (stored, json!({"exclude": vec!["a"; 10_001]}), "exclude"),
-        (inline, json!({}), "playlists"),
         (inline, json!({"playlists": {}}), "playlists"),
         (inline, json!({"playlists": [5]}), "playlists[0]"),
         (inline, json!({"playlists": [{}, {"tracks": "a"}]}), "playlists[1].tracks"),
@@ -110,6 +115,13 @@ async fn a_value_of_the_wrong_type_is_refused_naming_the_field() {
         assert_eq!(answer.status, 422, "{path} {text}: {answer:?}");
         assert_eq!(field(&answer.problem(422)), expected, "{path} {text}");
     }
+}
+
+#[tokio::test]
+async fn a_field_that_is_needed_and_missing_is_named() {
+    let app = TestApp::spawn().await;
+    let problem = app.post("/playlists/complete", &json!({"limit": 5})).await.problem(422);
+    assert!(problem["errors"][0].to_string().contains("playlists"), "{problem}");
 }
 
 #[tokio::test]

@@ -1,0 +1,155 @@
+//! Latency over HTTP, as one client on one connection sees it: `make bench`, or `make bench DATA=path/to/slices`.
+//!
+//! Imports into a private PostgreSQL, trains for one epoch (how long training went on does not change how long an
+//! answer takes), starts the program itself, and asks for one thing after another.
+
+#![expect(clippy::expect_used, reason = "a benchmark that can't be set up has nothing to report")]
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Instant;
+
+use rand::seq::SliceRandom;
+use rand::{RngExt, SeedableRng};
+use rand_xoshiro::Xoshiro256PlusPlus;
+use reqwest::Client;
+use segue::catalog::PlaylistRecord;
+use segue::import::mpd::{find_slices, parse_slice};
+use serde_json::json;
+
+const REQUESTS: usize = 2_000;
+const WARM_UP: usize = 200;
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().collect();
+    let data: Vec<PathBuf> =
+        arguments.iter().skip_while(|argument| *argument != "--data").skip(1).map(PathBuf::from).take(1).collect();
+    let home = tempfile::tempdir().expect("a temporary folder");
+    let slices = if data.is_empty() {
+        let folder = home.path().join("synthetic");
+        segue(home.path(), &["generate", "--playlists", "5000", "--tracks", "60000", "--out", &text(&folder)]);
+        vec![folder]
+    } else {
+        data
+    };
+    let mut import = vec!["import", "mpd"];
+    let paths: Vec<String> = slices.iter().map(|path| text(path)).collect();
+    import.extend(paths.iter().map(String::as_str));
+    segue(home.path(), &import);
+    segue(home.path(), &["train", "similarity", "--epochs", "1"]);
+
+    let mut playlists: Vec<PlaylistRecord> = Vec::new();
+    for file in find_slices(&slices).expect("slices").iter().take(2) {
+        if file.extension().is_some_and(|extension| extension == "json") {
+            playlists.extend(parse_slice(file, &std::fs::read(file).expect("a slice")).expect("a slice").playlists);
+        } else {
+            let mut bytes = Vec::new();
+            let mut reader = flate2::read::GzDecoder::new(std::fs::File::open(file).expect("a slice"));
+            std::io::Read::read_to_end(&mut reader, &mut bytes).expect("a slice");
+            playlists.extend(parse_slice(file, &bytes).expect("a slice").playlists);
+        }
+    }
+    let mut rng = Xoshiro256PlusPlus::seed_from_u64(1);
+    playlists.shuffle(&mut rng);
+
+    let (server, address) = serve(home.path());
+    tokio::runtime::Runtime::new().expect("threads").block_on(measure(&address, &playlists, &mut rng));
+    stop(server);
+}
+
+fn text(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
+}
+
+fn command(home: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_segue"));
+    command
+        .args(arguments)
+        .env_remove("DATABASE_URL")
+        .env("SEGUE_HOME", home)
+        .env("SEGUE_LOG", "warn,segue::serve=info");
+    command
+}
+
+fn segue(home: &Path, arguments: &[&str]) {
+    let status = command(home, arguments).stdout(Stdio::null()).status().expect("segue starts");
+    assert!(status.success(), "segue {arguments:?} failed");
+}
+
+/// Starts the server on a free port and waits until it says which.
+fn serve(home: &Path) -> (Child, String) {
+    let mut child = command(home, &["serve", "--listen", "127.0.0.1:0", "--log-format", "json"])
+        .env("SEGUE_LOG", "info")
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("segue starts");
+    let mut lines = BufReader::new(child.stderr.take().expect("piped")).lines();
+    let address = loop {
+        let line = lines.next().expect("it says where it listens").expect("text");
+        if let Some((_, rest)) = line.split_once("listening on ") {
+            break rest.split('"').next().expect("a first part").to_owned();
+        }
+    };
+    // Whoever writes logs must be read.
+    std::thread::spawn(move || lines.for_each(drop));
+    (child, address)
+}
+
+fn stop(mut server: Child) {
+    let _ = Command::new("kill").args(["-TERM", &server.id().to_string()]).status();
+    let _ = server.wait();
+}
+
+async fn measure(address: &str, playlists: &[PlaylistRecord], rng: &mut Xoshiro256PlusPlus) {
+    let client = Client::builder().pool_max_idle_per_host(1).build().expect("a client");
+    let escape = |id: &str| id.replace('/', "%2F");
+    println!("{:<44} {:>9} {:>9} {:>9} {:>7}", "one connection, milliseconds", "median", "p95", "p99", "n");
+
+    for limit in [10, 100] {
+        let urls: Vec<String> = (0..REQUESTS + WARM_UP)
+            .map(|_| {
+                let tracks = &playlists[rng.random_range(0..playlists.len())].tracks;
+                let track = &tracks[rng.random_range(0..tracks.len())];
+                format!("{address}/tracks/{}/similar?limit={limit}", escape(&track.uri))
+            })
+            .collect();
+        let requests = urls.iter().map(|url| client.get(url));
+        report(&format!("GET /tracks/{{id}}/similar?limit={limit}"), requests).await;
+    }
+    for limit in [10, 100, 500] {
+        let body = json!({ "limit": limit });
+        let ids = playlists.iter().cycle().take(REQUESTS + WARM_UP).map(|playlist| &playlist.external_id);
+        let requests = ids.map(|id| client.post(format!("{address}/playlists/{}/complete", escape(id))).json(&body));
+        report(&format!("POST /playlists/{{id}}/complete, limit {limit}"), requests).await;
+    }
+    let inline: Vec<serde_json::Value> = playlists
+        .chunks(64)
+        .map(|chunk| {
+            let playlists: Vec<serde_json::Value> = chunk
+                .iter()
+                .map(|playlist| json!({ "tracks": playlist.tracks.iter().map(|track| &track.uri).collect::<Vec<_>>() }))
+                .collect();
+            json!({ "playlists": playlists, "limit": 100 })
+        })
+        .collect();
+    let requests =
+        inline.iter().cycle().take(WARM_UP).map(|body| client.post(format!("{address}/playlists/complete")).json(body));
+    report("POST /playlists/complete, 64 × limit 100", requests).await;
+}
+
+/// Sends one request after another; the first tenth is not counted.
+async fn report(what: &str, requests: impl Iterator<Item = reqwest::RequestBuilder>) {
+    let mut milliseconds = Vec::new();
+    for request in requests {
+        let started = Instant::now();
+        let response = request.send().await.expect("an answer");
+        assert!(response.status().is_success(), "{what} answered {}", response.status());
+        response.bytes().await.expect("a body");
+        milliseconds.push(started.elapsed().as_secs_f64() * 1e3);
+    }
+    milliseconds.drain(..milliseconds.len() / 11);
+    milliseconds.sort_by(f64::total_cmp);
+    let at = |share: f64| milliseconds[((milliseconds.len() - 1) as f64 * share) as usize];
+    println!("{what:<44} {:>9.2} {:>9.2} {:>9.2} {:>7}", at(0.5), at(0.95), at(0.99), milliseconds.len());
+}
