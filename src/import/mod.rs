@@ -139,6 +139,10 @@ async fn import_files(
     if let Err(error) = reader.await {
         warn!("the reader of the import ended badly: {error}");
     }
+    let outcome = &report.outcome;
+    if outcome.playlists_added + outcome.playlists_changed + outcome.tracks_added > 0 {
+        catalog.analyze().await?;
+    }
     (report.rejected, report.rejects_file) = log.finish();
     report.seconds = started.elapsed().as_secs_f64();
     info!(

@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use axum::extract::{DefaultBodyLimit, MatchedPath, Request};
 use axum::http::StatusCode;
+use axum::serve::ListenerExt;
 use axum::{Extension, Router};
 use tokio::net::TcpListener;
 use tower::ServiceBuilder;
@@ -187,6 +188,12 @@ pub async fn serve(
         let interrupt = interrupt.clone();
         async move { interrupt.raised().await }
     };
+    // An answer goes out at once, not when the kernel has gathered more to send.
+    let listener = listener.tap_io(|stream| {
+        if let Err(error) = stream.set_nodelay(true) {
+            warn!("TCP_NODELAY could not be set: {error}");
+        }
+    });
     let serving = axum::serve(listener, router(state, settings)).with_graceful_shutdown(shutdown);
     let grace = Duration::from_secs_f64(settings.shutdown_seconds);
     let outcome = tokio::select! {

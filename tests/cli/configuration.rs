@@ -35,7 +35,8 @@ fn what_config_prints_is_a_file_that_sets_the_same() {
     let printed = home.segue(&["config"]).succeed();
     let other = with_file(&printed);
     let again = other.segue(&["config"]).env("SEGUE_HOME", home.path().to_str().expect("UTF-8")).succeed();
-    assert_eq!(again, printed);
+    let parsed = |text: &str| text.parse::<toml::Table>().expect("TOML");
+    assert_eq!(parsed(&again), parsed(&printed));
 }
 
 #[test]
@@ -88,26 +89,27 @@ const URLS: [&str; 5] = [
 
 #[test]
 fn config_does_not_print_the_password_of_the_database() {
-    for url in URLS {
-        let from_environment = Home::new().segue(&["config"]).env("DATABASE_URL", url).run();
-        let from_file = with_file(&format!("database_url = \"{url}\"\n")).segue(&["config"]).run();
-        for finished in [from_environment, from_file] {
-            assert_eq!(finished.code, Some(0), "{finished:?}");
-            assert!(finished.stdout.contains("database_url = "), "{finished:?}");
-            assert!(!finished.stdout.contains("hunter2") && !finished.stderr.contains("hunter2"), "{finished:?}");
-        }
+    let home = Home::new();
+    let commands = URLS.map(|url| home.segue(&["config"]).env("DATABASE_URL", url));
+    let file = with_file(&format!("database_url = \"{}\"\n", URLS[0]));
+    for command in commands.into_iter().chain([file.segue(&["config"])]) {
+        let finished = command.run();
+        assert_eq!(finished.code, Some(0), "{finished:?}");
+        let line = finished.stdout.lines().find(|line| line.starts_with("database_url = ")).expect("the setting");
+        assert!(!finished.stdout.contains("hunter2") && !finished.stderr.contains("hunter2"), "{line}");
     }
 }
 
 #[test]
 fn help_and_errors_do_not_print_the_password_of_the_database() {
-    for url in URLS {
-        let home = with_file(&format!("database_url = \"{url}\"\n"));
-        for arguments in [&["--help"][..], &["-h"], &["train", "similarity", "--help"], &["nothing of the kind"]] {
-            for command in [home.segue(arguments), Home::new().segue(arguments).env("DATABASE_URL", url)] {
-                let finished = command.run();
-                assert!(!finished.stdout.contains("hunter2") && !finished.stderr.contains("hunter2"), "{finished:?}");
-            }
+    let file = with_file(&format!("database_url = \"{}\"\n", URLS[0]));
+    let bare = Home::new();
+    for arguments in [&["--help"][..], &["train", "similarity", "-h"], &["nothing of the kind"]] {
+        for command in [file.segue(arguments), bare.segue(arguments).env("DATABASE_URL", URLS[0])] {
+            let finished = command.run();
+            let lines = finished.stdout.lines().chain(finished.stderr.lines());
+            let leaks: Vec<&str> = lines.filter(|line| line.contains("hunter2")).collect();
+            assert!(leaks.is_empty(), "{arguments:?}: {leaks:?}");
         }
     }
 }

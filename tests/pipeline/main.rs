@@ -43,7 +43,7 @@ async fn trained() -> &'static Trained {
         .get_or_init(async || {
             // A static is never dropped, so that the folder stays: below the build's own, where `cargo clean` finds it.
             let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder").keep();
-            let sequences = sequences_of(&folder, 120, 5).await;
+            let sequences = sequences_of(&folder, 120, 400, 5).await;
             let models = folder.join("models");
             train(&sequences, &TINY, &models);
             Trained { sequences, models }
@@ -52,10 +52,10 @@ async fn trained() -> &'static Trained {
 }
 
 /// Generated playlists by way of files and the catalog.
-async fn sequences_of(folder: &Path, playlists: usize, seed: u64) -> Sequences {
+async fn sequences_of(folder: &Path, playlists: usize, tracks: usize, seed: u64) -> Sequences {
     let database = Database::new().await;
     let catalog = database.catalog().await;
-    let files = write_slices(&folder.join("slices"), &generated(playlists, 400, seed), playlists);
+    let files = write_slices(&folder.join("slices"), &generated(playlists, tracks, seed), playlists);
     let report = import(&catalog, folder, &files).await;
     assert_eq!(report.outcome.playlists_added, playlists as u64);
     let sequences = Sequences::load(&catalog).await.expect("sequences");

@@ -8,6 +8,7 @@ use segue::dataset::Sequences;
 use segue::progress::Interrupt;
 use segue::train::TrainError;
 use segue::train::similarity::train_similarity;
+use tokio::sync::OnceCell;
 
 use crate::support::database::Database;
 use crate::support::program::{Home, PATIENCE, text};
@@ -17,7 +18,7 @@ use crate::support::wait_for;
 use crate::{import, sequences_of, trained};
 
 /// Long enough to be stopped in the middle, short enough to be run to the end.
-const LONG: [&str; 8] = ["--dim", "8", "--epochs", "250", "--batch", "1024", "--subsample", "0.001"];
+const LONG: [&str; 8] = ["--dim", "8", "--epochs", "100", "--batch", "1024", "--subsample", "0.001"];
 
 /// The files of a bundle that depend on what was learnt.
 fn learnt(models: &Path, manifest: &Manifest) -> Vec<(String, Vec<u8>)> {
@@ -29,6 +30,18 @@ fn resume_files(models: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(models.join("similarity")).expect("a folder").flatten();
     let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
     names.filter(|name| name.starts_with(".resume-")).collect()
+}
+
+/// What a training by [`LONG`] that no one stops learns, on one thread.
+async fn ran_through() -> &'static [(String, Vec<u8>)] {
+    static LEARNT: OnceCell<Vec<(String, Vec<u8>)>> = OnceCell::const_new();
+    LEARNT
+        .get_or_init(async || {
+            let folder = tempfile::tempdir().expect("a folder");
+            let manifest = train(&trained().await.sequences, &LONG, folder.path());
+            learnt(folder.path(), &manifest)
+        })
+        .await
 }
 
 fn assert_same(one: &[(String, Vec<u8>)], other: &[(String, Vec<u8>)]) {
@@ -82,9 +95,6 @@ async fn a_catalog_imported_in_another_order_is_the_same_to_learn_from() {
 async fn a_training_that_is_stopped_twice_and_resumed_ends_in_the_vectors_of_one_that_ran_through() {
     let sequences = &trained().await.sequences;
     let folder = tempfile::tempdir().expect("a folder");
-    let straight = folder.path().join("straight");
-    let expected = learnt(&straight, &train(sequences, &LONG, &straight));
-
     let models = folder.path().join("stopped");
     let stop_after = |delay: Duration| {
         let interrupt = Interrupt::default();
@@ -98,19 +108,25 @@ async fn a_training_that_is_stopped_twice_and_resumed_ends_in_the_vectors_of_one
         let error = train_similarity(sequences, &settings(&LONG), &models, 1, &interrupt).expect_err("it is stopped");
         raising.join().expect("raised");
         assert!(error.to_string().contains("goes on from there"), "{error}");
-        let TrainError::Interrupted { epoch, epochs: 250 } = error else { panic!("{error}") };
+        let TrainError::Interrupted { epoch, epochs: 100 } = error else { panic!("{error}") };
         assert_eq!(resume_files(&models).len(), 1);
         epoch
     };
-    let first = stop_after(Duration::from_millis(300));
-    assert!(first > 1, "stopped in epoch {first}");
-    // Stopped again before the first batch, it says how far it had come: it does not begin anew.
+    // Stopped again and again, it comes further each time; how far in one go depends on the machine.
+    let stop_after_epoch = |reached: usize| {
+        let mut epoch = reached;
+        while epoch <= reached {
+            epoch = stop_after(Duration::from_millis(100));
+        }
+        epoch
+    };
+    let first = stop_after_epoch(1);
+    // Stopped before the first batch, it says how far it had come: it does not begin anew.
     assert_eq!(stop_after(Duration::ZERO), first);
-    let second = stop_after(Duration::from_millis(200));
-    assert!(second > first, "stopped in epoch {first}, then in epoch {second}");
+    stop_after_epoch(first);
 
     let manifest = train(sequences, &LONG, &models);
-    assert_same(&learnt(&models, &manifest), &expected);
+    assert_same(&learnt(&models, &manifest), ran_through().await);
     assert_eq!(resume_files(&models), Vec::<String>::new());
 }
 
@@ -136,17 +152,13 @@ async fn ctrl_c_stops_a_training_and_the_same_command_goes_on_from_there() {
     let catalog = database.catalog().await;
     let files = write_slices(&home.path().join("slices"), &generated(120, 400, 5), 120);
     import(&catalog, home.path(), &files).await;
-    let sequences = Sequences::load(&catalog).await.expect("sequences");
     catalog.close().await;
-    let straight = home.path().join("straight");
-    let expected = learnt(&straight, &train(&sequences, &LONG, &straight));
-
     let mut command = vec!["train", "similarity", "--database-url", database.url(), "--threads", "1"];
     command.extend(LONG);
     let running = home.segue(&command).start();
     let kind = home.models().join("similarity");
     wait_for("the training to begin", PATIENCE, || kind.exists().then_some(()));
-    std::thread::sleep(Duration::from_millis(300));
+    std::thread::sleep(Duration::from_millis(200));
     running.interrupt();
     let stopped = running.finish();
     assert_eq!(stopped.code, Some(130), "{stopped:?}");
@@ -158,15 +170,15 @@ async fn ctrl_c_stops_a_training_and_the_same_command_goes_on_from_there() {
     assert_eq!(resumed.code, Some(0), "{resumed:?}");
     assert!(resumed.stderr.contains("resuming"), "{resumed:?}");
     let version = std::fs::read_link(kind.join("current")).expect("a version");
-    for (name, bytes) in expected {
-        assert!(bundle_file(&home.models(), text(&version), &name) == bytes, "{name} differs");
+    for (name, bytes) in ran_through().await {
+        assert!(&bundle_file(&home.models(), text(&version), name) == bytes, "{name} differs");
     }
 }
 
 #[tokio::test]
 async fn what_a_training_measures_is_clearly_better_than_popularity_and_guessing() {
     let folder = tempfile::tempdir().expect("a folder");
-    let sequences = sequences_of(folder.path(), 500, 21).await;
+    let sequences = sequences_of(folder.path(), 800, 1_600, 21).await;
     let flags = ["--dim", "16", "--epochs", "12", "--batch", "1024", "--subsample", "0.001", "--learning-rate", "0.02"];
     let manifest = train(&sequences, &flags, &folder.path().join("models"));
     let metrics = &manifest.metrics["next_track"];

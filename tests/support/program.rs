@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::Read;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -24,16 +25,20 @@ pub struct Home {
     _temporary: TempDir,
 }
 
+fn private_folder() -> TempDir {
+    tempfile::Builder::new().permissions(fs::Permissions::from_mode(0o700)).tempdir().expect("a folder")
+}
+
 impl Home {
     /// An empty one.
     pub fn new() -> Self {
-        let temporary = tempfile::tempdir().expect("a folder");
+        let temporary = private_folder();
         Self { folder: temporary.path().to_owned(), _temporary: temporary }
     }
 
     /// One whose path is longer than a Unix socket's address can be.
     pub fn with_long_path() -> Self {
-        let temporary = tempfile::tempdir().expect("a folder");
+        let temporary = private_folder();
         let folder = temporary.path().join("l".repeat(60)).join("o".repeat(60)).join("ng");
         fs::create_dir_all(&folder).expect("folders");
         Self { folder, _temporary: temporary }
