@@ -36,6 +36,11 @@ pub struct DemoArguments {
 const SHOWN: usize = 10;
 
 pub(super) async fn run(global: &Global, arguments: DemoArguments, interrupt: &Interrupt) -> anyhow::Result<ExitCode> {
+    // First of all: a port that is taken should be known now, not after the training.
+    let settings = ServeSettings { listen: arguments.listen, ..defaults::<ServeSettings>()? };
+    let listener =
+        TcpListener::bind(settings.listen).await.with_context(|| format!("can't listen on {}", settings.listen))?;
+    let address = listener.local_addr()?;
     let home = fresh_home(global)?;
     let slices = if arguments.data.is_empty() {
         println!("== No data given: generating synthetic playlists. No artist or track in them is real.");
@@ -63,10 +68,6 @@ pub(super) async fn run(global: &Global, arguments: DemoArguments, interrupt: &I
     println!("published    {} {}", manifest.kind, manifest.version);
     println!("next track   Hit@10 {:.4}, NDCG@10 {:.4}", number(&metrics["hit_at_10"]), number(&metrics["ndcg_at_10"]));
 
-    let settings = ServeSettings { listen: arguments.listen, ..defaults::<ServeSettings>()? };
-    let listener =
-        TcpListener::bind(settings.listen).await.with_context(|| format!("can't listen on {}", settings.listen))?;
-    let address = listener.local_addr()?;
     let state = AppState::new(catalog.clone(), &global.models(), &settings)?;
     let serving = tokio::spawn({
         let (settings, interrupt) = (settings.clone(), interrupt.clone());

@@ -81,6 +81,15 @@ fn a_home_with_a_path_too_long_for_a_socket_works() {
 }
 
 #[test]
+fn a_home_with_spaces_commas_and_accents_in_its_path_works() {
+    let home = Home::with_odd_path();
+    write(home.path(), "slice.json", slice(&[bare_playlist(1, bare_tracks("t", 3))]));
+    let import = ["import", "mpd", "slice.json", "--format", "json"];
+    assert_eq!(counts(&report(&home.segue(&import).succeed())), [1, 0]);
+    home.assert_postgres_has_stopped();
+}
+
+#[test]
 fn what_a_killed_server_leaves_running_is_used_by_the_next_command_and_stopped_after_it() {
     let home = Home::new();
     let serving = home.segue(&["serve", "--listen", "127.0.0.1:0"]).start();

@@ -10,6 +10,11 @@ use crate::support::copy_folder;
 use crate::support::training::bundle_file;
 use crate::trained;
 
+/// Loads the current bundle; gives its manifest or the error in words.
+fn load(models: &Path) -> Result<Manifest, String> {
+    SimilarityBundle::load_current(models).map(|(manifest, _)| manifest).map_err(|error| error.to_string())
+}
+
 /// A models folder of its own with the trained bundle in it.
 async fn models() -> (tempfile::TempDir, Manifest) {
     let folder = tempfile::tempdir().expect("a folder");
@@ -21,7 +26,7 @@ async fn models() -> (tempfile::TempDir, Manifest) {
 /// That the current bundle is refused, naming this file.
 #[track_caller]
 fn assert_refused(models: &Path, file: &Path, reason: &str) {
-    let error = SimilarityBundle::load_current(models).expect_err("damaged").to_string();
+    let error = load(models).expect_err("damaged");
     assert!(error.contains(&file.display().to_string()), "{error} does not name {}", file.display());
     assert!(error.contains(reason), "{error} does not say {reason:?}");
 }
@@ -79,7 +84,7 @@ async fn one_flipped_byte_in_any_file_is_found_and_the_file_named() {
             assert_refused(folder.path(), &path, "SHA-256");
         }
         fs::write(&path, whole).expect("written");
-        SimilarityBundle::load_current(folder.path()).expect("whole again");
+        load(folder.path()).expect("whole again");
     }
 }
 
@@ -99,7 +104,7 @@ async fn a_truncated_lengthened_or_missing_file_is_found_and_named() {
         assert_refused(folder.path(), &path, "No such file");
         fs::write(&path, whole).expect("written");
     }
-    SimilarityBundle::load_current(folder.path()).expect("whole again");
+    load(folder.path()).expect("whole again");
 }
 
 #[tokio::test]
@@ -203,12 +208,12 @@ async fn arrays_that_do_not_fit_together_are_refused_even_when_their_hashes_are_
     for (file, files) in cases {
         let folder = tempfile::tempdir().expect("a folder");
         publish_with(source.path(), &files, folder.path());
-        let error = SimilarityBundle::load_current(folder.path()).expect_err("refused").to_string();
+        let error = load(folder.path()).expect_err(file);
         assert!(error.contains(file), "{error} does not name {file}");
     }
     let folder = tempfile::tempdir().expect("a folder");
     publish_with(source.path(), &[], folder.path());
-    assert_eq!(SimilarityBundle::load_current(folder.path()).expect("whole").0.data, manifest.data);
+    assert_eq!(load(folder.path()).expect("whole").data, manifest.data);
 }
 
 #[tokio::test]
@@ -217,7 +222,7 @@ async fn vectors_of_length_none_are_refused_as_there_is_nothing_to_compare() {
     let folder = tempfile::tempdir().expect("a folder");
     let none = encode_array::<f32>(&[manifest.data.tracks as usize, 0], &[]);
     publish_with(source.path(), &[("vectors.npy", none)], folder.path());
-    let error = SimilarityBundle::load_current(folder.path()).expect_err("refused").to_string();
+    let error = load(folder.path()).expect_err("refused");
     assert!(error.contains("vectors.npy"), "{error}");
 }
 

@@ -240,6 +240,72 @@ async fn bad_rows_are_skipped_and_listed_with_file_position_row_and_reason() {
 }
 
 #[tokio::test]
+async fn the_reason_for_a_value_of_the_wrong_type_names_the_field() {
+    let playlist = |field: &str, value: Value| {
+        let mut playlist = bare_playlist(1, Vec::new());
+        playlist[field] = value;
+        playlist
+    };
+    let track = |field: &str, value: Value| {
+        let mut track = bare_track("t:1", "One", "A");
+        track[field] = value;
+        bare_playlist(1, vec![track])
+    };
+    for (row, field) in [
+        (playlist("pid", json!(-1)), "pid"),
+        (playlist("name", json!(5)), "name"),
+        (playlist("collaborative", json!("yes")), "collaborative"),
+        (playlist("num_followers", json!(-1)), "num_followers"),
+        (playlist("tracks", json!("none")), "tracks"),
+        (track("track_uri", json!(5)), "track_uri"),
+        (track("duration_ms", json!("long")), "duration_ms"),
+    ] {
+        let imported = imported(&[("slice.json", slice(&[row]).into_bytes())]).await;
+        let rejects = imported.rejects();
+        assert_eq!(rejects.len(), 1, "{rejects:?}");
+        let reason = rejects[0]["reason"].as_str().expect("a reason");
+        assert!(reason.contains(field), "{field}: {reason}");
+        assert!(!reason.contains("enum"), "{field}: {reason}");
+    }
+}
+
+#[tokio::test]
+async fn names_that_no_index_can_hold_are_rejected_and_long_titles_are_kept() {
+    let long = "x".repeat(5_000);
+    let titled = json!({"pid": 1, "name": long, "tracks": [bare_track("t:1", &long, "A")]});
+    let playlists = [
+        titled,
+        bare_playlist(long.as_str(), Vec::new()),
+        bare_playlist(2, vec![bare_track(&long, "Long uri", "A")]),
+        bare_playlist(3, vec![bare_track("t:3", "Long artist", &long)]),
+    ];
+    let imported = imported(&[("long.json", slice(&playlists).into_bytes())]).await;
+    let items: Vec<Value> = imported.rejects().into_iter().map(|mut reject| reject["item"].take()).collect();
+    assert_eq!(items, ["playlists[1]", "playlists[2].tracks[0]", "playlists[3].tracks[0]"]);
+    assert_eq!(imported.playlists().await, ["1", "2", "3"]);
+    let titles = "SELECT title FROM playlists WHERE title IS NOT NULL UNION ALL SELECT name FROM tracks";
+    assert_eq!(imported.database.texts(titles).await, [long.as_str(), long.as_str()]);
+}
+
+#[tokio::test]
+async fn what_text_in_postgres_can_not_hold_spoils_no_more_than_its_row() {
+    let text = r#"{"playlists": [
+        {"pid": 1, "name": "nul \u0000 inside", "tracks": [
+            {"track_uri": "t:1", "track_name": "One\u0000", "artist_name": "\u0000A"},
+            {"track_uri": "t:2", "track_name": "half a pair \ud83c", "artist_name": "A"},
+            {"track_uri": "t:3", "track_name": "a whole pair \ud83c\udfb5", "artist_name": "A"}]},
+        {"pid": 2, "name": "half a pair \udfb5", "tracks": []},
+        {"pid": 3, "tracks": []}]}"#;
+    let imported = imported(&[("odd.json", text.as_bytes().to_vec())]).await;
+    let items: Vec<Value> = imported.rejects().into_iter().map(|mut reject| reject["item"].take()).collect();
+    assert_eq!(items, ["playlists[0].tracks[1]", "playlists[1]"]);
+    assert_eq!(imported.playlists().await, ["1", "3"]);
+    let names = imported.database.texts("SELECT name FROM tracks ORDER BY uri").await;
+    assert_eq!(names, ["One", "a whole pair \u{1f3b5}"]);
+    assert_eq!(imported.database.texts("SELECT title FROM playlists WHERE title <> ''").await, ["nul  inside"]);
+}
+
+#[tokio::test]
 async fn rejects_of_several_files_are_in_one_list_that_names_each() {
     let bad = |pid: &str| slice(&[bare_playlist(pid, vec![json!({})]), json!({})]).into_bytes();
     let imported = imported(&[("a.json", bad("a")), ("good.json", good("good")), ("b.json", bad("b"))]).await;

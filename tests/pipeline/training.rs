@@ -131,6 +131,24 @@ async fn a_training_that_is_stopped_twice_and_resumed_ends_in_the_vectors_of_one
 }
 
 #[tokio::test]
+async fn a_damaged_file_to_resume_from_is_named_or_passed_over() {
+    let sequences = &trained().await.sequences;
+    let folder = tempfile::tempdir().expect("a folder");
+    let stopped = Interrupt::default();
+    stopped.raise();
+    for damage in [&b""[..], b"no tensors in here"] {
+        train_similarity(sequences, &settings(&TINY), folder.path(), 1, &stopped).expect_err("stopped");
+        let file = resume_files(folder.path()).pop().expect("a file to resume from");
+        let path = folder.path().join("similarity").join(&file);
+        std::fs::write(&path, damage).expect("written");
+        if let Err(error) = train_similarity(sequences, &settings(&TINY), folder.path(), 1, &Interrupt::default()) {
+            assert!(error.to_string().contains(&file), "{error} does not say which file to delete");
+            std::fs::remove_file(path).expect("removed");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_training_with_other_settings_does_not_go_on_from_a_stopped_one() {
     let sequences = &trained().await.sequences;
     let folder = tempfile::tempdir().expect("a folder");

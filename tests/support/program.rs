@@ -44,6 +44,14 @@ impl Home {
         Self { folder, _temporary: temporary }
     }
 
+    /// One whose path has characters that shells, URLs and lists of hosts take for something else.
+    pub fn with_odd_path() -> Self {
+        let temporary = private_folder();
+        let folder = temporary.path().join("a home, é & 100%");
+        fs::create_dir_all(&folder).expect("folders");
+        Self { folder, _temporary: temporary }
+    }
+
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.folder
