@@ -98,7 +98,7 @@ impl BundleWriter {
             kind: self.kind,
             version: self.version.clone(),
             segue_version: env!("CARGO_PKG_VERSION").to_owned(),
-            git_commit: option_env!("SEGUE_GIT_COMMIT").unwrap_or("unknown").to_owned(),
+            git_commit: env!("SEGUE_GIT_COMMIT").to_owned(),
             created_at: OffsetDateTime::now_utc().format(&Rfc3339).unwrap_or_default(),
             seed: new.seed,
             parameters: new.parameters,

@@ -34,7 +34,7 @@ const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(30);
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, clap::Args)]
 pub struct SimilaritySettings {
     /// Network: cosine with one table and a sigmoid unit, or skip-gram with two tables (sgns)
-    #[arg(long, value_enum, default_value_t = Architecture::Sgns)]
+    #[arg(long, value_enum, default_value_t = Architecture::Cosine)]
     pub architecture: Architecture,
     /// Length of a track's vector
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=4096))]

@@ -48,7 +48,8 @@ async fn fixture() -> &'static Fixture {
 }
 
 async fn make_fixture() -> Fixture {
-    // A static is never dropped, so that the folder stays: below the build's own, where `cargo clean` finds it.
+    // A static is never dropped. The folder stays below the build's own, where `cargo clean` finds it; the database goes
+    // with the throw-away server of `make test`.
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder").keep();
     let mut playlists = generated(120, 400, 11);
     let mut tracks = vec![

@@ -47,7 +47,8 @@ pub struct Item {
     /// the app's id of the track
     #[schema(example = "spotify:track:5Wj1rJnCLpMHdLaxsFtJLs")]
     pub track_id: String,
-    /// comparable within one source: the cosine for `track2vec`, the share of all placements for `popularity`
+    /// comparable within one source of one answer: for `track2vec` the cosine, in completions plus a little for
+    /// popularity; for `popularity` the share of all placements
     #[schema(example = 0.83)]
     pub score: f32,
     /// what recommends it: `track2vec` or `popularity`
