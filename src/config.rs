@@ -145,16 +145,23 @@ fn literal(value: &str) -> String {
     if is_plain { value.to_owned() } else { Value::String(value.to_owned()).to_string() }
 }
 
-/// Takes the password out of a URL.
+/// Takes the password out of a URL, wherever it may stand in it.
 fn redact(key: &str, value: &str) -> String {
     if key != "database_url" {
         return value.to_owned();
     }
     let Some((scheme, rest)) = value.split_once("://") else { return "(redacted)".to_owned() };
-    let Some((credentials, host)) = rest.rsplit_once('@') else { return value.to_owned() };
-    let user = credentials.split(':').next().unwrap_or_default();
-    let host = host.split('?').next().unwrap_or_default(); // a password may stand in the parameters too
-    format!("{scheme}://{user}:(redacted)@{host}")
+    let (rest, parameters) = match rest.split_once('?') {
+        Some((rest, _)) => (rest, "?(redacted)"),
+        None => (rest, ""),
+    };
+    match rest.rsplit_once('@') {
+        Some((credentials, host)) => {
+            let user = credentials.split(':').next().unwrap_or_default();
+            format!("{scheme}://{user}:(redacted)@{host}{parameters}")
+        }
+        None => format!("{scheme}://{rest}{parameters}"),
+    }
 }
 
 #[cfg(test)]
@@ -191,7 +198,10 @@ mod tests {
 
     #[test]
     fn passwords_are_not_printed() {
-        assert_eq!(redact("database_url", "postgres://u:p@ss@h/d?password=x"), "postgres://u:(redacted)@h/d");
+        assert_eq!(
+            redact("database_url", "postgres://u:p@ss@h/d?password=x"),
+            "postgres://u:(redacted)@h/d?(redacted)"
+        );
         assert_eq!(redact("database_url", "postgres://h/d"), "postgres://h/d");
     }
 }

@@ -42,6 +42,9 @@ impl SimilarityBundle {
         let &[rows, dimensions] = vectors.shape.as_slice() else {
             return Err(refuse(VECTORS, "it has not two dimensions"));
         };
+        if dimensions == 0 {
+            return Err(refuse(VECTORS, "its vectors have no values"));
+        }
         if vectors.values.iter().any(|value| !value.is_finite()) {
             return Err(refuse(VECTORS, "it has values that are not finite"));
         }

@@ -56,8 +56,8 @@ pub struct PlaylistRecord {
     pub title: Option<String>,
     /// its description
     pub description: Option<String>,
-    /// whether several people edit it
-    pub collaborative: bool,
+    /// whether several people edit it; not, if no source says so
+    pub collaborative: Option<bool>,
     /// followers
     pub num_followers: Option<i32>,
     /// edits
@@ -124,43 +124,81 @@ impl<K: Hash + Eq, V> Interner<K, V> {
     }
 }
 
+/// All that a batch says of one track, from whichever mentions say it; the first one's word goes.
+#[derive(Clone, Copy)]
+struct BatchTrack<'a> {
+    uri: &'a str,
+    name: &'a str,
+    artist: &'a ArtistRecord,
+    album: Option<&'a AlbumRecord>,
+    duration_ms: Option<i32>,
+    /// places of artist and album in the batch
+    artist_place: usize,
+    album_place: Option<usize>,
+}
+
+impl<'a> BatchTrack<'a> {
+    fn new(track: &'a TrackRecord) -> Self {
+        Self {
+            uri: &track.uri,
+            name: &track.name,
+            artist: &track.artist,
+            album: track.album.as_ref(),
+            duration_ms: track.duration_ms,
+            artist_place: 0,
+            album_place: None,
+        }
+    }
+
+    fn add_mention(&mut self, track: &'a TrackRecord) {
+        if self.artist.uri.is_none() && track.artist.uri.is_some() {
+            self.artist = &track.artist;
+        }
+        if let Some(album) = &track.album
+            && self.album.is_none_or(|known| known.uri.is_none() && album.uri.is_some())
+        {
+            self.album = Some(album);
+        }
+        self.duration_ms = self.duration_ms.or(track.duration_ms);
+    }
+}
+
 /// A batch taken apart: distinct artists, albums and tracks that refer to one another by place.
 struct Batch<'a> {
     artists: Vec<&'a ArtistRecord>,
-    /// (artist, album)
+    /// (place of the artist, album)
     albums: Vec<(usize, &'a AlbumRecord)>,
-    /// (track, artist, album)
-    tracks: Vec<(&'a TrackRecord, usize, Option<usize>)>,
+    tracks: Vec<BatchTrack<'a>>,
     /// places of each playlist's tracks
     placements: Vec<Vec<usize>>,
 }
 
 impl<'a> Batch<'a> {
     fn new(playlists: &'a [PlaylistRecord]) -> Self {
+        let mut tracks: Interner<&str, BatchTrack<'_>> = Interner::new();
+        let mut placements = Vec::with_capacity(playlists.len());
+        for playlist in playlists {
+            let places = playlist.tracks.iter().map(|track| {
+                let place = tracks.intern(&track.uri, || BatchTrack::new(track));
+                tracks.values[place].add_mention(track);
+                place
+            });
+            placements.push(places.collect());
+        }
         // With a uri, that alone is the key; without one the name is.
         let mut artists: Interner<(Option<&str>, &str), &ArtistRecord> = Interner::new();
         let mut albums: Interner<(Option<&str>, usize, &str), (usize, &AlbumRecord)> = Interner::new();
-        let mut tracks: Interner<&str, (&TrackRecord, usize, Option<usize>)> = Interner::new();
-        let mut placements = Vec::with_capacity(playlists.len());
-        for playlist in playlists {
-            let mut row = Vec::with_capacity(playlist.tracks.len());
-            for track in &playlist.tracks {
-                let place = tracks.intern(&track.uri, || {
-                    let artist = &track.artist;
-                    let key = (artist.uri.as_deref(), if artist.uri.is_some() { "" } else { artist.name.as_str() });
-                    let artist = artists.intern(key, || artist);
-                    let album = track.album.as_ref().map(|album| {
-                        let key = match album.uri.as_deref() {
-                            Some(uri) => (Some(uri), 0, ""),
-                            None => (None, artist, album.name.as_str()),
-                        };
-                        albums.intern(key, || (artist, album))
-                    });
-                    (track, artist, album)
-                });
-                row.push(place);
-            }
-            placements.push(row);
+        for track in &mut tracks.values {
+            let artist = track.artist;
+            let key = (artist.uri.as_deref(), if artist.uri.is_some() { "" } else { artist.name.as_str() });
+            track.artist_place = artists.intern(key, || artist);
+            track.album_place = track.album.map(|album| {
+                let key = match album.uri.as_deref() {
+                    Some(uri) => (Some(uri), 0, ""),
+                    None => (None, track.artist_place, album.name.as_str()),
+                };
+                albums.intern(key, || (track.artist_place, album))
+            });
         }
         Self { artists: artists.values, albums: albums.values, tracks: tracks.values, placements }
     }
@@ -480,7 +518,7 @@ async fn upsert_tracks(
     albums: &[i32],
     outcome: &mut BatchOutcome,
 ) -> Result<Vec<i32>, CatalogError> {
-    let uris: Vec<String> = batch.tracks.iter().map(|(track, ..)| track.uri.clone()).collect();
+    let uris: Vec<String> = batch.tracks.iter().map(|track| track.uri.to_owned()).collect();
     let stored = sqlx::query!(
         r#"SELECT input.place AS "place!", t.id, t.name, t.artist_id, t.album_id, t.duration_ms
            FROM UNNEST($1::text[]) WITH ORDINALITY AS input (uri, place) JOIN tracks t ON t.uri = input.uri"#,
@@ -492,15 +530,15 @@ async fn upsert_tracks(
     let mut changed = Vec::new();
     for row in stored {
         let place = row.place as usize - 1;
-        let (track, artist, album) = &batch.tracks[place];
-        let (artist, album) = (artists[*artist], album.map(|album| albums[album]));
+        let track = &batch.tracks[place];
+        let (artist, album) = (artists[track.artist_place], track.album_place.map(|album| albums[album]));
         ids[place] = row.id;
         let differs = row.name != track.name
             || row.artist_id != artist
             || album.is_some_and(|album| row.album_id != Some(album))
             || track.duration_ms.is_some_and(|duration| row.duration_ms != Some(duration));
         if differs {
-            changed.push((row.id, track.name.clone(), artist, album, track.duration_ms));
+            changed.push((row.id, track.name.to_owned(), artist, album, track.duration_ms));
         }
     }
     let new: Vec<usize> = (0..ids.len()).filter(|&place| ids[place] == 0).collect(); // sequences begin at 1
@@ -512,10 +550,10 @@ async fn upsert_tracks(
     .await?;
     let mut copy = CopyRows::default();
     for (&place, id) in new.iter().zip(fresh) {
-        let (track, artist, album) = &batch.tracks[place];
+        let track = &batch.tracks[place];
         ids[place] = id;
-        copy.field(id).text(&track.uri).text(&track.name).field(artists[*artist]);
-        copy.optional(album.map(|album| albums[album])).optional(track.duration_ms).end_row();
+        copy.field(id).text(track.uri).text(track.name).field(artists[track.artist_place]);
+        copy.optional(track.album_place.map(|album| albums[album])).optional(track.duration_ms).end_row();
     }
     outcome.tracks_added +=
         copy.send(connection, "COPY tracks (id, uri, name, artist_id, album_id, duration_ms) FROM STDIN").await?;
@@ -553,7 +591,7 @@ async fn replace_playlists(
     let external_ids: Vec<String> = playlists.iter().map(|playlist| playlist.external_id.clone()).collect();
     let titles: Vec<Option<String>> = playlists.iter().map(|playlist| playlist.title.clone()).collect();
     let descriptions: Vec<Option<String>> = playlists.iter().map(|playlist| playlist.description.clone()).collect();
-    let collaborative: Vec<bool> = playlists.iter().map(|playlist| playlist.collaborative).collect();
+    let collaborative: Vec<Option<bool>> = playlists.iter().map(|playlist| playlist.collaborative).collect();
     let followers: Vec<Option<i32>> = playlists.iter().map(|playlist| playlist.num_followers).collect();
     let edits: Vec<Option<i32>> = playlists.iter().map(|playlist| playlist.num_edits).collect();
     let tracks: Vec<i32> = placements.iter().map(|row| row.len() as i32).collect();
@@ -575,14 +613,18 @@ async fn replace_playlists(
         let added = sqlx::query!(
             "INSERT INTO playlists (external_id, title, description, collaborative, num_followers, num_edits,
                                     num_tracks, num_albums, num_artists, duration_ms, modified_at)
-             SELECT * FROM UNNEST($1::text[], $2::text[], $3::text[], $4::bool[], $5::int[], $6::int[], $7::int[],
-                                  $8::int[], $9::int[], $10::bigint[], $11::timestamptz[]) AS input (external_id)
+             SELECT external_id, title, description, COALESCE(collaborative, false), num_followers, num_edits,
+                    num_tracks, num_albums, num_artists, duration_ms, modified_at
+             FROM UNNEST($1::text[], $2::text[], $3::text[], $4::bool[], $5::int[], $6::int[], $7::int[], $8::int[],
+                         $9::int[], $10::bigint[], $11::timestamptz[])
+                  AS input (external_id, title, description, collaborative, num_followers, num_edits, num_tracks,
+                            num_albums, num_artists, duration_ms, modified_at)
              WHERE NOT EXISTS (SELECT FROM playlists p WHERE p.external_id = input.external_id)
              RETURNING external_id, id",
             &external_ids,
             titles.as_slice() as &[Option<String>],
             descriptions.as_slice() as &[Option<String>],
-            &collaborative,
+            collaborative.as_slice() as &[Option<bool>],
             followers.as_slice() as &[Option<i32>],
             edits.as_slice() as &[Option<i32>],
             &tracks,
@@ -603,7 +645,7 @@ async fn replace_playlists(
         changed = sqlx::query_scalar!(
             "UPDATE playlists p
              SET title = COALESCE(input.title, p.title), description = COALESCE(input.description, p.description),
-                 collaborative = input.collaborative, num_followers = COALESCE(input.num_followers, p.num_followers),
+                 collaborative = COALESCE(input.collaborative, p.collaborative), num_followers = COALESCE(input.num_followers, p.num_followers),
                  num_edits = COALESCE(input.num_edits, p.num_edits), num_tracks = input.num_tracks,
                  num_albums = COALESCE(input.num_albums, p.num_albums),
                  num_artists = COALESCE(input.num_artists, p.num_artists),
@@ -617,7 +659,7 @@ async fn replace_playlists(
                AND (p.title, p.description, p.collaborative, p.num_followers, p.num_edits, p.num_tracks, p.num_albums,
                     p.num_artists, p.duration_ms, p.modified_at)
                    IS DISTINCT FROM
-                   (COALESCE(input.title, p.title), COALESCE(input.description, p.description), input.collaborative,
+                   (COALESCE(input.title, p.title), COALESCE(input.description, p.description), COALESCE(input.collaborative, p.collaborative),
                     COALESCE(input.num_followers, p.num_followers), COALESCE(input.num_edits, p.num_edits),
                     input.num_tracks, COALESCE(input.num_albums, p.num_albums),
                     COALESCE(input.num_artists, p.num_artists), COALESCE(input.duration_ms, p.duration_ms),
@@ -626,7 +668,7 @@ async fn replace_playlists(
             &external_ids,
             titles.as_slice() as &[Option<String>],
             descriptions.as_slice() as &[Option<String>],
-            &collaborative,
+            collaborative.as_slice() as &[Option<bool>],
             followers.as_slice() as &[Option<i32>],
             edits.as_slice() as &[Option<i32>],
             &tracks,

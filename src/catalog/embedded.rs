@@ -283,14 +283,10 @@ impl Programs {
             Err(_) => error,
         })?;
         let exists = "SELECT 1 FROM pg_database WHERE datname = 'segue'";
-        let socket = text(data);
-        // psql has the same limit on the socket's path, so it is given a short one where needed.
+        // psql takes a list of hosts, separated by commas, and none longer than a socket's address: not the folder's own
+        // path, which may be anything.
         let folder = File::open(data).map_err(io_error("could not open", data))?;
-        let host = if socket.len() <= MAX_SOCKET_FOLDER {
-            socket
-        } else {
-            format!("/proc/{}/fd/{}", std::process::id(), folder.as_raw_fd())
-        };
+        let host = format!("/proc/{}/fd/{}", std::process::id(), folder.as_raw_fd());
         let psql = |sql: &str| {
             let mut command = Command::new(self.bin.join("psql"));
             run(command.args(["-h", &host, "-U", NAME, "-d", "postgres", "-XAtqc", sql]).env_remove("PGPORT"))

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
-use sqlx::{ConnectOptions, migrate::Migrator};
+use sqlx::{ConnectOptions, Connection, migrate::Migrator};
 
 pub use bulk::{AlbumRecord, ArtistRecord, BatchOutcome, PlaylistRecord, TrackRecord};
 pub use embedded::{EmbeddedError, EmbeddedPostgres};
@@ -33,8 +33,16 @@ pub enum CatalogError {
     #[error(transparent)]
     Embedded(#[from] EmbeddedError),
     /// `DATABASE_URL` is not a PostgreSQL URL.
-    #[error("the database URL can't be read (expected postgres://user:password@host/database): {0}")]
-    Url(#[source] sqlx::Error),
+    #[error("the database URL can't be used (expected postgres://user:password@host/database): {0}")]
+    Url(String),
+    /// No server answers there, or it does not let us in.
+    #[error("PostgreSQL at {place}: {reason}")]
+    Unreachable {
+        /// host and port, or the folder of the socket
+        place: String,
+        /// why not
+        reason: String,
+    },
     /// The migrations could not be applied.
     #[error("the catalog's tables could not be brought up to date: {0}")]
     Migrate(#[from] sqlx::migrate::MigrateError),
@@ -50,7 +58,7 @@ impl CatalogError {
     /// True when PostgreSQL is away, not when it was asked something wrong.
     pub fn is_unavailable(&self) -> bool {
         match self {
-            Self::Embedded(_) => true,
+            Self::Embedded(_) | Self::Unreachable { .. } => true,
             Self::Sql(error) => match error {
                 sqlx::Error::Io(_)
                 | sqlx::Error::Tls(_)
@@ -66,6 +74,29 @@ impl CatalogError {
             _ => false,
         }
     }
+}
+
+/// How long a server may take to let us in.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// sqlx itself takes any scheme, as if it were PostgreSQL's.
+fn parse_url(url: &str) -> Result<PgConnectOptions, CatalogError> {
+    if !(url.starts_with("postgres://") || url.starts_with("postgresql://")) {
+        return Err(CatalogError::Url("it begins with something else".to_owned()));
+    }
+    PgConnectOptions::from_str(url).map_err(|error| CatalogError::Url(error.to_string()))
+}
+
+fn place(options: &PgConnectOptions) -> String {
+    match options.get_socket() {
+        Some(socket) => socket.display().to_string(),
+        None => format!("{}:{}", options.get_host(), options.get_port()),
+    }
+}
+
+/// PostgreSQL's text can't hold NUL: an id with one is nobody's, and not worth a query that fails.
+fn can_be_stored(id: &str) -> bool {
+    !id.contains('\0')
 }
 
 /// A handle to the catalog. Cheap to clone.
@@ -95,6 +126,14 @@ impl Catalog {
     /// Connects to `database_url`, or to the private PostgreSQL below `home` without one, and applies the migrations.
     pub async fn open(database_url: Option<&str>, home: &Path) -> Result<Self, CatalogError> {
         let catalog = Self::connect(database_url, home).await?;
+        // One plain attempt first: the pool would try again and again, and in the end only say that time ran out.
+        let options = catalog.pool.connect_options();
+        let refuse = |reason: String| CatalogError::Unreachable { place: place(&options), reason };
+        match tokio::time::timeout(CONNECT_TIMEOUT, options.connect()).await {
+            Ok(Ok(connection)) => connection.close().await?,
+            Ok(Err(error)) => return Err(refuse(error.to_string())),
+            Err(_) => return Err(refuse(format!("no answer within {CONNECT_TIMEOUT:?}"))),
+        }
         MIGRATOR.run(&catalog.pool).await?;
         Ok(catalog)
     }
@@ -103,7 +142,7 @@ impl Catalog {
     /// it fails until it is.
     pub async fn connect(database_url: Option<&str>, home: &Path) -> Result<Self, CatalogError> {
         let (options, embedded) = match database_url {
-            Some(url) => (PgConnectOptions::from_str(url).map_err(CatalogError::Url)?, None),
+            Some(url) => (parse_url(url)?, None),
             None => {
                 let home = home.to_owned();
                 let embedded = tokio::task::spawn_blocking(move || EmbeddedPostgres::start(&home))

@@ -2,7 +2,7 @@
 
 use time::OffsetDateTime;
 
-use super::{Catalog, CatalogError};
+use super::{Catalog, CatalogError, can_be_stored};
 
 /// A playlist without its tracks.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,6 +47,9 @@ pub struct PlaylistTrack {
 impl Catalog {
     /// The playlist with the app's id `id`.
     pub async fn playlist(&self, id: &str) -> Result<Option<Playlist>, CatalogError> {
+        if !can_be_stored(id) {
+            return Ok(None);
+        }
         let playlist = sqlx::query_as!(
             Playlist,
             "SELECT external_id AS id, title, description, collaborative, num_followers, num_edits, num_tracks,
@@ -81,6 +84,9 @@ impl Catalog {
 
     /// The app's ids of all tracks of a playlist, in order; `None` when there is no such playlist.
     pub async fn playlist_track_ids(&self, id: &str) -> Result<Option<Vec<String>>, CatalogError> {
+        if !can_be_stored(id) {
+            return Ok(None);
+        }
         let row = sqlx::query_scalar!(
             r#"SELECT ARRAY(SELECT t.uri FROM playlist_tracks pt JOIN tracks t ON t.id = pt.track_id
                             WHERE pt.playlist_id = p.id ORDER BY pt.position) AS "tracks!"

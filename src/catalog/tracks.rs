@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::{Catalog, CatalogError};
+use super::{Catalog, CatalogError, can_be_stored};
 
 /// A track with its artist and album.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,6 +35,9 @@ pub struct TrackName {
 impl Catalog {
     /// The track with the app's id `id`.
     pub async fn track(&self, id: &str) -> Result<Option<Track>, CatalogError> {
+        if !can_be_stored(id) {
+            return Ok(None);
+        }
         let track = sqlx::query_as!(
             Track,
             "SELECT t.uri AS id, t.name, a.name AS artist, a.uri AS artist_id, b.name AS \"album?\", b.uri AS album_id,

@@ -53,7 +53,14 @@ pub struct Global {
     #[arg(long, env = "SEGUE_HOME", default_value = ".", global = true, value_name = "FOLDER")]
     pub home: PathBuf,
     /// PostgreSQL 15 or newer that holds the catalog; without it Segue runs a private one
-    #[arg(long, env = "DATABASE_URL", hide_env_values = true, global = true, value_name = "URL")]
+    #[arg(
+        long,
+        env = "DATABASE_URL",
+        hide_env_values = true,
+        hide_default_value = true,
+        global = true,
+        value_name = "URL"
+    )]
     pub database_url: Option<String>,
     /// File of settings [default: segue.toml, if it is there]
     #[arg(long, env = "SEGUE_CONFIG", global = true, value_name = "FILE")]

@@ -34,7 +34,8 @@ struct Playlist<'a, T> {
     name: Option<Cow<'a, str>>,
     #[serde(borrow)]
     description: Option<Cow<'a, str>>,
-    collaborative: Option<Flag>,
+    #[serde(default, deserialize_with = "flag")]
+    collaborative: Option<bool>,
     modified_at: Option<i64>,
     num_followers: Option<u32>,
     num_edits: Option<u32>,
@@ -64,26 +65,33 @@ struct Track<'a> {
 
 /// A playlist's id: a number in the data set, text in files that apps make for themselves.
 #[derive(Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "must be a whole number from 0 on, or text")]
 enum Id<'a> {
     Number(u64),
     Text(#[serde(borrow)] Cow<'a, str>),
 }
 
 /// The data set writes "true" and "false" in quotes.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Flag {
-    Plain(bool),
-    Quoted(QuotedFlag),
-}
-
-#[derive(Deserialize)]
-enum QuotedFlag {
-    #[serde(rename = "true")]
-    True,
-    #[serde(rename = "false")]
-    False,
+fn flag<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<bool>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged, expecting = "must be true or false")]
+    enum Flag {
+        Plain(bool),
+        Quoted(QuotedFlag),
+        Absent(()),
+    }
+    #[derive(Deserialize)]
+    #[serde(rename_all = "lowercase")]
+    enum QuotedFlag {
+        True,
+        False,
+    }
+    Ok(match Flag::deserialize(deserializer)? {
+        Flag::Plain(flag) => Some(flag),
+        Flag::Quoted(QuotedFlag::True) => Some(true),
+        Flag::Quoted(QuotedFlag::False) => Some(false),
+        Flag::Absent(()) => None,
+    })
 }
 
 /// The slices among `paths`: files as they are named, and of folders the files `mpd.slice.*.json[.gz]`, by number.
@@ -176,10 +184,10 @@ fn parse_playlist(raw: &RawValue, mut reject: impl FnMut(usize, &RawValue, Strin
         }
     }
     // Something in it is wrong: find out what, and keep the rest.
-    let playlist: Playlist<'_, &RawValue> = serde_json::from_str(raw.get()).map_err(describe)?;
+    let playlist: Playlist<'_, &RawValue> = parse(raw)?;
     let mut tracks = Vec::with_capacity(playlist.tracks.len());
     for (number, raw) in playlist.tracks.iter().enumerate() {
-        match serde_json::from_str::<Track<'_>>(raw.get()).map_err(describe).and_then(|track| track_record(&track)) {
+        match parse::<Track<'_>>(raw).and_then(|track| track_record(&track)) {
             Ok(track) => tracks.push(track),
             Err(reason) => reject(number, raw, reason),
         }
@@ -187,10 +195,15 @@ fn parse_playlist(raw: &RawValue, mut reject: impl FnMut(usize, &RawValue, Strin
     playlist_record(&playlist, tracks)
 }
 
-/// serde_json's message without its position, which counts from the start of the row and not of the file.
-fn describe(error: serde_json::Error) -> String {
-    let text = error.to_string();
-    text.split(" at line ").next().unwrap_or(&text).to_owned()
+/// Parses a row; the reason for a failure names the field, and not the position, which counts from the start of the row.
+fn parse<'a, T: Deserialize<'a>>(raw: &'a RawValue) -> Result<T, String> {
+    let mut deserializer = serde_json::Deserializer::from_str(raw.get());
+    serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
+        let path = error.path().to_string();
+        let text = error.into_inner().to_string();
+        let reason = text.split(" at line ").next().unwrap_or(&text);
+        if path == "." { reason.to_owned() } else { format!("{path}: {reason}") }
+    })
 }
 
 fn playlist_record<T>(playlist: &Playlist<'_, T>, mut tracks: Vec<Placed>) -> Result<PlaylistRecord, String> {
@@ -211,7 +224,7 @@ fn playlist_record<T>(playlist: &Playlist<'_, T>, mut tracks: Vec<Placed>) -> Re
         external_id,
         title: playlist.name.as_deref().map(clean),
         description: playlist.description.as_deref().map(clean),
-        collaborative: matches!(playlist.collaborative, Some(Flag::Plain(true) | Flag::Quoted(QuotedFlag::True))),
+        collaborative: playlist.collaborative,
         num_followers: count("num_followers", playlist.num_followers)?,
         num_edits: count("num_edits", playlist.num_edits)?,
         num_albums: count("num_albums", playlist.num_albums)?,
@@ -293,7 +306,7 @@ mod tests {
         let parsed = parse(json);
         let uris: Vec<&str> = parsed.playlists[0].tracks.iter().map(|track| track.uri.as_str()).collect();
         assert_eq!(uris, ["t:1", "t:3"]);
-        assert!(parsed.playlists[0].collaborative);
+        assert_eq!(parsed.playlists[0].collaborative, Some(true));
         assert_eq!(parsed.rejects.len(), 1);
         let reject = &parsed.rejects[0];
         assert_eq!(reject.item, "playlists[0].tracks[1]");
