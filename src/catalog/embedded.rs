@@ -17,6 +17,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use sqlx::postgres::PgConnectOptions;
 use tracing::{debug, info, warn};
@@ -75,6 +76,7 @@ pub struct EmbeddedPostgres {
     users: File,
     /// Keeps `/proc/self/fd/N` alive where the folder's own path is too long for a socket address.
     folder: File,
+    released: AtomicBool,
 }
 
 impl EmbeddedPostgres {
@@ -100,7 +102,7 @@ impl EmbeddedPostgres {
         users.lock_shared().map_err(io_error("could not lock", &parent))?;
         let folder = File::open(&data).map_err(io_error("could not open", &data))?;
         gate.unlock().map_err(io_error("could not unlock", &parent))?;
-        Ok(Self { programs, data, gate, users, folder })
+        Ok(Self { programs, data, gate, users, folder, released: AtomicBool::new(false) })
     }
 
     /// How to connect to it.
@@ -117,7 +119,11 @@ impl EmbeddedPostgres {
             .database(NAME)
     }
 
-    fn release(&self) -> Result<(), EmbeddedError> {
+    /// Lets go, and stops the cluster if nobody else uses it. What still holds this afterwards holds nothing.
+    pub fn release(&self) -> Result<(), EmbeddedError> {
+        if self.released.swap(true, Ordering::SeqCst) {
+            return Ok(());
+        }
         self.gate.lock().map_err(io_error("could not lock", &self.data))?;
         self.users.unlock().map_err(io_error("could not unlock", &self.data))?;
         // Whoever else uses the cluster holds this lock shared.
@@ -125,7 +131,7 @@ impl EmbeddedPostgres {
             debug!("stopping the private PostgreSQL");
             self.programs.run("pg_ctl", &["stop", "-D", &text(&self.data), "-m", "fast", "-w", "-s"])?;
         }
-        Ok(()) // both locks go with their files
+        self.users.unlock().and_then(|()| self.gate.unlock()).map_err(io_error("could not unlock", &self.data))
     }
 }
 

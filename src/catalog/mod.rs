@@ -76,6 +76,8 @@ impl CatalogError {
     }
 }
 
+/// How long connections in use are waited for.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a server may take to let us in.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -104,7 +106,7 @@ fn can_be_stored(id: &str) -> bool {
 pub struct Catalog {
     pool: PgPool,
     /// Stops the private PostgreSQL when the last handle goes. After `pool`, so that connections are closed first.
-    _embedded: Option<Arc<EmbeddedPostgres>>,
+    embedded: Option<Arc<EmbeddedPostgres>>,
 }
 
 /// Row counts of the catalog.
@@ -157,7 +159,7 @@ impl Catalog {
             .log_slow_statements(tracing::log::LevelFilter::Debug, Duration::from_secs(5));
         let pool =
             PgPoolOptions::new().max_connections(16).acquire_timeout(Duration::from_secs(3)).connect_lazy_with(options);
-        Ok(Self { pool, _embedded: embedded })
+        Ok(Self { pool, embedded })
     }
 
     /// Applies the migrations that are missing. Safe to call from several processes at once.
@@ -165,9 +167,16 @@ impl Catalog {
         Ok(MIGRATOR.run(&self.pool).await?)
     }
 
-    /// Closes the connections. Requests still under way keep theirs until they are done.
+    /// Closes the connections and lets go of the private PostgreSQL, whoever else still holds this catalog: a program
+    /// that ends with requests under way stops its PostgreSQL all the same.
     pub async fn close(&self) {
-        self.pool.close().await;
+        let _ = tokio::time::timeout(CLOSE_TIMEOUT, self.pool.close()).await;
+        if let Some(embedded) = self.embedded.clone() {
+            let released = tokio::task::spawn_blocking(move || embedded.release()).await;
+            if let Ok(Err(error)) = released {
+                tracing::warn!("the private PostgreSQL was not stopped: {error}");
+            }
+        }
     }
 
     /// Asks the server for a sign of life.

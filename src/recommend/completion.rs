@@ -233,7 +233,13 @@ mod tests {
 
     #[test]
     fn later_tracks_weigh_more() {
-        assert_eq!(complete(&[1, 0], &[], 1), [(4, Source::Track2Vec)]);
-        assert_eq!(complete(&[0, 1], &[], 2)[1], (3, Source::Track2Vec));
+        // Row 3 is a neighbour of row 1, and row 4 one of row 0.
+        let score = |seeds: [u32; 2], row: u32| {
+            let completion = Completion { seeds: seeds.to_vec(), limit: 10, ..Completion::default() };
+            let items = model().complete(&[completion]).remove(0);
+            items.iter().find(|item| item.row == row).expect("it is a candidate").score
+        };
+        assert!(score([0, 1], 3) > score([1, 0], 3) + 0.005);
+        assert!(score([0, 1], 4) < score([1, 0], 4) - 0.005);
     }
 }
