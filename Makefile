@@ -39,7 +39,7 @@ bench: setup ## measure latency over HTTP; DATA=path/to/slices for a real catalo
 	cargo bench --locked --bench http_latency -- $(if $(DATA),--data $(abspath $(DATA)))
 
 up: ## start PostgreSQL and the server in containers
-	docker compose -f docker/compose.yaml up --build --detach
+	cd docker && SEGUE_GIT_COMMIT=$$(git rev-parse --short=12 HEAD) docker compose up --build --detach
 
 clean: ## remove what was built (not data/, not models/)
 	cargo clean

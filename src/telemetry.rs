@@ -20,6 +20,6 @@ pub fn init(format: LogFormat) {
     // A second call, as tests make, leaves the first one's subscriber in place.
     let _ = match format {
         LogFormat::Text => builder.with_ansi(std::io::stderr().is_terminal()).compact().try_init(),
-        LogFormat::Json => builder.json().flatten_event(true).try_init(),
+        LogFormat::Json => builder.json().flatten_event(true).with_span_list(false).try_init(),
     };
 }

@@ -128,15 +128,7 @@ impl Catalog {
     /// Connects to `database_url`, or to the private PostgreSQL below `home` without one, and applies the migrations.
     pub async fn open(database_url: Option<&str>, home: &Path) -> Result<Self, CatalogError> {
         let catalog = Self::connect(database_url, home).await?;
-        // One plain attempt first: the pool would try again and again, and in the end only say that time ran out.
-        let options = catalog.pool.connect_options();
-        let refuse = |reason: String| CatalogError::Unreachable { place: place(&options), reason };
-        match tokio::time::timeout(CONNECT_TIMEOUT, options.connect()).await {
-            Ok(Ok(connection)) => connection.close().await?,
-            Ok(Err(error)) => return Err(refuse(error.to_string())),
-            Err(_) => return Err(refuse(format!("no answer within {CONNECT_TIMEOUT:?}"))),
-        }
-        MIGRATOR.run(&catalog.pool).await?;
+        catalog.migrate().await?;
         Ok(catalog)
     }
 
@@ -163,8 +155,25 @@ impl Catalog {
     }
 
     /// Applies the migrations that are missing. Safe to call from several processes at once.
+    ///
+    /// Ends within a bounded time when no server is there, or another process holds the lock on migrations.
     pub async fn migrate(&self) -> Result<(), CatalogError> {
-        Ok(MIGRATOR.run(&self.pool).await?)
+        // A plain attempt first: a pool would try to connect again and again, and in the end only say that time ran out.
+        let options = self.pool.connect_options();
+        let refuse = |reason: String| CatalogError::Unreachable { place: place(&options), reason };
+        match tokio::time::timeout(CONNECT_TIMEOUT, options.connect()).await {
+            Ok(Ok(connection)) => connection.close().await?,
+            Ok(Err(error)) => return Err(refuse(error.to_string())),
+            Err(_) => return Err(refuse(format!("no answer within {CONNECT_TIMEOUT:?}"))),
+        }
+        // A pool of its own, closed at the end: after a migration that failed, its connection still holds the lock that
+        // keeps others from migrating.
+        let pool = PgPoolOptions::new()
+            .max_connections(1)
+            .connect_lazy_with(PgConnectOptions::clone(&options).options([("lock_timeout", "30s")]));
+        let migrated = MIGRATOR.run(&pool).await;
+        pool.close().await;
+        Ok(migrated?)
     }
 
     /// Closes the connections and lets go of the private PostgreSQL, whoever else still holds this catalog: a program

@@ -35,6 +35,7 @@ const INTERRUPTED: u8 = 130;
     propagate_version = true,
     after_help = "\
 Settings come from flags, then environment variables, then segue.toml, then defaults; `segue config` prints them.
+SEGUE_LOG says what is logged: error, warn, info (default), debug, or by module, such as segue::serve=debug.
 Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted."
 )]
 pub struct Cli {
@@ -164,10 +165,22 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     match outcome {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            eprintln!("error: {}", describe(&error));
             if interrupt.is_raised() { ExitCode::from(INTERRUPTED) } else { ExitCode::FAILURE }
         }
     }
+}
+
+/// An error with its causes, less those that the text before them already tells.
+fn describe(error: &anyhow::Error) -> String {
+    error.chain().fold(String::new(), |told, cause| {
+        let cause = cause.to_string();
+        match told {
+            told if told.is_empty() => cause,
+            told if told.contains(&cause) => told,
+            told => format!("{told}: {cause}"),
+        }
+    })
 }
 
 async fn dispatch(cli: Cli, effective: &str, interrupt: &Interrupt) -> anyhow::Result<ExitCode> {

@@ -145,7 +145,11 @@ pub fn router(state: AppState, settings: &ServeSettings) -> Router {
                 .on_request(())
                 .on_response(|response: &axum::response::Response, latency: Duration, span: &Span| {
                     let latency_ms = latency.as_secs_f64() * 1e3;
-                    info!(parent: span, status = response.status().as_u16(), latency_ms, "answered");
+                    let status = response.status().as_u16();
+                    if span.is_disabled() {
+                        return;
+                    }
+                    info!(parent: span, status, latency_ms, "answered");
                 })
                 .on_failure(()),
         )
@@ -168,6 +172,10 @@ pub fn router(state: AppState, settings: &ServeSettings) -> Router {
 fn request_span(request: &Request) -> Span {
     let route = request.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str);
     let id = request.extensions().get::<RequestId>().and_then(|id| id.header_value().to_str().ok()).unwrap_or_default();
+    // Probes ask every few seconds; what they ask is of interest when something is looked for.
+    if route.starts_with("/health/") {
+        return tracing::span!(Level::DEBUG, "request", method = %request.method(), route, id);
+    }
     tracing::span!(Level::INFO, "request", method = %request.method(), route, id)
 }
 
