@@ -126,7 +126,11 @@ fn write_table(command: &Command, prefix: &str, output: &mut String) {
         };
         match values.as_slice() {
             [] => output.push_str(&format!("# {key} is not set\n")),
-            [value] => output.push_str(&format!("{key} = {}\n", literal(&redact(&key, value)))),
+            [value] => {
+                // A URL without its password would not connect; as a comment it still says where to.
+                let mark = if redact(&key, value) == *value { "" } else { "# " };
+                output.push_str(&format!("{mark}{key} = {}\n", literal(&redact(&key, value))));
+            }
             values => {
                 let literals: Vec<String> = values.iter().map(|value| literal(value)).collect();
                 output.push_str(&format!("{key} = [{}]\n", literals.join(", ")));

@@ -19,10 +19,12 @@ use serde::Serialize;
 const SLICE: usize = 1_000;
 const SCENES_PER_GENRE: usize = 4;
 const TRACKS_PER_ARTIST: usize = 8;
-/// Exponent of the power law of popularity.
-const POPULARITY_EXPONENT: f64 = 0.8;
+/// Exponents of the power laws of popularity: of scenes, of a scene's artists, of an artist's tracks.
+const SCENE_EXPONENT: f64 = 0.7;
+const ARTIST_EXPONENT: f64 = 1.1;
+const TRACK_EXPONENT: f64 = 1.1;
 /// Median and spread of a playlist's length.
-const LENGTH_MEDIAN: f64 = 40.0;
+const LENGTH_MEDIAN: f64 = 30.0;
 const LENGTH_SIGMA: f64 = 0.6;
 
 /// A genre's name and words that its titles and tracks share.
@@ -131,6 +133,8 @@ struct World {
     tracks: Vec<Track>,
     /// tracks of each scene, and a sampler of them by popularity
     scenes: Vec<(Vec<usize>, WeightedAliasIndex<f64>)>,
+    /// a sampler of scenes by popularity
+    popularity: WeightedAliasIndex<f64>,
 }
 
 /// Writes `settings.playlists` playlists as slices into `folder`, which is made if it is not there; returns the files.
@@ -212,25 +216,29 @@ impl World {
             })
             .collect();
         // Popularity: an artist's rank in its scene times a track's rank with its artist, both by a power law.
-        let weight = |rank: usize| ((rank + 1) as f64).powf(-POPULARITY_EXPONENT);
+        let weight = |rank: usize, exponent: f64| ((rank + 1) as f64).powf(-exponent);
         let mut members: Vec<(Vec<usize>, Vec<f64>)> = vec![Default::default(); scenes];
         for (number, track) in tracks.iter().enumerate() {
             let (tracks, weights) = &mut members[artists[track.artist].scene];
             tracks.push(number);
-            weights.push(weight(track.artist / scenes) * weight(number / artists.len()));
+            weights
+                .push(weight(track.artist / scenes, ARTIST_EXPONENT) * weight(number / artists.len(), TRACK_EXPONENT));
         }
-        let scenes = members
+        let scenes: Vec<(Vec<usize>, WeightedAliasIndex<f64>)> = members
             .into_iter()
             .map(|(tracks, weights)| Ok((tracks, WeightedAliasIndex::new(weights).map_err(io::Error::other)?)))
             .collect::<io::Result<_>>()?;
-        Ok(Self { artists, tracks, scenes })
+        // Ranks of scenes are scattered over the genres: 7 has no divisor in common with their number.
+        let ranks = (0..scenes.len()).map(|scene| weight(scene * 7 % scenes.len(), SCENE_EXPONENT)).collect();
+        let popularity = WeightedAliasIndex::new(ranks).map_err(io::Error::other)?;
+        Ok(Self { artists, tracks, scenes, popularity })
     }
 
     fn playlist(&self, pid: usize, rng: &mut Xoshiro256PlusPlus) -> SlicePlaylist {
-        let genre = rng.random_range(0..GENRES.len());
+        let main_scene = self.popularity.sample(rng);
+        let genre = main_scene / SCENES_PER_GENRE;
         let (genre_name, words) = GENRES[genre];
-        let scene_of = |rng: &mut Xoshiro256PlusPlus| genre * SCENES_PER_GENRE + rng.random_range(0..SCENES_PER_GENRE);
-        let scenes = [scene_of(rng), scene_of(rng)];
+        let scenes = [main_scene, genre * SCENES_PER_GENRE + rng.random_range(0..SCENES_PER_GENRE)];
         let name = match rng.random_range(0..4) {
             0 => genre_name.to_owned(),
             1 => format!("{} {genre_name}", pick(&MOODS, rng)),
@@ -251,7 +259,7 @@ impl World {
             if rng.random_bool(0.12) {
                 scene = pick(&scenes, rng);
             }
-            let from = if rng.random_bool(0.05) { rng.random_range(0..self.scenes.len()) } else { scene };
+            let from = if rng.random_bool(0.1) { self.popularity.sample(rng) } else { scene };
             let (tracks, popularity) = &self.scenes[from];
             let track = tracks[popularity.sample(rng)];
             // Real playlists repeat a track now and then too.

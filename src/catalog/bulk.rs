@@ -304,10 +304,86 @@ impl CopyRows {
     }
 }
 
-/// A row as it is stored, or will be.
+/// A row that a name stands for, as it is stored or will be.
 struct NamedRow {
     id: i32,
     uri: Option<String>,
+}
+
+/// What is stored of a batch's artists or albums. `K` is what stands for a row without a uri: an artist's name, an
+/// album's artist and name.
+struct Stored<K> {
+    /// id and name of each uri
+    by_uri: HashMap<String, (i32, String)>,
+    /// of several rows of one name, the one known by its name alone; failing that, the first
+    by_name: HashMap<K, NamedRow>,
+}
+
+/// An artist or an album of a batch.
+struct Wanted<'a, K> {
+    uri: Option<&'a str>,
+    name: &'a str,
+    key: K,
+}
+
+/// Which row each wanted one is, and what has to be written for that.
+#[derive(Default)]
+struct Resolved {
+    /// in the order wanted
+    ids: Vec<i32>,
+    /// (id, place) of the rows that are not there yet
+    added: Vec<(i32, usize)>,
+    /// rows known by name alone so far, and their uris
+    adopted: (Vec<i32>, Vec<String>),
+    /// rows that have another name now
+    renamed: (Vec<i32>, Vec<String>),
+}
+
+impl<K: Hash + Eq + Clone> Stored<K> {
+    /// How many ids to draw for rows that are not there: enough, and a few too many where uris turn out to be adopted.
+    fn missing(&self, wanted: &[Wanted<'_, K>]) -> i32 {
+        let is_known = |one: &&Wanted<'_, K>| match one.uri {
+            Some(uri) => self.by_uri.contains_key(uri),
+            None => self.by_name.contains_key(&one.key),
+        };
+        (wanted.len() - wanted.iter().filter(is_known).count()) as i32
+    }
+
+    fn resolve(mut self, wanted: &[Wanted<'_, K>], fresh: Vec<i32>) -> Result<Resolved, CatalogError> {
+        let mut fresh = fresh.into_iter();
+        let mut resolved = Resolved::default();
+        for (place, one) in wanted.iter().enumerate() {
+            if let Some((id, name)) = one.uri.and_then(|uri| self.by_uri.get(uri)) {
+                if name != one.name {
+                    resolved.renamed.0.push(*id);
+                    resolved.renamed.1.push(one.name.to_owned());
+                }
+                resolved.ids.push(*id);
+                continue;
+            }
+            let id = match (self.by_name.get_mut(&one.key), one.uri) {
+                (Some(named), None) => named.id,
+                // What is known by name alone gets its uri from the first source that states it.
+                (Some(named), Some(uri)) if named.uri.is_none() => {
+                    named.uri = Some(uri.to_owned());
+                    resolved.adopted.0.push(named.id);
+                    resolved.adopted.1.push(uri.to_owned());
+                    named.id
+                }
+                (_, uri) => {
+                    let id = fresh.next().ok_or_else(|| {
+                        CatalogError::Protocol("the sequence gave fewer ids than were asked for".to_owned())
+                    })?;
+                    let row = NamedRow { id, uri: uri.map(ToOwned::to_owned) };
+                    self.by_name.entry(one.key.clone()).or_insert(row);
+                    resolved.added.push((id, place));
+                    id
+                }
+            };
+            resolved.ids.push(id);
+        }
+        Ok(resolved)
+    }
 }
 
 async fn upsert_artists(
@@ -317,87 +393,52 @@ async fn upsert_artists(
 ) -> Result<Vec<i32>, CatalogError> {
     let uris: Vec<String> = batch.artists.iter().filter_map(|artist| artist.uri.clone()).collect();
     let names: Vec<String> = batch.artists.iter().map(|artist| artist.name.clone()).collect();
-    let by_uri: HashMap<String, (i32, String)> =
-        sqlx::query!(r#"SELECT uri AS "uri!", id, name FROM artists WHERE uri = ANY($1)"#, &uris)
-            .fetch_all(&mut *connection)
-            .await?
-            .into_iter()
-            .map(|row| (row.uri, (row.id, row.name)))
-            .collect();
-    // Of several artists of one name, the one known by its name alone is meant; failing that, the first.
-    let mut by_name: HashMap<String, NamedRow> = HashMap::new();
+    let mut stored: Stored<String> = Stored { by_uri: HashMap::new(), by_name: HashMap::new() };
+    let rows = sqlx::query!(r#"SELECT uri AS "uri!", id, name FROM artists WHERE uri = ANY($1)"#, &uris);
+    stored.by_uri.extend(rows.fetch_all(&mut *connection).await?.into_iter().map(|row| (row.uri, (row.id, row.name))));
     let rows = sqlx::query!("SELECT id, uri, name FROM artists WHERE name = ANY($1) ORDER BY uri NULLS FIRST", &names);
     for row in rows.fetch_all(&mut *connection).await? {
-        by_name.entry(row.name).or_insert(NamedRow { id: row.id, uri: row.uri });
+        stored.by_name.entry(row.name).or_insert(NamedRow { id: row.id, uri: row.uri });
     }
-    let mut fresh = sqlx::query_scalar!(
+    let wanted: Vec<Wanted<'_, String>> = batch
+        .artists
+        .iter()
+        .map(|artist| Wanted { uri: artist.uri.as_deref(), name: &artist.name, key: artist.name.clone() })
+        .collect();
+    let fresh = sqlx::query_scalar!(
         r#"SELECT nextval('artists_id_seq')::int AS "id!" FROM generate_series(1, $1::int)"#,
-        missing(&batch.artists, |artist| match &artist.uri {
-            Some(uri) => by_uri.contains_key(uri),
-            None => by_name.contains_key(&artist.name),
-        })
+        stored.missing(&wanted)
     )
     .fetch_all(&mut *connection)
-    .await?
-    .into_iter();
+    .await?;
+    let resolved = stored.resolve(&wanted, fresh)?;
 
-    let mut ids = Vec::with_capacity(batch.artists.len());
-    let mut added = Vec::new();
-    let (mut adopted_ids, mut adopted_uris) = (Vec::new(), Vec::new());
-    let (mut renamed_ids, mut renamed_names) = (Vec::new(), Vec::new());
-    for artist in &batch.artists {
-        let stored = artist.uri.as_ref().and_then(|uri| by_uri.get(uri));
-        if let Some((id, name)) = stored {
-            if *name != artist.name {
-                renamed_ids.push(*id);
-                renamed_names.push(artist.name.clone());
-            }
-            ids.push(*id);
-            continue;
-        }
-        match (by_name.get_mut(&artist.name), &artist.uri) {
-            (Some(named), None) => ids.push(named.id),
-            // An artist known by name alone gets its uri from the first source that states it.
-            (Some(named), Some(uri)) if named.uri.is_none() => {
-                named.uri = Some(uri.clone());
-                adopted_ids.push(named.id);
-                adopted_uris.push(uri.clone());
-                ids.push(named.id);
-            }
-            (_, uri) => {
-                let id = take(&mut fresh)?;
-                added.push((id, *artist));
-                by_name.entry(artist.name.clone()).or_insert(NamedRow { id, uri: uri.clone() });
-                ids.push(id);
-            }
-        }
-    }
     let mut copy = CopyRows::default();
-    for (id, artist) in added {
-        copy.field(id).optional_text(artist.uri.as_deref()).text(&artist.name).end_row();
+    for (id, place) in resolved.added {
+        copy.field(id).optional_text(wanted[place].uri).text(wanted[place].name).end_row();
     }
     outcome.artists_added += copy.send(connection, "COPY artists (id, uri, name) FROM STDIN").await?;
-    if !adopted_ids.is_empty() {
-        sqlx::query!(
+    let (ids, uris) = resolved.adopted;
+    if !ids.is_empty() {
+        let sql = sqlx::query!(
             "UPDATE artists SET uri = input.uri FROM UNNEST($1::int[], $2::text[]) AS input (id, uri)
              WHERE artists.id = input.id",
-            &adopted_ids,
-            &adopted_uris
-        )
-        .execute(&mut *connection)
-        .await?;
+            &ids,
+            &uris
+        );
+        sql.execute(&mut *connection).await?;
     }
-    if !renamed_ids.is_empty() {
-        sqlx::query!(
+    let (ids, names) = resolved.renamed;
+    if !ids.is_empty() {
+        let sql = sqlx::query!(
             "UPDATE artists SET name = input.name FROM UNNEST($1::int[], $2::text[]) AS input (id, name)
              WHERE artists.id = input.id",
-            &renamed_ids,
-            &renamed_names
-        )
-        .execute(&mut *connection)
-        .await?;
+            &ids,
+            &names
+        );
+        sql.execute(&mut *connection).await?;
     }
-    Ok(ids)
+    Ok(resolved.ids)
 }
 
 async fn upsert_albums(
@@ -412,15 +453,9 @@ async fn upsert_albums(
     let uris: Vec<String> = batch.albums.iter().filter_map(|(_, album)| album.uri.clone()).collect();
     let artist_ids: Vec<i32> = batch.albums.iter().map(|(artist, _)| artists[*artist]).collect();
     let names: Vec<String> = batch.albums.iter().map(|(_, album)| album.name.clone()).collect();
-    let by_uri: HashMap<String, (i32, String)> =
-        sqlx::query!(r#"SELECT uri AS "uri!", id, name FROM albums WHERE uri = ANY($1)"#, &uris)
-            .fetch_all(&mut *connection)
-            .await?
-            .into_iter()
-            .map(|row| (row.uri, (row.id, row.name)))
-            .collect();
-    // By artist and name, as artists are by name.
-    let mut by_name: HashMap<(i32, String), NamedRow> = HashMap::new();
+    let mut stored: Stored<(i32, String)> = Stored { by_uri: HashMap::new(), by_name: HashMap::new() };
+    let rows = sqlx::query!(r#"SELECT uri AS "uri!", id, name FROM albums WHERE uri = ANY($1)"#, &uris);
+    stored.by_uri.extend(rows.fetch_all(&mut *connection).await?.into_iter().map(|row| (row.uri, (row.id, row.name))));
     let rows = sqlx::query!(
         "SELECT b.id, b.uri, b.artist_id, b.name
          FROM (SELECT DISTINCT artist_id, name FROM UNNEST($1::int[], $2::text[]) AS i (artist_id, name)) AS input
@@ -430,85 +465,52 @@ async fn upsert_albums(
         &names
     );
     for row in rows.fetch_all(&mut *connection).await? {
-        by_name.entry((row.artist_id, row.name)).or_insert(NamedRow { id: row.id, uri: row.uri });
+        stored.by_name.entry((row.artist_id, row.name)).or_insert(NamedRow { id: row.id, uri: row.uri });
     }
-    let mut fresh = sqlx::query_scalar!(
-        r#"SELECT nextval('albums_id_seq')::int AS "id!" FROM generate_series(1, $1::int)"#,
-        missing(&batch.albums, |(artist, album)| match &album.uri {
-            Some(uri) => by_uri.contains_key(uri),
-            None => by_name.contains_key(&(artists[*artist], album.name.clone())),
+    let wanted: Vec<Wanted<'_, (i32, String)>> = batch
+        .albums
+        .iter()
+        .zip(&artist_ids)
+        .map(|((_, album), &artist)| Wanted {
+            uri: album.uri.as_deref(),
+            name: &album.name,
+            key: (artist, album.name.clone()),
         })
+        .collect();
+    let fresh = sqlx::query_scalar!(
+        r#"SELECT nextval('albums_id_seq')::int AS "id!" FROM generate_series(1, $1::int)"#,
+        stored.missing(&wanted)
     )
     .fetch_all(&mut *connection)
-    .await?
-    .into_iter();
+    .await?;
+    let resolved = stored.resolve(&wanted, fresh)?;
 
-    let mut ids = Vec::with_capacity(batch.albums.len());
-    let mut added = Vec::new();
-    let (mut adopted_ids, mut adopted_uris) = (Vec::new(), Vec::new());
-    let (mut renamed_ids, mut renamed_names) = (Vec::new(), Vec::new());
-    for ((_, album), &artist) in batch.albums.iter().zip(&artist_ids) {
-        let stored = album.uri.as_ref().and_then(|uri| by_uri.get(uri));
-        if let Some((id, name)) = stored {
-            if *name != album.name {
-                renamed_ids.push(*id);
-                renamed_names.push(album.name.clone());
-            }
-            ids.push(*id);
-            continue;
-        }
-        let key = (artist, album.name.clone());
-        match (by_name.get_mut(&key), &album.uri) {
-            (Some(named), None) => ids.push(named.id),
-            (Some(named), Some(uri)) if named.uri.is_none() => {
-                named.uri = Some(uri.clone());
-                adopted_ids.push(named.id);
-                adopted_uris.push(uri.clone());
-                ids.push(named.id);
-            }
-            (_, uri) => {
-                let id = take(&mut fresh)?;
-                added.push((id, *album, artist));
-                by_name.entry(key).or_insert(NamedRow { id, uri: uri.clone() });
-                ids.push(id);
-            }
-        }
-    }
     let mut copy = CopyRows::default();
-    for (id, album, artist) in added {
-        copy.field(id).optional_text(album.uri.as_deref()).text(&album.name).field(artist).end_row();
+    for (id, place) in resolved.added {
+        copy.field(id).optional_text(wanted[place].uri).text(wanted[place].name).field(artist_ids[place]).end_row();
     }
     outcome.albums_added += copy.send(connection, "COPY albums (id, uri, name, artist_id) FROM STDIN").await?;
-    if !adopted_ids.is_empty() {
-        sqlx::query!(
+    let (ids, uris) = resolved.adopted;
+    if !ids.is_empty() {
+        let sql = sqlx::query!(
             "UPDATE albums SET uri = input.uri FROM UNNEST($1::int[], $2::text[]) AS input (id, uri)
              WHERE albums.id = input.id",
-            &adopted_ids,
-            &adopted_uris
-        )
-        .execute(&mut *connection)
-        .await?;
+            &ids,
+            &uris
+        );
+        sql.execute(&mut *connection).await?;
     }
-    if !renamed_ids.is_empty() {
-        sqlx::query!(
+    let (ids, names) = resolved.renamed;
+    if !ids.is_empty() {
+        let sql = sqlx::query!(
             "UPDATE albums SET name = input.name FROM UNNEST($1::int[], $2::text[]) AS input (id, name)
              WHERE albums.id = input.id",
-            &renamed_ids,
-            &renamed_names
-        )
-        .execute(&mut *connection)
-        .await?;
+            &ids,
+            &names
+        );
+        sql.execute(&mut *connection).await?;
     }
-    Ok(ids)
-}
-
-/// How many of `values` are not `known`: the number of ids to draw, or a few more than needed where values adopt rows.
-fn missing<T>(values: &[T], known: impl Fn(&T) -> bool) -> i32 {
-    values.iter().filter(|value| !known(value)).count() as i32
-}
-
-fn take(fresh: &mut impl Iterator<Item = i32>) -> Result<i32, CatalogError> {
-    fresh.next().ok_or_else(|| CatalogError::Protocol("the sequence gave fewer ids than were asked for".to_owned()))
+    Ok(resolved.ids)
 }
 
 async fn upsert_tracks(

@@ -45,7 +45,7 @@ pub(super) async fn run(global: &Global, arguments: DemoArguments, interrupt: &I
     let slices = if arguments.data.is_empty() {
         println!("== No data given: generating synthetic playlists. No artist or track in them is real.");
         let folder = home.folder.join("synthetic");
-        generate(&GenerateSettings { playlists: 2_000, tracks: 4_000, seed: 1 }, &folder)?;
+        generate(&GenerateSettings { playlists: 2_000, tracks: 10_000, seed: 1 }, &folder)?;
         vec![folder]
     } else {
         arguments.data

@@ -14,7 +14,7 @@ pub struct GenerateArguments {
     #[arg(long, default_value_t = 2_000)]
     pub playlists: usize,
     /// Number of tracks, 384 or more
-    #[arg(long, default_value_t = 4_000)]
+    #[arg(long, default_value_t = 10_000)]
     pub tracks: usize,
     /// The same seed gives the same files
     #[arg(long, default_value_t = 1)]

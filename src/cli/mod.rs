@@ -108,7 +108,7 @@ pub enum Command {
     #[command(after_help = "Example:\n  segue healthcheck --url http://127.0.0.1:8080/health/ready")]
     Healthcheck(healthcheck::HealthcheckArguments),
     /// Print the settings in force, as a file that would set them so, without secrets
-    #[command(after_help = "Example:\n  segue config > segue.toml")]
+    #[command(after_help = "Example:\n  segue config > settings.toml        # not over the segue.toml that it reads")]
     Config,
 }
 
@@ -127,7 +127,12 @@ impl Global {
     }
 
     async fn catalog(&self) -> anyhow::Result<Catalog> {
-        Ok(Catalog::open(self.database_url.as_deref(), &self.home).await?)
+        Ok(Catalog::open(self.database_url(), &self.home).await?)
+    }
+
+    /// An empty variable, as compose files leave behind, is one that is not set.
+    fn database_url(&self) -> Option<&str> {
+        self.database_url.as_deref().filter(|url| !url.is_empty())
     }
 }
 

@@ -18,7 +18,7 @@ const RETRY: Duration = Duration::from_secs(5);
 pub(super) async fn run(global: &Global, settings: &ServeSettings, interrupt: &Interrupt) -> anyhow::Result<ExitCode> {
     let listener =
         TcpListener::bind(settings.listen).await.with_context(|| format!("can't listen on {}", settings.listen))?;
-    let catalog = Catalog::connect(global.database_url.as_deref(), &global.home).await?;
+    let catalog = Catalog::connect(global.database_url(), &global.home).await?;
     tokio::select! {
         migrated = catalog.migrate() => {
             if let Err(error) = migrated {

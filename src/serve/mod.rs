@@ -47,7 +47,7 @@ pub struct ServeSettings {
     #[arg(long, env = "SEGUE_LISTEN", default_value = "127.0.0.1:8080")]
     pub listen: SocketAddr,
     /// Seconds after which a request is given up
-    #[arg(long, env = "SEGUE_REQUEST_TIMEOUT_SECONDS", default_value_t = 10.0, value_parser = seconds)]
+    #[arg(long, env = "SEGUE_REQUEST_TIMEOUT_SECONDS", allow_negative_numbers = true, default_value_t = 10.0, value_parser = seconds)]
     pub request_timeout_seconds: f64,
     /// Largest request body in bytes
     #[arg(long, env = "SEGUE_MAX_BODY_BYTES", default_value_t = 4 << 20)]
@@ -59,7 +59,7 @@ pub struct ServeSettings {
     #[arg(long, env = "SEGUE_ENGINE_QUEUE", default_value_t = 256)]
     pub engine_queue: usize,
     /// Seconds that requests under way are given to end at shutdown
-    #[arg(long, env = "SEGUE_SHUTDOWN_SECONDS", default_value_t = 15.0, value_parser = seconds)]
+    #[arg(long, env = "SEGUE_SHUTDOWN_SECONDS", allow_negative_numbers = true, default_value_t = 15.0, value_parser = seconds)]
     pub shutdown_seconds: f64,
 }
 

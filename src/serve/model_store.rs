@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
 use tracing::{error, info, warn};
@@ -16,6 +16,8 @@ use crate::recommend::SimilarityModel;
 
 /// How often `current` is looked at.
 const WATCH_INTERVAL: Duration = Duration::from_secs(2);
+/// How often a version that was refused is tried again: files may still be on their way from another machine.
+const RETRY_INTERVAL: Duration = Duration::from_secs(60);
 
 /// A model with the manifest that it came with.
 #[derive(Debug)]
@@ -95,7 +97,7 @@ impl ModelStore {
 
     /// Loads whatever `current` comes to point at, until interrupted.
     pub async fn watch(self, interrupt: Interrupt) {
-        let mut refused = None;
+        let mut refused: Option<(String, Instant)> = None;
         loop {
             tokio::select! {
                 () = tokio::time::sleep(WATCH_INTERVAL) => {}
@@ -103,7 +105,8 @@ impl ModelStore {
             }
             let current = current_version(&self.folder, Kind::Similarity);
             let loaded = self.similarity().map(|loaded| loaded.manifest.version.clone());
-            if current.is_none() || current == loaded || current == refused {
+            let Some(current) = current.filter(|current| Some(current) != loaded.as_ref()) else { continue };
+            if refused.as_ref().is_some_and(|(version, at)| *version == current && at.elapsed() < RETRY_INTERVAL) {
                 continue;
             }
             let store = self.clone();
@@ -111,7 +114,7 @@ impl ModelStore {
                 Ok(Ok(())) => refused = None,
                 Ok(Err(error)) => {
                     error!("the new bundle is refused, the old one goes on: {error}");
-                    refused = current; // said once; a new version is looked at again
+                    refused = Some((current, Instant::now()));
                 }
                 Err(error) => error!("loading a bundle ended badly: {error}"),
             }

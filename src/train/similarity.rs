@@ -320,7 +320,10 @@ impl Run {
         tensors.push(("progress".to_owned(), Tensor::from_slice(&progress)));
         let unfinished = path.with_extension("unfinished");
         Tensor::write_safetensors(&tensors, &unfinished)?;
-        fs::rename(&unfinished, path).map_err(|error| TrainError::Settings(format!("{}: {error}", path.display())))
+        let synced = fs::File::open(&unfinished).and_then(|file| file.sync_all());
+        synced
+            .and_then(|()| fs::rename(&unfinished, path))
+            .map_err(|error| TrainError::Settings(format!("{}: {error}", path.display())))
     }
 
     fn load(&mut self, path: &Path) -> Result<(), TrainError> {
