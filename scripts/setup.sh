@@ -15,7 +15,7 @@ fi
 
 # Debian keeps one folder a version, outside PATH.
 initdb() {
-    for program in $(ls -d /usr/lib/postgresql/*/bin/initdb 2>/dev/null | sort -Vr) "$(command -v initdb || true)"; do
+    for program in $(ls -d /usr/lib/postgresql/*/bin/initdb 2>/dev/null | sort -Vr) "$(type -P initdb || true)"; do
         [ -x "$program" ] && { echo "$program"; return; }
     done
 }
