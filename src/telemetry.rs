@@ -13,9 +13,9 @@ pub enum LogFormat {
     Json,
 }
 
-/// Sends logs to standard error. `SEGUE_LOG` filters them (`info`, `segue=debug`, …).
-pub fn init(format: LogFormat) {
-    let filter = EnvFilter::try_from_env("SEGUE_LOG").unwrap_or_else(|_| EnvFilter::new("info,sqlx=warn"));
+/// Sends logs to standard error. `SEGUE_LOG` filters them (`info`, `segue=debug`, …), or `filter` where it is not set.
+pub fn init(format: LogFormat, filter: &str) {
+    let filter = EnvFilter::try_from_env("SEGUE_LOG").unwrap_or_else(|_| EnvFilter::new(filter));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
     // A second call, as tests make, leaves the first one's subscriber in place.
     let _ = match format {

@@ -112,6 +112,17 @@ pub enum Command {
     Config,
 }
 
+impl Command {
+    /// What is logged when `SEGUE_LOG` does not say.
+    fn log_filter(&self) -> &'static str {
+        match self {
+            // Its requests are its own, and what it prints stands between their lines.
+            Self::Demo(_) => "info,sqlx=warn,segue::serve=warn",
+            _ => "info,sqlx=warn",
+        }
+    }
+}
+
 /// How reports are printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum ReportFormat {
@@ -152,7 +163,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(cli) => cli,
         Err(error) => error.exit(),
     };
-    telemetry::init(cli.global.log_format);
+    telemetry::init(cli.global.log_format, cli.command.log_filter());
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {

@@ -49,7 +49,8 @@ fn ctrl_c_ends_a_serving_demo_with_0_and_leaves_nothing_running() {
     let slices = home.path().join("slices");
     write_slices(&slices, &generated(60, 400, 3), 60);
     let running = home.segue(&["demo", "--data", text(&slices)]).start();
-    let url = running.url();
+    let serving = running.wait_for_output("Serving on ");
+    let url = serving.split_whitespace().next().expect("a URL");
     let live = home.segue(&["healthcheck", "--url", &format!("{url}/health/live")]).succeed();
     assert!(live.starts_with("200"), "{live}");
     running.wait_for_output("Ctrl-C stops it");

@@ -206,9 +206,13 @@ impl Running {
         })
     }
 
-    /// Waits for a piece of text on standard output.
-    pub fn wait_for_output(&self, text: &str) {
-        wait_for(text, PATIENCE, || self.stdout.text().contains(text).then_some(()));
+    /// Waits for a piece of text on standard output; the rest of its line.
+    pub fn wait_for_output(&self, text: &str) -> String {
+        wait_for(text, PATIENCE, || {
+            let output = self.stdout.text();
+            let (_, rest) = output.split_once(text)?;
+            rest.split_once('\n').map(|(line, _)| line.to_owned())
+        })
     }
 
     /// Where it listens, once it does: `http://127.0.0.1:…`.
