@@ -16,6 +16,7 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 use reqwest::Client;
 use segue::catalog::PlaylistRecord;
 use segue::import::mpd::{find_slices, parse_slice};
+use segue::import::read_file;
 use serde_json::json;
 
 const REQUESTS: usize = 2_000;
@@ -41,14 +42,8 @@ fn main() {
 
     let mut playlists: Vec<PlaylistRecord> = Vec::new();
     for file in find_slices(&slices).expect("slices").iter().take(2) {
-        if file.extension().is_some_and(|extension| extension == "json") {
-            playlists.extend(parse_slice(file, &std::fs::read(file).expect("a slice")).expect("a slice").playlists);
-        } else {
-            let mut bytes = Vec::new();
-            let mut reader = flate2::read::GzDecoder::new(std::fs::File::open(file).expect("a slice"));
-            std::io::Read::read_to_end(&mut reader, &mut bytes).expect("a slice");
-            playlists.extend(parse_slice(file, &bytes).expect("a slice").playlists);
-        }
+        let bytes = read_file(file).expect("a slice");
+        playlists.extend(parse_slice(file, &bytes).expect("a slice").playlists);
     }
     let mut rng = Xoshiro256PlusPlus::seed_from_u64(1);
     playlists.shuffle(&mut rng);

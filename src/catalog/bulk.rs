@@ -642,6 +642,8 @@ async fn replace_playlists(
     }
 
     let mut changed: Vec<i32> = Vec::new();
+    // What is there already, so that only playlists with other tracks are written.
+    let mut stored: HashMap<i32, Vec<i32>> = HashMap::new();
     if !present.is_empty() {
         let ids: Vec<i32> = present.values().copied().collect();
         changed = sqlx::query_scalar!(
@@ -682,12 +684,6 @@ async fn replace_playlists(
         )
         .fetch_all(&mut *connection)
         .await?;
-    }
-
-    // What is there already, so that only playlists with other tracks are written.
-    let mut stored: HashMap<i32, Vec<i32>> = HashMap::new();
-    if !present.is_empty() {
-        let ids: Vec<i32> = present.values().copied().collect();
         let existing = sqlx::query!(
             r#"SELECT playlist_id, array_agg(track_id ORDER BY position) AS "tracks!"
                FROM playlist_tracks WHERE playlist_id = ANY($1) GROUP BY playlist_id"#,

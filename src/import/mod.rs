@@ -156,7 +156,11 @@ async fn import_files(
 }
 
 /// Reads a file whole, unpacking it if it begins as gzip does.
-fn read_file(path: &Path) -> Result<Vec<u8>, FormatError> {
+///
+/// # Errors
+///
+/// When it can't be read, is cut off, or is larger than any slice: with the position.
+pub fn read_file(path: &Path) -> Result<Vec<u8>, FormatError> {
     let at = |offset: usize| {
         move |error: io::Error| FormatError { offset: offset as u64, reason: format!("could not be read: {error}") }
     };

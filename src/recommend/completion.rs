@@ -118,28 +118,27 @@ impl SimilarityModel {
                 rows
             })
             .collect();
+        // Playlists without a vector don't take part in the search.
         let queries: Vec<VectorQuery<'_>> = playlists
             .iter()
             .zip(&vectors)
             .zip(&excluded)
-            .map(|((playlist, vector), excluded)| match vector {
-                Some(vector) => VectorQuery { vector, bias, excluded, limit: playlist.limit },
-                None => VectorQuery { vector: &[], bias, excluded, limit: 0 },
+            .filter_map(|((playlist, vector), excluded)| {
+                Some(VectorQuery { vector: vector.as_deref()?, bias, excluded, limit: playlist.limit })
             })
             .collect();
-        // Playlists without a vector don't take part in the search.
-        let asked: Vec<VectorQuery<'_>> = queries.iter().copied().filter(|query| !query.vector.is_empty()).collect();
-        let mut answers = self.index().nearest(&asked).into_iter();
+        let mut answers = self.index().nearest(&queries).into_iter();
         playlists
             .iter()
-            .zip(&queries)
-            .map(|(playlist, query)| {
-                let nearest = if query.vector.is_empty() { Vec::new() } else { answers.next().unwrap_or_default() };
+            .zip(&vectors)
+            .zip(&excluded)
+            .map(|((playlist, vector), excluded)| {
+                let nearest = vector.as_ref().and_then(|_| answers.next()).unwrap_or_default();
                 let mut recommended: Vec<Recommended> = nearest
                     .into_iter()
                     .map(|near| Recommended { row: near.row, score: near.score, source: Source::Track2Vec })
                     .collect();
-                self.fill_up(&mut recommended, query.excluded, playlist.limit);
+                self.fill_up(&mut recommended, excluded, playlist.limit);
                 recommended
             })
             .collect()
