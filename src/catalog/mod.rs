@@ -4,6 +4,7 @@
 //! they are. Ids in signatures are the app's own, as text, unless a name says `row`.
 
 mod bulk;
+mod descriptions;
 pub mod embedded;
 mod placements;
 mod playlists;
@@ -18,6 +19,7 @@ use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::{ConnectOptions, Connection, migrate::Migrator};
 
 pub use bulk::{AlbumRecord, ArtistRecord, BatchOutcome, PlaylistRecord, TrackRecord};
+pub use descriptions::{RowName, TrackDescription};
 pub use embedded::{EmbeddedError, EmbeddedPostgres};
 pub use placements::{PlacementReader, TrackUsage};
 pub use playlists::{Playlist, PlaylistTrack};

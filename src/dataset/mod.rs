@@ -1,5 +1,11 @@
 //! The catalog as compact arrays to learn from.
 
+mod corpus;
+mod csr;
 mod sequences;
+mod values;
 
+pub use corpus::{Corpus, NONE};
+pub use csr::Csr;
 pub use sequences::{DataFingerprint, HeldOut, NextTrackQuery, Sequences};
+pub use values::Values;

@@ -1,13 +1,13 @@
 //! Playlists as sequences of tracks.
 //!
 //! Tracks are numbered by falling number of placements, so that "tracks that occur at least k times" is a prefix of the
-//! rows, and the most popular tracks are the first ones. Playlists are stored one after another (CSR): playlist `p` is
-//! `items[offsets[p]..offsets[p + 1]]`.
+//! rows, and the most popular tracks are the first ones.
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
 
+use super::Csr;
 use crate::catalog::{Catalog, CatalogError};
 
 /// What a model was trained on, as its manifest says it.
@@ -30,12 +30,12 @@ pub struct DataFingerprint {
 pub struct Sequences {
     /// the app's id of each row
     pub track_ids: Vec<String>,
+    /// row id in the catalog of each row
+    pub(super) catalog_rows: Vec<i32>,
     /// placements of each row, falling
     pub counts: Vec<u32>,
-    /// where each playlist begins in `items`, and the end: playlists + 1 values
-    pub offsets: Vec<u64>,
-    /// rows
-    pub items: Vec<u32>,
+    /// rows of each playlist, in its order
+    pub playlists: Csr,
     /// what these sequences are
     pub fingerprint: DataFingerprint,
 }
@@ -52,26 +52,30 @@ pub struct NextTrackQuery {
 /// Sequences to learn from, and what was taken off their ends to measure by.
 #[derive(Debug, Clone)]
 pub struct HeldOut {
-    /// where each playlist begins in `items`
-    pub offsets: Vec<u64>,
-    /// rows below `vocabulary` only
-    pub items: Vec<u32>,
+    /// what is left of each playlist, in its order; rows below `vocabulary` only
+    pub playlists: Csr,
     /// one a playlist that was long enough
     pub queries: Vec<NextTrackQuery>,
     /// rows 0..vocabulary are the tracks that occur at least `min_count` times
     pub vocabulary: usize,
-    /// how often each of those is left in `items`
+    /// how often each of those is left in `playlists`
     pub counts: Vec<u32>,
 }
 
 impl Sequences {
-    /// Reads all playlists, in the order of the app's ids.
+    /// Reads all playlists that have tracks, in the order of the app's ids.
     pub async fn load(catalog: &Catalog) -> Result<Self, CatalogError> {
+        Ok(Self::load_with_rows(catalog).await?.0)
+    }
+
+    /// Also gives the row id that each playlist has in the catalog.
+    pub(super) async fn load_with_rows(catalog: &Catalog) -> Result<(Self, Vec<i32>), CatalogError> {
         let newest_change = catalog.newest_change().await?;
         let usage = catalog.track_usage().await?;
         let mut row_of: HashMap<i32, u32> = HashMap::with_capacity(usage.len());
         let mut track_ids = Vec::with_capacity(usage.len());
         let mut counts = Vec::with_capacity(usage.len());
+        let track_rows: Vec<i32> = usage.iter().map(|track| track.row).collect();
         for (row, track) in usage.into_iter().enumerate() {
             row_of.insert(track.row, row as u32);
             track_ids.push(track.id);
@@ -79,23 +83,20 @@ impl Sequences {
         }
 
         let mut reader = catalog.placements().await?;
-        let mut offsets = vec![0];
-        let mut items = Vec::new();
+        let mut playlist_rows: Vec<i32> = Vec::new();
+        let (mut offsets, mut items) = (Vec::new(), Vec::new());
         let mut rows = Vec::new();
-        let mut playlist = None;
         while reader.next_rows(&mut rows).await? {
             for (playlist_row, track_row) in rows.drain(..) {
-                if playlist.is_some_and(|playlist| playlist != playlist_row) {
+                if playlist_rows.last() != Some(&playlist_row) {
                     offsets.push(items.len() as u64);
+                    playlist_rows.push(playlist_row);
                 }
-                playlist = Some(playlist_row);
                 // A track first placed between the two queries has no row yet; the next training run has it.
                 items.extend(row_of.get(&track_row));
             }
         }
-        if playlist.is_some() {
-            offsets.push(items.len() as u64);
-        }
+        offsets.push(items.len() as u64);
 
         let mut hash = Sha256::new();
         for id in &track_ids {
@@ -112,17 +113,8 @@ impl Sequences {
                 .and_then(|time| time.format(&time::format_description::well_known::Rfc3339).ok()),
             sha256: hex::encode(hash.finalize()),
         };
-        Ok(Self { track_ids, counts, offsets, items, fingerprint })
-    }
-
-    /// Number of playlists.
-    pub fn playlists(&self) -> usize {
-        self.offsets.len() - 1
-    }
-
-    /// The rows of one playlist, in order.
-    pub fn playlist(&self, playlist: usize) -> &[u32] {
-        &self.items[self.offsets[playlist] as usize..self.offsets[playlist + 1] as usize]
+        let playlists = Csr::from_parts(offsets.into(), items.into(), track_ids.len()).unwrap_or_default();
+        Ok((Self { track_ids, catalog_rows: track_rows, counts, playlists, fingerprint }, playlist_rows))
     }
 
     /// Drops tracks that occur less than `min_count` times, then takes the last track off every playlist that still has
@@ -130,39 +122,20 @@ impl Sequences {
     pub fn hold_out_last(&self, min_count: u32) -> HeldOut {
         const SHORTEST: usize = 4;
         let vocabulary = self.counts.partition_point(|&count| count >= min_count);
-        let mut held = HeldOut {
-            offsets: vec![0],
-            items: Vec::with_capacity(self.items.len()),
-            queries: Vec::new(),
-            vocabulary,
-            counts: vec![0; vocabulary],
-        };
-        for playlist in 0..self.playlists() {
-            let start = held.items.len();
-            held.items.extend(self.playlist(playlist).iter().filter(|&&row| (row as usize) < vocabulary));
-            if held.items.len() - start >= SHORTEST
-                && let Some(target) = held.items.pop()
-                && let Some(&query) = held.items.last()
+        let (mut counts, mut queries) = (vec![0; vocabulary], Vec::new());
+        let playlists = Csr::from_lists(self.playlists.iter().map(|tracks| {
+            let mut rows: Vec<u32> = tracks.iter().copied().filter(|&row| (row as usize) < vocabulary).collect();
+            if rows.len() >= SHORTEST
+                && let Some(target) = rows.pop()
+                && let Some(&query) = rows.last()
             {
-                held.queries.push(NextTrackQuery { query, target });
+                queries.push(NextTrackQuery { query, target });
             }
-            held.offsets.push(held.items.len() as u64);
-        }
-        for &row in &held.items {
-            held.counts[row as usize] += 1;
-        }
-        held
-    }
-}
-
-impl HeldOut {
-    /// Number of playlists.
-    pub fn playlists(&self) -> usize {
-        self.offsets.len() - 1
-    }
-
-    /// What is left of one playlist, in order.
-    pub fn playlist(&self, playlist: usize) -> &[u32] {
-        &self.items[self.offsets[playlist] as usize..self.offsets[playlist + 1] as usize]
+            for &row in &rows {
+                counts[row as usize] += 1;
+            }
+            rows
+        }));
+        HeldOut { playlists, queries, vocabulary, counts }
     }
 }

@@ -50,6 +50,8 @@ pub type Similar = Vec<Recommended>;
 /// A playlist to complete, in rows of the model.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Completion {
+    /// its title, if it has one
+    pub title: Option<String>,
     /// its tracks in order, those that the model knows
     pub seeds: Vec<u32>,
     /// further tracks that must not be recommended
@@ -97,7 +99,7 @@ impl SimilarityModel {
 
     /// The `limit` nearest tracks to that of `row`, itself excepted; the most popular ones if it has no vector.
     pub fn similar(&self, row: u32, limit: usize) -> Similar {
-        let completion = Completion { seeds: vec![row], excluded: Vec::new(), limit };
+        let completion = Completion { seeds: vec![row], limit, ..Completion::default() };
         self.search(std::slice::from_ref(&completion), &[]).pop().unwrap_or_default()
     }
 
@@ -202,7 +204,7 @@ mod tests {
     }
 
     fn complete(seeds: &[u32], excluded: &[u32], limit: usize) -> Vec<(u32, Source)> {
-        let completion = Completion { seeds: seeds.to_vec(), excluded: excluded.to_vec(), limit };
+        let completion = Completion { title: None, seeds: seeds.to_vec(), excluded: excluded.to_vec(), limit };
         model().complete(&[completion])[0].iter().map(|item| (item.row, item.source)).collect()
     }
 

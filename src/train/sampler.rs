@@ -46,7 +46,7 @@ pub struct PairSampler<'a> {
 impl<'a> PairSampler<'a> {
     /// `None` when no track is left to sample.
     pub fn new(data: &'a HeldOut, sampling: PairSampling) -> Option<Self> {
-        let total = data.items.len() as f64;
+        let total = data.playlists.items().len() as f64;
         let keep =
             data.counts.iter().map(|&count| keep_probability(f64::from(count) / total, sampling.subsample)).collect();
         // With α below zero a track that never occurs would weigh infinitely much.
@@ -65,7 +65,7 @@ impl<'a> PairSampler<'a> {
                 |(position, &row): (usize, &u32)| f64::from(self.keep[row as usize]) * neighbours(position) as f64;
             playlist.iter().enumerate().map(pairs).sum::<f64>()
         };
-        (0..self.data.playlists()).map(|playlist| pairs_of(self.data.playlist(playlist))).sum()
+        (0..self.data.playlists.rows()).map(|playlist| pairs_of(self.data.playlists.row(playlist))).sum()
     }
 
     /// Hands all batches of an epoch to `each` until it returns false.
@@ -73,13 +73,13 @@ impl<'a> PairSampler<'a> {
         // A generator of its own for every epoch, so that a resumed run sees what an uninterrupted one would.
         let mut rng =
             Xoshiro256PlusPlus::seed_from_u64(self.sampling.seed ^ (epoch as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15));
-        let mut order: Vec<u32> = (0..self.data.playlists() as u32).collect();
+        let mut order: Vec<u32> = (0..self.data.playlists.rows() as u32).collect();
         order.shuffle(&mut rng);
         let mut slots = Slots::new(self.data.vocabulary);
         let mut pairs: Vec<(u32, u32)> =
-            Vec::with_capacity(SHUFFLE.min(self.data.items.len() * 2 * self.sampling.window));
+            Vec::with_capacity(SHUFFLE.min(self.data.playlists.items().len() * 2 * self.sampling.window));
         for (nth, &playlist) in order.iter().enumerate() {
-            let tracks = self.data.playlist(playlist as usize);
+            let tracks = self.data.playlists.row(playlist as usize);
             for (position, &target) in tracks.iter().enumerate() {
                 let keep = self.keep[target as usize];
                 let from = position.saturating_sub(self.sampling.window);
@@ -165,10 +165,11 @@ impl Slots {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dataset::Csr;
 
     fn data() -> HeldOut {
-        let items: Vec<u32> = (0..40).map(|item| item % 10).collect();
-        HeldOut { offsets: vec![0, 20, 40], items, queries: Vec::new(), vocabulary: 10, counts: vec![4; 10] }
+        let playlists = Csr::from_lists([0..20, 20..40].map(|items| items.map(|item| item % 10)));
+        HeldOut { playlists, queries: Vec::new(), vocabulary: 10, counts: vec![4; 10] }
     }
 
     fn sampling(one_table: bool) -> PairSampling {

@@ -367,8 +367,7 @@ fn fold_in(trained: Vec<f32>, settings: &SimilaritySettings, sequences: &Sequenc
         vectors.chunks_exact(dimensions).map(|row| row.iter().any(|&value| value != 0.0)).collect();
     let known = |row: u32| is_trained.get(row as usize).copied().unwrap_or(false);
     vectors.resize(sequences.track_ids.len() * dimensions, 0.0);
-    for playlist in 0..sequences.playlists() {
-        let tracks = sequences.playlist(playlist);
+    for tracks in sequences.playlists.iter() {
         for (position, &row) in tracks.iter().enumerate().filter(|&(_, &row)| !known(row)) {
             let near = &tracks[position.saturating_sub(window)..(position + window + 1).min(tracks.len())];
             // Where no neighbour has a vector, the playlist as a whole stands in.

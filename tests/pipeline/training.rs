@@ -88,7 +88,7 @@ async fn a_catalog_imported_in_another_order_is_the_same_to_learn_from() {
         files.reverse();
     }
     assert_eq!(read[0].fingerprint.sha256, read[1].fingerprint.sha256);
-    assert_eq!((&read[0].track_ids, &read[0].items), (&read[1].track_ids, &read[1].items));
+    assert_eq!((&read[0].track_ids, &read[0].playlists), (&read[1].track_ids, &read[1].playlists));
 }
 
 #[tokio::test]
