@@ -16,6 +16,10 @@ impl Element for f32 {
     const DESCR: &'static str = "<f4";
 }
 
+impl Element for u8 {
+    const DESCR: &'static str = "|u1";
+}
+
 impl Element for u32 {
     const DESCR: &'static str = "<u4";
 }
@@ -60,6 +64,13 @@ pub fn encode_array<T: Element>(shape: &[usize], values: &[T]) -> Vec<u8> {
 ///
 /// Says in words what is not as expected.
 pub fn decode_array<T: Element>(bytes: &[u8]) -> Result<Array<T>, String> {
+    let (shape, start) = decode_header::<T>(bytes)?;
+    // The file's bytes are not aligned for T; collecting copies them to where they are.
+    Ok(Array { shape, values: bytemuck::allocation::pod_collect_to_vec(&bytes[start..]) })
+}
+
+/// The shape of an `.npy` file of numbers of type `T`, and where its values begin: they go to the end.
+pub(super) fn decode_header<T: Element>(bytes: &[u8]) -> Result<(Vec<usize>, usize), String> {
     let rest = bytes.strip_prefix(MAGIC).ok_or("not an .npy file of version 1.0")?;
     let (length, rest) = rest.split_first_chunk::<2>().ok_or("the header is truncated")?;
     let (header, data) = rest.split_at_checked(u16::from_le_bytes(*length).into()).ok_or("the header is truncated")?;
@@ -87,8 +98,7 @@ pub fn decode_array<T: Element>(bytes: &[u8]) -> Result<Array<T>, String> {
     if data.len() != expected {
         return Err(format!("{} bytes of values, but the shape {shape:?} needs {expected}", data.len()));
     }
-    // The file's bytes are not aligned for T; collecting copies them to where they are.
-    Ok(Array { shape, values: bytemuck::allocation::pod_collect_to_vec(data) })
+    Ok((shape, bytes.len() - data.len()))
 }
 
 #[cfg(test)]

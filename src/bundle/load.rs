@@ -1,11 +1,14 @@
 //! Reading a bundle, never without checking it.
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use memmap2::Mmap;
 use sha2::{Digest, Sha256};
 
-use super::{Array, BundleError, FORMAT_VERSION, Kind, Manifest, array};
+use super::{Array, BundleError, FORMAT_VERSION, FileEntry, Kind, Manifest, array};
+use crate::dataset::{Csr, Texts, Values};
 
 /// A bundle's folder with its manifest read. Files are checked as they are read.
 #[derive(Debug)]
@@ -75,27 +78,83 @@ impl BundleFolder {
         self.folder.join(name)
     }
 
+    fn entry(&self, name: &str) -> Result<&FileEntry, BundleError> {
+        let entry = self.manifest.files.iter().find(|file| file.name == name);
+        entry.ok_or_else(|| BundleError::file(&self.path(name), "the manifest does not list it"))
+    }
+
+    fn check(&self, entry: &FileEntry, bytes: &[u8]) -> Result<(), BundleError> {
+        let refuse = |reason: String| Err(BundleError::file(&self.path(&entry.name), reason));
+        if bytes.len() as u64 != entry.bytes {
+            return refuse(format!("{} bytes, the manifest says {}", bytes.len(), entry.bytes));
+        }
+        let sha256 = hex::encode(Sha256::digest(bytes));
+        if sha256 != entry.sha256 {
+            return refuse(format!("its SHA-256 is {sha256}, the manifest says {}", entry.sha256));
+        }
+        Ok(())
+    }
+
     /// Reads a file and checks its size and hash.
     pub fn read(&self, name: &str) -> Result<Vec<u8>, BundleError> {
-        let path = self.path(name);
-        let entry = self
-            .manifest
-            .files
-            .iter()
-            .find(|file| file.name == name)
-            .ok_or_else(|| BundleError::file(&path, "the manifest does not list it"))?;
+        let (path, entry) = (self.path(name), self.entry(name)?);
         let bytes = fs::read(&path).map_err(BundleError::io(&path))?;
-        if bytes.len() as u64 != entry.bytes {
-            return Err(BundleError::file(&path, format!("{} bytes, the manifest says {}", bytes.len(), entry.bytes)));
-        }
-        let sha256 = hex::encode(Sha256::digest(&bytes));
-        if sha256 != entry.sha256 {
+        self.check(entry, &bytes)?;
+        Ok(bytes)
+    }
+
+    /// Maps a file into memory and checks its size and hash.
+    #[expect(unsafe_code, reason = "a mapping is only as constant as its file, which the compiler can't know")]
+    fn map(&self, name: &str) -> Result<Arc<Mmap>, BundleError> {
+        let (path, entry) = (self.path(name), self.entry(name)?);
+        let file = File::open(&path).map_err(BundleError::io(&path))?;
+        // SAFETY: files of a bundle are never written again once its folder has its name (see `BundleWriter`); to
+        // remove them leaves the mapping as it is. Someone who truncates one by hand kills this process.
+        let mapped = unsafe { Mmap::map(&file) }.map_err(BundleError::io(&path))?;
+        self.check(entry, &mapped)?;
+        Ok(Arc::new(mapped))
+    }
+
+    /// Maps a file as an array of numbers: its shape and values.
+    pub fn map_array<T: array::Element>(&self, name: &str) -> Result<(Vec<usize>, Values<T>), BundleError> {
+        let file = self.map(name)?;
+        let refuse = |reason: String| BundleError::file(&self.path(name), reason);
+        let (shape, start) = array::decode_header::<T>(&file).map_err(refuse)?;
+        let bytes = start..file.len();
+        Ok((shape, Values::mapped(file, bytes).map_err(refuse)?))
+    }
+
+    /// Maps an array of `length` numbers.
+    pub fn map_values<T: array::Element>(&self, name: &str, length: usize) -> Result<Values<T>, BundleError> {
+        let (shape, values) = self.map_array(name)?;
+        if values.len() != length {
             return Err(BundleError::file(
-                &path,
-                format!("its SHA-256 is {sha256}, the manifest says {}", entry.sha256),
+                &self.path(name),
+                format!("its shape is {shape:?}, expected {length} values"),
             ));
         }
-        Ok(bytes)
+        Ok(values)
+    }
+
+    /// Maps lists of numbers below `columns`, written by [`BundleWriter::write_csr`]. Any number of them, or `rows`.
+    pub fn map_csr(&self, name: &str, rows: Option<usize>, columns: usize) -> Result<Csr, BundleError> {
+        let (offsets, items) = (format!("{name}.offsets.npy"), format!("{name}.items.npy"));
+        let refuse = |reason: String| BundleError::file(&self.path(&offsets), reason);
+        let lists = Csr::from_parts(self.map_array(&offsets)?.1, self.map_array(&items)?.1, columns).map_err(refuse)?;
+        match rows {
+            Some(rows) if lists.rows() != rows => Err(refuse(format!("{} lists, expected {rows}", lists.rows()))),
+            _ => Ok(lists),
+        }
+    }
+
+    /// Maps texts written by [`BundleWriter::write_texts`].
+    pub fn map_texts(&self, name: &str) -> Result<Texts, BundleError> {
+        let (offsets, text) = (format!("{name}.offsets.npy"), format!("{name}.utf8"));
+        let file = self.map(&text)?;
+        let bytes = 0..file.len();
+        let bytes = Values::mapped(file, bytes).map_err(|reason| BundleError::file(&self.path(&text), reason))?;
+        Texts::from_parts(bytes, self.map_array(&offsets)?.1)
+            .map_err(|reason| BundleError::file(&self.path(&offsets), reason))
     }
 
     /// Reads a file as an array of numbers.

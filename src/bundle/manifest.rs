@@ -14,17 +14,20 @@ pub const FORMAT_VERSION: u32 = 1;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
+    /// what comes next in a playlist
+    Completion,
     /// which tracks sound alike
     Similarity,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 1] = [Self::Similarity];
+    pub const ALL: [Self; 2] = [Self::Completion, Self::Similarity];
 
     /// The name in paths and commands.
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Completion => "completion",
             Self::Similarity => "similarity",
         }
     }

@@ -5,6 +5,7 @@
 //! by rename: at any moment `current` leads to a whole bundle. Reading a bundle checks every file against the manifest.
 
 mod array;
+mod completion;
 mod load;
 mod manifest;
 mod similarity;
@@ -15,6 +16,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 pub use array::{Array, decode_array, encode_array};
+pub use completion::{CompletionBundle, CompletionIndex, Derived};
 pub use load::{BundleFolder, current_version, versions};
 pub use manifest::{FORMAT_VERSION, FileEntry, Kind, Manifest, NewManifest};
 pub use similarity::SimilarityBundle;

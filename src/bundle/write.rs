@@ -10,7 +10,8 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use time::macros::format_description;
 
-use super::{BundleError, FORMAT_VERSION, FileEntry, Kind, Manifest, NewManifest};
+use super::{BundleError, FORMAT_VERSION, FileEntry, Kind, Manifest, NewManifest, encode_array};
+use crate::dataset::{Csr, Texts};
 
 /// Folders of bundles that were never finished begin so.
 const UNFINISHED: &str = ".unfinished-";
@@ -70,6 +71,20 @@ impl BundleWriter {
         file.sync_all().map_err(BundleError::io(&path))?;
         self.add_entry(name, bytes);
         Ok(())
+    }
+
+    /// Adds lists of numbers, as two arrays.
+    pub fn write_csr(&mut self, name: &str, lists: &Csr) -> Result<(), BundleError> {
+        let (offsets, items) = (lists.offsets(), lists.items());
+        self.write(&format!("{name}.offsets.npy"), &encode_array(&[offsets.len()], offsets))?;
+        self.write(&format!("{name}.items.npy"), &encode_array(&[items.len()], items))
+    }
+
+    /// Adds texts, all one after another, and an array of where each begins.
+    pub fn write_texts(&mut self, name: &str, texts: &Texts) -> Result<(), BundleError> {
+        let (bytes, offsets) = texts.parts();
+        self.write(&format!("{name}.utf8"), bytes)?;
+        self.write(&format!("{name}.offsets.npy"), &encode_array(&[offsets.len()], offsets))
     }
 
     /// Adds a file that `write` writes by itself at the path that it is given.

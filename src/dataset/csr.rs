@@ -84,11 +84,13 @@ impl Csr {
     }
 
     /// Number of lists.
+    #[inline]
     pub fn rows(&self) -> usize {
         self.offsets.len() - 1
     }
 
     /// One list.
+    #[inline]
     pub fn row(&self, row: usize) -> &[u32] {
         &self.items[self.offsets[row] as usize..self.offsets[row + 1] as usize]
     }

@@ -2,10 +2,13 @@
 
 mod corpus;
 mod csr;
+pub mod masking;
 mod sequences;
+mod text;
 mod values;
 
 pub use corpus::{Corpus, NONE};
 pub use csr::Csr;
 pub use sequences::{DataFingerprint, HeldOut, NextTrackQuery, Sequences};
+pub use text::{TextIndex, Texts, normalise};
 pub use values::Values;

@@ -36,6 +36,7 @@ impl<T: Pod> Values<T> {
 impl<T: Pod> Deref for Values<T> {
     type Target = [T];
 
+    #[inline]
     fn deref(&self) -> &[T] {
         match &self.place {
             Place::Owned(values) => values,

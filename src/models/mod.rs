@@ -1,3 +1,4 @@
-//! The networks, one file each, in LibTorch. They know neither files nor SQL.
+//! The networks in LibTorch, and other learned functions, one file each. They know neither files nor SQL.
 
+pub mod oblivious_trees;
 pub mod track2vec;

@@ -17,6 +17,8 @@ const POPULARITY_WEIGHT: f32 = 0.03;
 /// Where a recommendation comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Source {
+    /// several retrievers and a learned ranking
+    Ranking,
     /// track vectors
     Track2Vec,
     /// number of placements
@@ -27,6 +29,7 @@ impl Source {
     /// The name in answers.
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Ranking => "ranking",
             Self::Track2Vec => "track2vec",
             Self::Popularity => "popularity",
         }
@@ -38,7 +41,8 @@ impl Source {
 pub struct Recommended {
     /// row of the track
     pub row: u32,
-    /// for `Track2Vec` the cosine, in completions plus 0.03 · ln(placements); for `Popularity` the share of all placements
+    /// for `Ranking` between 0 and 1; for `Track2Vec` the cosine, in completions plus 0.03 · ln(placements); for
+    /// `Popularity` the share of all placements
     pub score: f32,
     /// what recommends it
     pub source: Source,
@@ -48,7 +52,7 @@ pub struct Recommended {
 pub type Similar = Vec<Recommended>;
 
 /// A playlist to complete, in rows of the model.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Completion {
     /// its title, if it has one
     pub title: Option<String>,
@@ -58,6 +62,20 @@ pub struct Completion {
     pub excluded: Vec<u32>,
     /// number of tracks to recommend
     pub limit: usize,
+    /// 0 for the most relevant tracks, towards 1 for ones less and less like each other
+    pub diversity: f32,
+    /// whether to say why
+    pub explain: bool,
+}
+
+impl Completion {
+    /// What must not be recommended, rising.
+    pub fn forbidden(&self) -> Vec<u32> {
+        let mut rows = [self.seeds.as_slice(), self.excluded.as_slice()].concat();
+        rows.sort_unstable();
+        rows.dedup();
+        rows
+    }
 }
 
 /// A similarity bundle, ready to answer.
@@ -111,15 +129,7 @@ impl SimilarityModel {
     fn search(&self, playlists: &[Completion], bias: &[f32]) -> Vec<Vec<Recommended>> {
         let vectors: Vec<Option<Vec<f32>>> =
             playlists.iter().map(|playlist| self.playlist_vector(&playlist.seeds)).collect();
-        let excluded: Vec<Vec<u32>> = playlists
-            .iter()
-            .map(|playlist| {
-                let mut rows = [playlist.seeds.as_slice(), playlist.excluded.as_slice()].concat();
-                rows.sort_unstable();
-                rows.dedup();
-                rows
-            })
-            .collect();
+        let excluded: Vec<Vec<u32>> = playlists.iter().map(Completion::forbidden).collect();
         // Playlists without a vector don't take part in the search.
         let queries: Vec<VectorQuery<'_>> = playlists
             .iter()
@@ -204,7 +214,8 @@ mod tests {
     }
 
     fn complete(seeds: &[u32], excluded: &[u32], limit: usize) -> Vec<(u32, Source)> {
-        let completion = Completion { title: None, seeds: seeds.to_vec(), excluded: excluded.to_vec(), limit };
+        let completion =
+            Completion { seeds: seeds.to_vec(), excluded: excluded.to_vec(), limit, ..Completion::default() };
         model().complete(&[completion])[0].iter().map(|item| (item.row, item.source)).collect()
     }
 

@@ -1,6 +1,12 @@
 //! Retrieval and ranking over a loaded bundle: pure functions; no HTTP, no SQL, no files.
 
+pub mod completer;
 mod completion;
+pub mod diversify;
+pub mod explain;
+pub mod linear;
+pub mod rank;
+pub mod retrieve;
 mod vector_index;
 
 pub use completion::{Completion, Recommended, Similar, SimilarityModel, Source};

@@ -7,10 +7,10 @@
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 
+use super::linear::dot;
+
 /// Rows of a block, times a few hundred bytes: fits the second-level cache.
 const BLOCK_ROWS: usize = 512;
-/// Independent sums in a dot product, so that the compiler can use vector instructions.
-const LANES: usize = 16;
 
 /// A table of vectors to search: `[rows, dimensions]`.
 #[derive(Debug, Clone, Copy)]
@@ -107,19 +107,6 @@ fn bar_of(heap: &BinaryHeap<Near>, limit: usize) -> f32 {
         Some(worst) if heap.len() >= limit => worst.score,
         _ => f32::NEG_INFINITY,
     }
-}
-
-fn dot(left: &[f32], right: &[f32]) -> f32 {
-    let (left_lanes, left_rest) = left.as_chunks::<LANES>();
-    let (right_lanes, right_rest) = right.as_chunks::<LANES>();
-    let mut sums = [0.0f32; LANES];
-    for (left, right) in left_lanes.iter().zip(right_lanes) {
-        for lane in 0..LANES {
-            sums[lane] += left[lane] * right[lane];
-        }
-    }
-    let rest: f32 = left_rest.iter().zip(right_rest).map(|(left, right)| left * right).sum();
-    sums.iter().sum::<f32>() + rest
 }
 
 #[cfg(test)]

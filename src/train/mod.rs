@@ -1,5 +1,8 @@
 //! Training: samplers, optimisers and checkpoints that all models share, and one file a kind that puts them together.
 
+pub mod als;
+pub mod boosting;
+pub mod completion;
 mod row_adam;
 mod sampler;
 pub mod similarity;
@@ -36,6 +39,9 @@ pub enum TrainError {
         learning_rate: f64,
     },
     /// The person asked to stop.
+    #[error("stopped; the same command goes on from there")]
+    Stopped,
+    /// The person asked to stop in the middle of an epoch.
     #[error("stopped in epoch {epoch} of {epochs}; the same command goes on from there")]
     Interrupted {
         /// epoch under way, from 1

@@ -315,7 +315,7 @@ fn answer(loaded: &LoadedModel, asked: Asked) -> Vec<Answer> {
         .map(|tracks| {
             let (seeds, unknown_seeds) = rows(model, tracks);
             unknown.push([unknown_seeds, unknown_exclusions.clone()].concat());
-            Completion { title: None, seeds, excluded: excluded.clone(), limit }
+            Completion { seeds, excluded: excluded.clone(), limit, ..Completion::default() }
         })
         .collect();
     let recommended = match asked.model {

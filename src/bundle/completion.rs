@@ -1,0 +1,342 @@
+//! What a completion bundle holds.
+//!
+//! Lists (CSR) are two arrays, `NAME.offsets.npy` (uint64) and `NAME.items.npy` (uint32); texts are `NAME.utf8` and
+//! `NAME.offsets.npy`. All is mapped into memory, not read into it.
+//!
+//! * `track_ids`, `track_names`, `artist_names`: texts, for the rows of tracks and artists.
+//! * `playlists`, `postings`, …: see the fields of [`CompletionIndex`]; the n-gram indices of titles and artists' names
+//!   are `NAME.grams.npy`, `NAME.idf.npy`, `NAME.weights.npy` and the lists `NAME.postings`.
+//! * `trees.*.npy`: the ranking, see [`ObliviousTrees`].
+
+use super::{BundleError, BundleFolder, BundleWriter, Kind, Manifest, Vocabulary, encode_array};
+use crate::dataset::{Csr, NONE, TextIndex, Texts, Values};
+use crate::models::oblivious_trees::{Binning, ObliviousTrees};
+
+/// All that completions need.
+#[derive(Debug)]
+pub struct CompletionBundle {
+    /// the app's ids of the rows
+    pub vocabulary: Vocabulary,
+    /// title of each track
+    pub track_names: Texts,
+    /// name of each artist
+    pub artist_names: Texts,
+    /// the playlists, laid out for retrieval
+    pub index: CompletionIndex,
+    /// the learned ranking
+    pub trees: ObliviousTrees,
+}
+
+impl CompletionBundle {
+    /// Maps all that serving needs, and checks all files.
+    pub fn load(folder: &BundleFolder) -> Result<(Manifest, Self), BundleError> {
+        let refuse = |name: &str, reason: &str| BundleError::file(&folder.path(name), reason);
+        let ids = folder.map_texts("track_ids")?;
+        let (bytes, offsets) = ids.parts();
+        let text = String::from_utf8_lossy(bytes).into_owned();
+        let vocabulary = Vocabulary::from_parts(text, offsets.to_vec())
+            .map_err(|reason| refuse("track_ids.offsets.npy", &reason))?;
+        let bundle = Self {
+            track_names: folder.map_texts("track_names")?,
+            artist_names: folder.map_texts("artist_names")?,
+            index: CompletionIndex::load(folder, vocabulary.len())?,
+            trees: load_trees(folder)?,
+            vocabulary,
+        };
+        if bundle.track_names.len() != bundle.vocabulary.len() {
+            return Err(refuse("track_names.offsets.npy", "it has not as many rows as track_ids"));
+        }
+        if bundle.artist_names.len() != bundle.index.artist_counts.len() {
+            return Err(refuse("artist_names.offsets.npy", "it has not as many rows as artist_counts"));
+        }
+        Ok((folder.manifest().clone(), bundle))
+    }
+
+    /// Writes all but the manifest.
+    pub fn write(&self, writer: &mut BundleWriter) -> Result<(), BundleError> {
+        let (text, offsets) = self.vocabulary.parts();
+        writer.write("track_ids.utf8", text.as_bytes())?;
+        writer.write("track_ids.offsets.npy", &encode_array(&[offsets.len()], offsets))?;
+        writer.write_texts("track_names", &self.track_names)?;
+        writer.write_texts("artist_names", &self.artist_names)?;
+        self.index.write(writer)?;
+        write_trees(&self.trees, writer)
+    }
+
+    /// Loads the current completion bundle below the folder `models`.
+    pub fn load_current(models: &std::path::Path) -> Result<(Manifest, Self), BundleError> {
+        Self::load(&BundleFolder::open_current(models, Kind::Completion)?)
+    }
+}
+
+/// The playlists of the catalog, laid out for retrieval. `P` playlists, `N` tracks, artists and albums by number.
+///
+/// Rows of tracks are those of the vocabulary; tracks that no playlist of this index holds have empty postings.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct CompletionIndex {
+    /// `[P]` lists: distinct tracks of each playlist, in its order
+    pub playlists: Csr,
+    /// `[N]` lists: playlists that hold each track, rising
+    pub postings: Csr,
+    /// tracks that any playlist holds, by falling number of playlists
+    pub popular: Values<u32>,
+    /// `[N]`: artist of each track
+    pub artist_of: Values<u32>,
+    /// `[N]`: album of each track, or [`crate::dataset::NONE`]
+    pub album_of: Values<u32>,
+    /// tracks of each artist that any playlist holds, by falling number of playlists
+    pub artist_tracks: Csr,
+    /// tracks of each album that any playlist holds, by falling number of playlists
+    pub album_tracks: Csr,
+    /// number of playlists that hold each artist
+    pub artist_counts: Values<u32>,
+    /// number of placements of each album
+    pub album_counts: Values<u32>,
+    /// `[P]` lists: distinct artists of each playlist
+    pub playlist_artists: Csr,
+    /// for each entry of `playlist_artists`: ln(1 + number of that artist's tracks in the playlist)
+    pub playlist_artist_weights: Values<f32>,
+    /// for each artist those that playlists hold together with it, nearest first
+    pub artist_neighbours: Csr,
+    /// for each entry of `artist_neighbours`: how near
+    pub artist_neighbour_weights: Values<f32>,
+    /// distinct normalised titles
+    pub titles: TextIndex,
+    /// for each of `titles` the playlists that are called so
+    pub title_playlists: Csr,
+    /// normalised names of the artists
+    pub artist_names: TextIndex,
+    /// `[N, dimensions]`: factors of the tracks by alternating least squares
+    pub factors: Values<f32>,
+    /// `[dimensions, dimensions]`: Gram matrix of `factors` plus the L2 penalty on its diagonal
+    pub gram: Values<f32>,
+    /// weight of an observed cell above that of an unobserved one, as in training
+    pub alpha: f32,
+    /// what follows from the rest
+    pub derived: Derived,
+}
+
+/// What follows from the rest of an index: not stored, computed when it is built or loaded.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Derived {
+    /// `[N]`: (playlists that hold the track + 20)^−0.75, the discount of item-kNN
+    pub discount: Vec<f32>,
+    /// `[N]`: ln(1 + playlists that hold the track)
+    pub log_popularity: Vec<f32>,
+    /// `[N]`: 1 / length of the track's factor, 0 where it has none
+    pub inverse_norm: Vec<f32>,
+    /// for each artist the playlists that hold it, rising
+    pub artist_postings: Csr,
+}
+
+impl CompletionIndex {
+    /// Number of tracks, held by any playlist or not.
+    pub fn tracks(&self) -> usize {
+        self.artist_of.len()
+    }
+
+    /// Number of playlists that hold a track.
+    pub fn popularity(&self, track: u32) -> usize {
+        self.postings.row(track as usize).len()
+    }
+
+    /// Length of a factor.
+    pub fn dimensions(&self) -> usize {
+        self.gram.len().isqrt()
+    }
+
+    /// Computes [`CompletionIndex::derived`].
+    pub fn derive(&mut self) {
+        let popularity = |track: u32| self.popularity(track) as f32;
+        let tracks = 0..self.tracks() as u32;
+        self.derived = Derived {
+            discount: tracks.clone().map(|track| (popularity(track) + 20.0).powf(-0.75)).collect(),
+            log_popularity: tracks.clone().map(|track| popularity(track).ln_1p()).collect(),
+            inverse_norm: tracks
+                .map(|track| self.factor(track).iter().map(|value| value * value).sum::<f32>().sqrt())
+                .map(|norm| if norm > 0.0 { 1.0 / norm } else { 0.0 })
+                .collect(),
+            artist_postings: self.playlist_artists.transpose(self.artist_counts.len()),
+        };
+    }
+
+    /// Factor of a track.
+    pub fn factor(&self, track: u32) -> &[f32] {
+        let dimensions = self.dimensions();
+        &self.factors[track as usize * dimensions..(track as usize + 1) * dimensions]
+    }
+}
+
+impl CompletionIndex {
+    fn load(folder: &BundleFolder, tracks: usize) -> Result<Self, BundleError> {
+        let refuse = |name: &str, reason: &str| BundleError::file(&folder.path(name), reason);
+        let below =
+            |name: &str, values: &[u32], limit: usize| match values.iter().all(|&value| (value as usize) < limit) {
+                true => Ok(()),
+                false => Err(refuse(name, "it names a row that there is not")),
+            };
+        let finite = |name: &str, values: &[f32]| match values.iter().all(|value| value.is_finite()) {
+            true => Ok(()),
+            false => Err(refuse(name, "it has values that are not finite")),
+        };
+        let artist_counts: Values<u32> = folder.map_array("artist_counts.npy")?.1;
+        let album_counts: Values<u32> = folder.map_array("album_counts.npy")?.1;
+        let (artists, albums) = (artist_counts.len(), album_counts.len());
+        let playlists = folder.map_csr("playlists", None, tracks)?;
+        let count = playlists.rows();
+        let popular: Values<u32> = folder.map_array("popular.npy")?.1;
+        below("popular.npy", &popular, tracks)?;
+        let artist_of = folder.map_values("artist_of.npy", tracks)?;
+        below("artist_of.npy", &artist_of, artists)?;
+        let album_of: Values<u32> = folder.map_values("album_of.npy", tracks)?;
+        if album_of.iter().any(|&album| album != NONE && album as usize >= albums) {
+            return Err(refuse("album_of.npy", "it names a row that there is not"));
+        }
+        let playlist_artists = folder.map_csr("playlist_artists", Some(count), artists)?;
+        let artist_neighbours = folder.map_csr("artist_neighbours", Some(artists), artists)?;
+        let titles = load_text_index(folder, "titles")?;
+        let artist_names = load_text_index(folder, "artist_grams")?;
+        if artist_names.documents != artists {
+            return Err(refuse("artist_grams.postings.offsets.npy", "it is of another number of artists"));
+        }
+        let (shape, gram) = folder.map_array::<f32>("gram.npy")?;
+        let &[dimensions, across] = shape.as_slice() else {
+            return Err(refuse("gram.npy", "it has not two dimensions"));
+        };
+        if dimensions == 0 || dimensions != across {
+            return Err(refuse("gram.npy", "it is not square"));
+        }
+        let factors: Values<f32> = folder.map_values("factors.npy", tracks * dimensions)?;
+        finite("factors.npy", &factors)?;
+        finite("gram.npy", &gram)?;
+        let alpha: Values<f32> = folder.map_values("alpha.npy", 1)?;
+        let mut index = Self {
+            postings: folder.map_csr("postings", Some(tracks), count)?,
+            popular,
+            artist_of,
+            album_of,
+            artist_tracks: folder.map_csr("artist_tracks", Some(artists), tracks)?,
+            album_tracks: folder.map_csr("album_tracks", Some(albums), tracks)?,
+            artist_counts,
+            album_counts,
+            playlist_artist_weights: folder
+                .map_values("playlist_artist_weights.npy", playlist_artists.items().len())?,
+            playlist_artists,
+            artist_neighbour_weights: folder
+                .map_values("artist_neighbour_weights.npy", artist_neighbours.items().len())?,
+            artist_neighbours,
+            title_playlists: folder.map_csr("title_playlists", Some(titles.documents), count)?,
+            titles,
+            artist_names,
+            factors,
+            gram,
+            alpha: alpha[0],
+            derived: Derived::default(),
+            playlists,
+        };
+        index.derive();
+        Ok(index)
+    }
+
+    fn write(&self, writer: &mut BundleWriter) -> Result<(), BundleError> {
+        let dimensions = self.dimensions();
+        for (name, lists) in [
+            ("playlists", &self.playlists),
+            ("postings", &self.postings),
+            ("artist_tracks", &self.artist_tracks),
+            ("album_tracks", &self.album_tracks),
+            ("playlist_artists", &self.playlist_artists),
+            ("artist_neighbours", &self.artist_neighbours),
+            ("title_playlists", &self.title_playlists),
+        ] {
+            writer.write_csr(name, lists)?;
+        }
+        for (name, values) in [
+            ("popular.npy", &self.popular),
+            ("artist_of.npy", &self.artist_of),
+            ("album_of.npy", &self.album_of),
+            ("artist_counts.npy", &self.artist_counts),
+            ("album_counts.npy", &self.album_counts),
+        ] {
+            writer.write(name, &encode_array(&[values.len()], values))?;
+        }
+        for (name, values) in [
+            ("playlist_artist_weights.npy", &self.playlist_artist_weights),
+            ("artist_neighbour_weights.npy", &self.artist_neighbour_weights),
+        ] {
+            writer.write(name, &encode_array(&[values.len()], values))?;
+        }
+        write_text_index(writer, "titles", &self.titles)?;
+        write_text_index(writer, "artist_grams", &self.artist_names)?;
+        writer.write("factors.npy", &encode_array(&[self.tracks(), dimensions], &self.factors))?;
+        writer.write("gram.npy", &encode_array(&[dimensions, dimensions], &self.gram))?;
+        writer.write("alpha.npy", &encode_array(&[1], &[self.alpha]))
+    }
+}
+
+fn load_text_index(folder: &BundleFolder, name: &str) -> Result<TextIndex, BundleError> {
+    let grams: Values<u64> = folder.map_array(&format!("{name}.grams.npy"))?.1;
+    let documents: Values<u32> = folder.map_values(&format!("{name}.documents.npy"), 1)?;
+    let documents = documents[0] as usize;
+    let postings = folder.map_csr(&format!("{name}.postings"), Some(grams.len()), documents)?;
+    Ok(TextIndex {
+        idf: folder.map_values(&format!("{name}.idf.npy"), grams.len())?,
+        weights: folder.map_values(&format!("{name}.weights.npy"), postings.items().len())?,
+        postings,
+        grams,
+        documents,
+    })
+}
+
+fn write_text_index(writer: &mut BundleWriter, name: &str, index: &TextIndex) -> Result<(), BundleError> {
+    writer.write(&format!("{name}.grams.npy"), &encode_array(&[index.grams.len()], &index.grams))?;
+    writer.write(&format!("{name}.idf.npy"), &encode_array(&[index.idf.len()], &index.idf))?;
+    writer.write(&format!("{name}.weights.npy"), &encode_array(&[index.weights.len()], &index.weights))?;
+    writer.write(&format!("{name}.documents.npy"), &encode_array(&[1], &[index.documents as u32]))?;
+    writer.write_csr(&format!("{name}.postings"), &index.postings)
+}
+
+fn load_trees(folder: &BundleFolder) -> Result<ObliviousTrees, BundleError> {
+    let refuse = |name: &str, reason: &str| BundleError::file(&folder.path(name), reason);
+    let (shape, features) = folder.map_array::<u8>("trees.features.npy")?;
+    let &[trees, depth] = shape.as_slice() else {
+        return Err(refuse("trees.features.npy", "it has not two dimensions"));
+    };
+    if !(1..=8).contains(&depth) {
+        return Err(refuse("trees.features.npy", "a tree must ask 1 to 8 questions"));
+    }
+    let thresholds: Values<u8> = folder.map_values("trees.thresholds.npy", trees * depth)?;
+    let leaves: Values<f32> = folder.map_values("trees.leaves.npy", trees << depth)?;
+    let borders: Values<f32> = folder.map_array("trees.borders.npy")?.1;
+    let counts: Values<u32> = folder.map_array("trees.border_counts.npy")?.1;
+    if counts.iter().map(|&count| count as usize).sum::<usize>() != borders.len() {
+        return Err(refuse("trees.border_counts.npy", "the counts do not divide the borders"));
+    }
+    if features.iter().any(|&feature| feature as usize >= counts.len()) {
+        return Err(refuse("trees.features.npy", "it asks about a feature that there is not"));
+    }
+    let mut rest = &borders[..];
+    let borders = counts.iter().map(|&count| {
+        let (own, others) = rest.split_at(count as usize);
+        rest = others;
+        own.to_vec()
+    });
+    Ok(ObliviousTrees {
+        binning: Binning { borders: borders.collect() },
+        depth,
+        features: features.to_vec(),
+        thresholds: thresholds.to_vec(),
+        leaves: leaves.to_vec(),
+    })
+}
+
+fn write_trees(trees: &ObliviousTrees, writer: &mut BundleWriter) -> Result<(), BundleError> {
+    let (count, depth) = (trees.trees(), trees.depth);
+    let borders = trees.binning.borders.concat();
+    let counts: Vec<u32> = trees.binning.borders.iter().map(|borders| borders.len() as u32).collect();
+    writer.write("trees.features.npy", &encode_array(&[count, depth], &trees.features))?;
+    writer.write("trees.thresholds.npy", &encode_array(&[count, depth], &trees.thresholds))?;
+    writer.write("trees.leaves.npy", &encode_array(&[count, 1 << depth], &trees.leaves))?;
+    writer.write("trees.borders.npy", &encode_array(&[borders.len()], &borders))?;
+    writer.write("trees.border_counts.npy", &encode_array(&[counts.len()], &counts))
+}

@@ -1,0 +1,135 @@
+//! Playlist completion: candidates from several retrievers, ranked by trees, diversified and explained.
+
+use std::sync::Mutex;
+
+use super::completion::{Completion, Recommended, Source};
+use super::diversify::diversify;
+use super::explain::{Reason, explain};
+use super::rank::CANDIDATES;
+use super::rank::features::{Candidates, WIDTH, candidates};
+use super::retrieve::{Query, Workspace};
+use crate::bundle::{CompletionBundle, Vocabulary};
+
+/// A recommended row with what speaks for it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Completed {
+    /// the row
+    pub recommended: Recommended,
+    /// what speaks for it, strongest first; empty unless asked for
+    pub reasons: Vec<Reason>,
+}
+
+/// A completion bundle, ready to answer.
+#[derive(Debug)]
+pub struct CompletionModel {
+    bundle: CompletionBundle,
+    placements: f32,
+    /// one for each thread that is at work; a request takes one and gives it back
+    workspaces: Mutex<Vec<Workspace>>,
+}
+
+impl CompletionModel {
+    /// Takes over a loaded bundle.
+    pub fn new(bundle: CompletionBundle) -> Self {
+        let placements = bundle.index.playlists.items().len().max(1) as f32;
+        Self { bundle, placements, workspaces: Mutex::default() }
+    }
+
+    /// The app's ids of the rows.
+    pub fn vocabulary(&self) -> &Vocabulary {
+        &self.bundle.vocabulary
+    }
+
+    /// The bundle.
+    pub fn bundle(&self) -> &CompletionBundle {
+        &self.bundle
+    }
+
+    /// Title of a track and name of its artist.
+    pub fn names(&self, row: u32) -> (&str, &str) {
+        let artist = self.bundle.index.artist_of[row as usize];
+        (self.bundle.track_names.get(row), self.bundle.artist_names.get(artist))
+    }
+
+    /// What comes next in a playlist: up to `limit` distinct tracks, none of the seeds, none excluded.
+    pub fn complete(&self, playlist: &Completion) -> Vec<Completed> {
+        let index = &self.bundle.index;
+        let query = Query::new(index, playlist.title.as_deref(), &playlist.seeds);
+        let excluded = playlist.forbidden();
+        if query.seeds.is_empty() && !self.says_something(&query.title) {
+            return self.popular(&excluded, playlist.limit).into_iter().map(Completed::from).collect();
+        }
+        let mut workspace = self.workspaces.lock().ok().and_then(|mut free| free.pop()).unwrap_or_default();
+        let found = candidates(index, &query, &excluded, CANDIDATES.max(2 * playlist.limit), &mut workspace);
+        if let Ok(mut free) = self.workspaces.lock() {
+            free.push(workspace);
+        }
+        self.rank(&query, &found, &excluded, playlist)
+    }
+
+    /// Whether a normalised title has anything in common with the titles and names that the index knows.
+    fn says_something(&self, title: &str) -> bool {
+        let index = &self.bundle.index;
+        !index.titles.search(title, 1).is_empty() || !index.artist_names.search(title, 1).is_empty()
+    }
+
+    fn rank(&self, query: &Query, found: &Candidates, excluded: &[u32], playlist: &Completion) -> Vec<Completed> {
+        let index = &self.bundle.index;
+        let scores = self.bundle.trees.score(&found.features);
+        let mut order: Vec<u32> = (0..found.rows.len() as u32).collect();
+        let best_first = |&left: &u32, &right: &u32| {
+            // Rows of a small number are popular: of equal scores they come first.
+            scores[right as usize].total_cmp(&scores[left as usize]).then(left.cmp(&right))
+        };
+        let pool = if playlist.diversity > 0.0 { 3 * playlist.limit } else { playlist.limit };
+        if order.len() > pool && pool > 0 {
+            order.select_nth_unstable_by(pool - 1, best_first);
+        }
+        order.truncate(pool);
+        order.sort_unstable_by(best_first);
+        if playlist.diversity > 0.0 {
+            let rows: Vec<u32> = order.iter().map(|&place| found.rows[place as usize]).collect();
+            let relevance: Vec<f32> = order.iter().map(|&place| scores[place as usize]).collect();
+            let chosen = diversify(index, &rows, &relevance, playlist.diversity, playlist.limit);
+            order = chosen.into_iter().map(|place| order[place]).collect();
+        }
+        let mut completed: Vec<Completed> = order
+            .into_iter()
+            .map(|place| {
+                let place = place as usize;
+                let score = 1.0 / (1.0 + (-scores[place]).exp());
+                let recommended = Recommended { row: found.rows[place], score, source: Source::Ranking };
+                let features = &found.features[place * WIDTH..(place + 1) * WIDTH];
+                let reasons =
+                    if playlist.explain { explain(index, query, recommended.row, features) } else { Vec::new() };
+                Completed { recommended, reasons }
+            })
+            .collect();
+        if completed.len() < playlist.limit {
+            let mut taken =
+                [excluded, &completed.iter().map(|item| item.recommended.row).collect::<Vec<u32>>()].concat();
+            taken.sort_unstable();
+            let rest = self.popular(&taken, playlist.limit - completed.len());
+            completed.extend(rest.into_iter().map(Completed::from));
+        }
+        completed
+    }
+
+    /// The `limit` most popular tracks that are not among `excluded` (rising); the score is the share of all placements.
+    pub fn popular(&self, excluded: &[u32], limit: usize) -> Vec<Recommended> {
+        let index = &self.bundle.index;
+        let rows = index.popular.iter().copied().filter(|row| excluded.binary_search(row).is_err()).take(limit);
+        rows.map(|row| {
+            let score = index.popularity(row) as f32 / self.placements;
+            Recommended { row, score, source: Source::Popularity }
+        })
+        .collect()
+    }
+}
+
+impl From<Recommended> for Completed {
+    fn from(recommended: Recommended) -> Self {
+        let popular = recommended.source == Source::Popularity;
+        Self { recommended, reasons: if popular { vec![Reason::Popularity] } else { Vec::new() } }
+    }
+}

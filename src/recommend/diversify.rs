@@ -1,0 +1,71 @@
+//! Diversification by maximal marginal relevance (Carbonell and Goldstein 1998).
+
+use super::linear::dot;
+use crate::bundle::CompletionIndex;
+
+/// How alike two tracks of the same artist are at least.
+const SAME_ARTIST: f32 = 0.7;
+
+/// Chooses `limit` of `rows` (best first, with their `relevance`), one by one: each time the one that has most of
+/// (1 − diversity) · relevance − diversity · likeness to the most similar one chosen before. Likeness is the cosine of
+/// factors, or that of having the same artist; relevance is scaled to 0..1. Answers places in `rows`.
+pub fn diversify(index: &CompletionIndex, rows: &[u32], relevance: &[f32], diversity: f32, limit: usize) -> Vec<usize> {
+    let highest = relevance.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let lowest = relevance.iter().copied().fold(f32::INFINITY, f32::min);
+    let span = (highest - lowest).max(f32::MIN_POSITIVE);
+    let relevance: Vec<f32> = relevance.iter().map(|value| (value - lowest) / span).collect();
+    let likeness = |left: u32, right: u32| {
+        let norms = index.derived.inverse_norm[left as usize] * index.derived.inverse_norm[right as usize];
+        let cosine = dot(index.factor(left), index.factor(right)) * norms;
+        if index.artist_of[left as usize] == index.artist_of[right as usize] { cosine.max(SAME_ARTIST) } else { cosine }
+    };
+    let mut nearest = vec![0.0f32; rows.len()];
+    let mut left: Vec<usize> = (0..rows.len()).collect();
+    let mut chosen = Vec::with_capacity(limit.min(rows.len()));
+    let value = |place: usize, nearest: &[f32]| (1.0 - diversity) * relevance[place] - diversity * nearest[place];
+    while chosen.len() < limit {
+        // The first of equal ones: `left` is in order of relevance.
+        let best = left
+            .iter()
+            .enumerate()
+            .rev()
+            .max_by(|&(_, &one), &(_, &other)| value(one, &nearest).total_cmp(&value(other, &nearest)));
+        let Some((position, &place)) = best else { break };
+        left.remove(position);
+        chosen.push(place);
+        for &other in &left {
+            nearest[other] = nearest[other].max(likeness(rows[place], rows[other]));
+        }
+    }
+    chosen
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Four tracks of two artists; tracks 0 and 1 have the same factor.
+    fn index() -> CompletionIndex {
+        let mut index = CompletionIndex {
+            postings: crate::dataset::Csr::from_lists([[0], [0], [0], [0]]),
+            artist_of: vec![0, 0, 1, 1].into(),
+            artist_counts: vec![1, 1].into(),
+            factors: vec![1.0, 0.0, 1.0, 0.0, 0.6, 0.8, 0.0, 1.0].into(),
+            gram: vec![1.0; 4].into(),
+            ..CompletionIndex::default()
+        };
+        index.derive();
+        index
+    }
+
+    #[test]
+    fn more_diversity_puts_what_is_alike_further_back() {
+        let (rows, relevance) = ([0, 1, 2, 3], [1.0, 0.9, 0.5, 0.0]);
+        let order = |diversity| diversify(&index(), &rows, &relevance, diversity, 4);
+        assert_eq!(order(0.0), [0, 1, 2, 3]);
+        assert_eq!(order(0.6), [0, 2, 1, 3]);
+        assert_eq!(order(1.0), [0, 3, 2, 1]);
+        assert_eq!(diversify(&index(), &rows, &relevance, 0.5, 2).len(), 2);
+        assert!(diversify(&index(), &[], &[], 0.5, 2).is_empty());
+    }
+}

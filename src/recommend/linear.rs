@@ -1,0 +1,112 @@
+//! The little linear algebra that retrieval needs, on plain slices.
+
+/// Independent sums in a dot product, so that the compiler can use vector instructions.
+const LANES: usize = 16;
+
+/// Dot product of two vectors of the same length.
+#[inline]
+pub fn dot(left: &[f32], right: &[f32]) -> f32 {
+    let (left_lanes, left_rest) = left.as_chunks::<LANES>();
+    let (right_lanes, right_rest) = right.as_chunks::<LANES>();
+    let mut sums = [0.0f32; LANES];
+    for (left, right) in left_lanes.iter().zip(right_lanes) {
+        for lane in 0..LANES {
+            sums[lane] += left[lane] * right[lane];
+        }
+    }
+    let rest: f32 = left_rest.iter().zip(right_rest).map(|(left, right)| left * right).sum();
+    sums.iter().sum::<f32>() + rest
+}
+
+/// `sum += factor · vector`.
+#[inline]
+pub fn axpy(factor: f32, vector: &[f32], sum: &mut [f32]) {
+    for (sum, value) in sum.iter_mut().zip(vector) {
+        *sum += factor * value;
+    }
+}
+
+/// `[dimensions, dimensions]`: the product of the transposed table with itself, for a table `[rows, dimensions]`.
+///
+/// Sums are formed over fixed blocks of rows, so the result does not depend on the number of threads.
+pub fn gram(table: &[f32], dimensions: usize, threads: usize) -> Vec<f32> {
+    const BLOCK_ROWS: usize = 4096;
+    let blocks: Vec<&[f32]> = table.chunks(BLOCK_ROWS * dimensions).collect();
+    let mut sums: Vec<Vec<f32>> = vec![Vec::new(); blocks.len()];
+    let share = blocks.len().div_ceil(threads.max(1)).max(1);
+    std::thread::scope(|scope| {
+        for (blocks, sums) in blocks.chunks(share).zip(sums.chunks_mut(share)) {
+            scope.spawn(move || {
+                for (block, sum) in blocks.iter().zip(sums) {
+                    *sum = vec![0.0; dimensions * dimensions];
+                    for row in block.chunks_exact(dimensions) {
+                        for (&value, sums) in row.iter().zip(sum.chunks_exact_mut(dimensions)) {
+                            axpy(value, row, sums);
+                        }
+                    }
+                }
+            });
+        }
+    });
+    let mut total = vec![0.0; dimensions * dimensions];
+    for sum in &sums {
+        axpy(1.0, sum, &mut total);
+    }
+    total
+}
+
+/// Solves `matrix · x = right` in place of `right` by Cholesky decomposition; `matrix` (symmetric, positive definite,
+/// row after row) is overwritten. False when it is not positive definite.
+pub fn solve(matrix: &mut [f32], right: &mut [f32]) -> bool {
+    let size = right.len();
+    for row in 0..size {
+        for column in 0..=row {
+            let (upper, lower) = matrix.split_at(row * size);
+            let inner = if column == row {
+                dot(&lower[..column], &lower[..column])
+            } else {
+                dot(&lower[..column], &upper[column * size..column * size + column])
+            };
+            let rest = matrix[row * size + column] - inner;
+            if column == row {
+                if rest <= 0.0 {
+                    return false;
+                }
+                matrix[row * size + row] = rest.sqrt();
+            } else {
+                matrix[row * size + column] = rest / matrix[column * size + column];
+            }
+        }
+    }
+    for row in 0..size {
+        let inner = dot(&matrix[row * size..row * size + row], &right[..row]);
+        right[row] = (right[row] - inner) / matrix[row * size + row];
+    }
+    for row in (0..size).rev() {
+        right[row] /= matrix[row * size + row];
+        let value = right[row];
+        let (above, _) = right.split_at_mut(row);
+        for (other, above) in above.iter_mut().zip(&matrix[row * size..row * size + row]) {
+            *other -= value * above;
+        }
+    }
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn solving_gives_back_what_was_multiplied() {
+        let table: Vec<f32> = (0..40 * 20).map(|index| ((index * 7919) % 101) as f32 / 50.0 - 1.0).collect();
+        let mut matrix = gram(&table, 20, 2);
+        let expected: Vec<f32> = (0..20).map(|index| index as f32 - 7.0).collect();
+        let mut right: Vec<f32> = matrix.chunks_exact(20).map(|row| dot(row, &expected)).collect();
+        assert!(solve(&mut matrix, &mut right));
+        for (found, expected) in right.iter().zip(&expected) {
+            assert!((found - expected).abs() < 0.02, "{found} {expected}");
+        }
+        assert!(!solve(&mut [1.0, 2.0, 2.0, 1.0], &mut [1.0, 1.0]));
+    }
+}

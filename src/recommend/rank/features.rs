@@ -1,0 +1,406 @@
+//! From what the retrievers say to candidates and their features.
+
+use crate::bundle::{CompletionIndex, Derived};
+use crate::dataset::NONE;
+use crate::recommend::linear::{axpy, dot};
+use crate::recommend::retrieve::factors::fold_in;
+use crate::recommend::retrieve::playlists::{Neighbourhood, neighbours};
+use crate::recommend::retrieve::walk::{order, walk};
+use crate::recommend::retrieve::{Query, Workspace};
+
+/// The most popular tracks that always are candidates.
+const POPULAR: usize = 300;
+/// The most popular tracks that the factorisation may bring in by itself.
+const FACTORED: usize = 20_000;
+/// Tracks of each of the seeds' artists, most popular first, that are candidates.
+const OF_ARTIST: usize = 20;
+/// Tracks of the artists whose name the title says.
+const OF_NAMED_ARTIST: usize = 50;
+/// How many times more tracks than candidates are looked at closer.
+const CLOSER_LOOK: usize = 3;
+/// Tracks of playlists with similar titles that stand in for seeds.
+const TITLE_SEEDS: usize = 30;
+/// Artists whose name may match the title.
+const NAMED_ARTISTS: usize = 20;
+
+/// What each column of [`Candidates::features`] is.
+pub const FEATURES: [&str; 52] = [
+    "knn",
+    "knn_share",
+    "knn_rank",
+    "item",
+    "item_share",
+    "item_rank",
+    "together",
+    "together_rate",
+    "last_share",
+    "near_share",
+    "behind_share",
+    "behind_last_share",
+    "factor",
+    "factor_share",
+    "factor_rank",
+    "factor_cosine",
+    "last_factor_cosine",
+    "joint_share",
+    "artist_knn",
+    "artist_knn_share",
+    "artist_knn_rank",
+    "title",
+    "title_share",
+    "title_rank",
+    "title_rate",
+    "same_title_rate",
+    "title_factor_share",
+    "title_factor_rank",
+    "artist_of_knn",
+    "artist_of_artist_knn",
+    "artist_of_title",
+    "artist_title_rate",
+    "artist_seeds",
+    "artist_near",
+    "artist_named",
+    "album_seeds",
+    "log_popularity",
+    "log_artist_popularity",
+    "popularity_in_artist",
+    "log_album_popularity",
+    "popularity_difference",
+    "seeds",
+    "has_title",
+    "seed_popularity",
+    "seed_popularity_deviation",
+    "artist_diversity",
+    "album_diversity",
+    "best_similarity",
+    "most_seeds_share",
+    "overlapping",
+    "best_title",
+    "same_title_playlists",
+];
+
+/// Number of features.
+pub const WIDTH: usize = FEATURES.len();
+
+/// Tracks that may be recommended, best first by a simple sum of the retrievers' scores.
+#[derive(Debug, Default)]
+pub struct Candidates {
+    /// rows of the tracks
+    pub rows: Vec<u32>,
+    /// `[rows, WIDTH]`
+    pub features: Vec<f32>,
+}
+
+/// What the query as a whole is like: the same for all its candidates.
+struct Context {
+    seeds: f32,
+    has_title: f32,
+    popularity: f32,
+    popularity_deviation: f32,
+    artist_diversity: f32,
+    album_diversity: f32,
+}
+
+impl Context {
+    fn new(index: &CompletionIndex, query: &Query) -> Self {
+        let count = query.seeds.len() as f32;
+        let distinct = |of: &[u32]| {
+            let mut groups: Vec<u32> = query.seeds.iter().map(|&seed| of[seed as usize]).collect();
+            groups.sort_unstable();
+            groups.dedup();
+            groups.len() as f32 / count
+        };
+        let log_popularity = |seed: &u32| index.derived.log_popularity[*seed as usize];
+        let popularity = query.seeds.iter().map(log_popularity).sum::<f32>() / count;
+        let squares: f32 = query.seeds.iter().map(|seed| (log_popularity(seed) - popularity).powi(2)).sum();
+        Self {
+            seeds: count,
+            has_title: f32::from(u8::from(!query.title.is_empty())),
+            popularity,
+            popularity_deviation: (squares / count).sqrt(),
+            artist_diversity: distinct(&index.artist_of),
+            album_diversity: distinct(&index.album_of),
+        }
+    }
+}
+
+/// Scores of one retriever for all candidates.
+struct Column {
+    values: Vec<f32>,
+    /// what the values are divided by to compare across playlists: the mean of the hundred highest
+    scale: f32,
+}
+
+impl Column {
+    fn new(values: Vec<f32>) -> Self {
+        const TOP: usize = 100;
+        let mut top = values.clone();
+        if top.len() > TOP {
+            top.select_nth_unstable_by(TOP, |left, right| right.total_cmp(left));
+            top.truncate(TOP);
+        }
+        let scale = top.iter().sum::<f32>() / top.len().max(1) as f32;
+        Self { values, scale: if scale > 1e-9 { scale } else { 1.0 } }
+    }
+
+    fn share(&self, candidate: usize) -> f32 {
+        self.values[candidate] / self.scale
+    }
+
+    /// ln(1 + rank) of each value, from 0 for the highest; equal ones share the rank of the first.
+    fn log_ranks(&self) -> Vec<f32> {
+        let mut order: Vec<u32> = (0..self.values.len() as u32).collect();
+        order.sort_unstable_by(|&left, &right| self.values[right as usize].total_cmp(&self.values[left as usize]));
+        let mut ranks = vec![0.0; self.values.len()];
+        let (mut shared, mut last) = (0.0, f32::NAN);
+        for (rank, &candidate) in order.iter().enumerate() {
+            let value = self.values[candidate as usize];
+            if value != last {
+                shared = (rank as f32).ln_1p();
+                last = value;
+            }
+            ranks[candidate as usize] = shared;
+        }
+        ranks
+    }
+}
+
+/// Retrieves at most `limit` candidates that are neither seeds nor among `excluded` (rising), with their features.
+pub fn candidates(
+    index: &CompletionIndex,
+    query: &Query,
+    excluded: &[u32],
+    limit: usize,
+    workspace: &mut Workspace,
+) -> Candidates {
+    workspace.reserve(index);
+    let (found, about) = neighbours(index, query, workspace);
+    walk(index, query, &found, workspace);
+    let candidates = gather(index, query, excluded, limit, &about, workspace);
+    workspace.clear();
+    candidates
+}
+
+fn gather(
+    index: &CompletionIndex,
+    query: &Query,
+    excluded: &[u32],
+    limit: usize,
+    about: &Neighbourhood,
+    workspace: &mut Workspace,
+) -> Candidates {
+    let Derived { discount, log_popularity, inverse_norm, .. } = &index.derived;
+    let factor = fold_in(index, &query.seeds);
+    let title_factor = (!query.title.is_empty()).then(|| title_factor(index, workspace)).flatten();
+    add_unvisited(index, query, limit, factor.as_deref(), title_factor.as_deref(), workspace);
+
+    // The walk comes by tens of thousands of tracks. The sums at hand choose a few times as many as are wanted, and
+    // only those are looked at closer.
+    let usable = |row: &u32| workspace.positions.get(*row) == 0 && excluded.binary_search(row).is_err();
+    let mut rows: Vec<u32> = workspace.tracks.touched().iter().copied().filter(usable).collect();
+    let seen = |row: u32| {
+        let sums = workspace.tracks.get(row);
+        let discount = discount[row as usize];
+        [sums.knn, sums.item * discount, sums.artist_knn, sums.title]
+    };
+    let mut highest = [1e-9f32; 4];
+    for &row in &rows {
+        for (highest, value) in highest.iter_mut().zip(seen(row)) {
+            *highest = highest.max(value);
+        }
+    }
+    let by_sums = |row: u32| {
+        let [knn, item, artist_knn, title] = seen(row);
+        let artist = index.artist_of[row as usize];
+        knn / highest[0]
+            + item / highest[1]
+            + artist_knn / highest[2]
+            + 0.5 * title / highest[3]
+            + workspace.artists.get(artist).seeds
+            + workspace.name_matches.get(artist)
+            + 0.02 * log_popularity[row as usize]
+    };
+    keep_best(&mut rows, CLOSER_LOOK * limit, by_sums);
+    let score =
+        |factor: &Option<Vec<f32>>, row: u32| factor.as_ref().map_or(0.0, |factor| dot(factor, index.factor(row)));
+    if rows.len() > limit {
+        let values: Vec<[f32; 2]> = rows.iter().map(|&row| [score(&factor, row), score(&title_factor, row)]).collect();
+        let top = |place: usize| values.iter().map(|values| values[place]).fold(1e-9f32, f32::max);
+        let (by_seeds, by_title) = (top(0), top(1));
+        let mut scored: Vec<(f32, u32)> = rows
+            .iter()
+            .zip(&values)
+            .map(|(&row, values)| (by_sums(row) + 2.0 * values[0] / by_seeds + 0.5 * values[1] / by_title, row))
+            .collect();
+        scored.select_nth_unstable_by(limit, best_first);
+        scored.truncate(limit);
+        rows = scored.into_iter().map(|scored| scored.1).collect();
+    }
+    rows.sort_unstable();
+
+    let column = |value: &dyn Fn(u32) -> f32| Column::new(rows.iter().map(|&row| value(row)).collect());
+    let sums = |row: u32| workspace.tracks.get(row);
+    let ordered = |row: u32, place: usize| workspace.ordered.get(row)[place] * discount[row as usize].sqrt();
+    let knn = column(&|row| sums(row).knn);
+    let item = column(&|row| sums(row).item * discount[row as usize]);
+    let title = column(&|row| sums(row).title);
+    let artist_knn = column(&|row| sums(row).artist_knn);
+    let factored = column(&|row| score(&factor, row));
+    let title_factored = column(&|row| score(&title_factor, row));
+    let last = column(&|row| sums(row).last * discount[row as usize]);
+    let near = column(&|row| ordered(row, order::NEAR));
+    let behind = column(&|row| ordered(row, order::BEHIND));
+    let behind_last = column(&|row| ordered(row, order::BEHIND_LAST));
+    let joint = column(&|row| sums(row).joint);
+    let [knn_ranks, item_ranks, factor_ranks, artist_knn_ranks, title_ranks, title_factor_ranks] =
+        [&knn, &item, &factored, &artist_knn, &title, &title_factored].map(Column::log_ranks);
+    let context = Context::new(index, query);
+    let mean = mean_direction(index, &query.seeds);
+    let last_mean = mean_direction(index, &query.seeds[query.seeds.len().saturating_sub(1)..]);
+    let cosine = |direction: &Option<Vec<f32>>, row: u32| {
+        direction.as_ref().map_or(f32::NAN, |direction| dot(direction, index.factor(row)) * inverse_norm[row as usize])
+    };
+    let by_seeds = |value: f32| if query.seeds.is_empty() { f32::NAN } else { value };
+    let by_title = |value: f32| if query.title.is_empty() { f32::NAN } else { value };
+    let mut features = Vec::with_capacity(rows.len() * WIDTH);
+    for (place, &row) in rows.iter().enumerate() {
+        let sums = sums(row);
+        let artist_row = index.artist_of[row as usize] as usize;
+        let artist = workspace.artists.get(artist_row as u32);
+        let artist_count = index.artist_counts[artist_row] as f32;
+        let most_popular = index.artist_tracks.row(artist_row).first().map_or(1, |&top| index.popularity(top));
+        let album = index.album_of[row as usize];
+        let popularity = index.popularity(row) as f32;
+        let values: [f32; WIDTH] = [
+            by_seeds(sums.knn),
+            by_seeds(knn.share(place)),
+            by_seeds(knn_ranks[place]),
+            by_seeds(item.values[place]),
+            by_seeds(item.share(place)),
+            by_seeds(item_ranks[place]),
+            by_seeds(sums.together),
+            by_seeds(sums.together / (popularity + 5.0)),
+            by_seeds(last.share(place)),
+            by_seeds(near.share(place)),
+            by_seeds(behind.share(place)),
+            by_seeds(behind_last.share(place)),
+            by_seeds(factored.values[place]),
+            by_seeds(factored.share(place)),
+            by_seeds(factor_ranks[place]),
+            cosine(&mean, row),
+            cosine(&last_mean, row),
+            by_seeds(joint.share(place)),
+            by_seeds(sums.artist_knn),
+            by_seeds(artist_knn.share(place)),
+            by_seeds(artist_knn_ranks[place]),
+            by_title(sums.title),
+            by_title(title.share(place)),
+            by_title(title_ranks[place]),
+            by_title(sums.title / (popularity + 5.0)),
+            by_title(sums.same_title / about.same_title.max(1) as f32),
+            by_title(title_factored.share(place)),
+            by_title(title_factor_ranks[place]),
+            by_seeds(artist.knn),
+            by_seeds(artist.artist_knn),
+            by_title(artist.title),
+            by_title(artist.title / (artist_count + 5.0)),
+            by_seeds(artist.seeds),
+            by_seeds(artist.near),
+            by_title(workspace.name_matches.get(artist_row as u32)),
+            by_seeds(if album == NONE { 0.0 } else { workspace.albums.get(album) }),
+            log_popularity[row as usize],
+            artist_count.ln_1p(),
+            popularity / most_popular.max(1) as f32,
+            if album == NONE { f32::NAN } else { (index.album_counts[album as usize] as f32).ln_1p() },
+            log_popularity[row as usize] - context.popularity,
+            context.seeds,
+            context.has_title,
+            context.popularity,
+            context.popularity_deviation,
+            context.artist_diversity,
+            context.album_diversity,
+            about.best_similarity,
+            about.most_seeds / context.seeds.max(1.0),
+            (about.overlapping as f32).ln_1p(),
+            by_title(about.best_title),
+            by_title((about.same_title as f32).ln_1p()),
+        ];
+        features.extend(values);
+    }
+    Candidates { rows, features }
+}
+
+/// The factor of the tracks that playlists of similar titles hold most: stands in for seeds.
+fn title_factor(index: &CompletionIndex, workspace: &Workspace) -> Option<Vec<f32>> {
+    let score = |row: u32| workspace.tracks.get(row).title * index.derived.discount[row as usize].sqrt();
+    let mut rows: Vec<u32> = workspace.tracks.touched().iter().copied().filter(|&row| score(row) > 0.0).collect();
+    keep_best(&mut rows, TITLE_SEEDS, score);
+    rows.sort_unstable();
+    fold_in(index, &rows)
+}
+
+/// Makes candidates of tracks that the walk may not have come by.
+fn add_unvisited(
+    index: &CompletionIndex,
+    query: &Query,
+    limit: usize,
+    factor: Option<&[f32]>,
+    title_factor: Option<&[f32]>,
+    workspace: &mut Workspace,
+) {
+    if !query.title.is_empty() {
+        for (artist, similarity) in index.artist_names.search(&query.title, NAMED_ARTISTS) {
+            if similarity > 0.3 {
+                *workspace.name_matches.touch(artist) = similarity;
+            }
+        }
+    }
+    let mut extra: Vec<u32> = index.popular.iter().copied().take(POPULAR).collect();
+    for &artist in workspace.name_matches.touched() {
+        extra.extend(index.artist_tracks.row(artist as usize).iter().take(OF_NAMED_ARTIST));
+    }
+    for &artist in workspace.artists.touched() {
+        if workspace.artists.get(artist).seeds > 0.0 {
+            extra.extend(index.artist_tracks.row(artist as usize).iter().take(OF_ARTIST));
+        }
+    }
+    for &album in workspace.albums.touched() {
+        extra.extend(index.album_tracks.row(album as usize).iter().take(OF_ARTIST));
+    }
+    for factor in [factor, title_factor].into_iter().flatten() {
+        let mut scored: Vec<(f32, u32)> =
+            index.popular.iter().take(FACTORED).map(|&row| (dot(factor, index.factor(row)), row)).collect();
+        if scored.len() > limit / 2 {
+            scored.select_nth_unstable_by(limit / 2, best_first);
+            scored.truncate(limit / 2);
+        }
+        extra.extend(scored.iter().map(|scored| scored.1));
+    }
+    for row in extra {
+        // A trace: enough to be listed, too little to count.
+        workspace.tracks.touch(row).item += f32::MIN_POSITIVE;
+    }
+}
+
+/// The mean of the tracks' factors, each of length 1.
+fn mean_direction(index: &CompletionIndex, rows: &[u32]) -> Option<Vec<f32>> {
+    let mut mean = vec![0.0; index.dimensions()];
+    for &row in rows {
+        axpy(index.derived.inverse_norm[row as usize] / rows.len() as f32, index.factor(row), &mut mean);
+    }
+    (!rows.is_empty()).then_some(mean)
+}
+
+fn best_first(left: &(f32, u32), right: &(f32, u32)) -> std::cmp::Ordering {
+    right.0.total_cmp(&left.0).then(left.1.cmp(&right.1))
+}
+
+/// Leaves the `limit` rows with the highest scores, in no order.
+fn keep_best(rows: &mut Vec<u32>, limit: usize, score: impl Fn(u32) -> f32) {
+    if rows.len() > limit {
+        let mut scored: Vec<(f32, u32)> = rows.iter().map(|&row| (score(row), row)).collect();
+        scored.select_nth_unstable_by(limit, best_first);
+        rows.clear();
+        rows.extend(scored[..limit].iter().map(|scored| scored.1));
+    }
+}

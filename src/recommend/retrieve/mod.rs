@@ -1,0 +1,120 @@
+//! Retrievers: from a playlist's seeds and title to tracks with scores. Pure functions over a [`CompletionIndex`].
+//!
+//! [`playlists`] finds playlists like the one asked about; [`walk`] goes over their tracks once and adds up, for each
+//! track, what every retriever built on neighbouring playlists says of it; [`factors`] folds the seeds into the
+//! factorisation.
+
+pub mod factors;
+pub mod playlists;
+pub mod walk;
+
+use crate::bundle::CompletionIndex;
+use crate::dataset::normalise;
+
+/// A playlist to complete, as the retrievers want it.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Query {
+    /// normalised title, empty if it has none
+    pub title: String,
+    /// distinct rows of tracks that the index holds, in the playlist's order
+    pub seeds: Vec<u32>,
+}
+
+impl Query {
+    /// Drops repeats and tracks that no playlist of the index holds.
+    pub fn new(index: &CompletionIndex, title: Option<&str>, seeds: &[u32]) -> Self {
+        let mut seen = std::collections::HashSet::with_capacity(seeds.len());
+        let known = |&row: &u32| (row as usize) < index.tracks() && index.popularity(row) > 0 && seen.insert(row);
+        Self { title: title.map(normalise).unwrap_or_default(), seeds: seeds.iter().copied().filter(known).collect() }
+    }
+}
+
+/// An array as long as a table of the index that is all zeros between requests: whoever writes to it notes where, and
+/// clears only that. Saves clearing megabytes for every request.
+#[derive(Debug, Default)]
+pub struct Sparse<T> {
+    values: Vec<T>,
+    touched: Vec<u32>,
+}
+
+impl<T: Copy + Default + PartialEq> Sparse<T> {
+    /// Makes room for `length` rows.
+    pub fn reserve(&mut self, length: usize) {
+        if self.values.len() < length {
+            self.values.resize(length, T::default());
+        }
+    }
+
+    /// The value of a row, to be changed to something that is not zero.
+    #[inline]
+    pub fn touch(&mut self, row: u32) -> &mut T {
+        let value = &mut self.values[row as usize];
+        if *value == T::default() {
+            self.touched.push(row);
+        }
+        value
+    }
+
+    /// The value of a row.
+    #[inline]
+    pub fn get(&self, row: u32) -> T {
+        self.values[row as usize]
+    }
+
+    /// Rows that are not zero, in the order in which they were first touched.
+    pub fn touched(&self) -> &[u32] {
+        &self.touched
+    }
+
+    /// All zeros again.
+    pub fn clear(&mut self) {
+        for row in self.touched.drain(..) {
+            self.values[row as usize] = T::default();
+        }
+    }
+}
+
+/// Arrays that a request works in; used again for the next one on the same thread.
+#[derive(Debug, Default)]
+pub struct Workspace {
+    pub(super) overlaps: Sparse<playlists::Overlap>,
+    pub(super) titles: Sparse<[f32; 2]>,
+    pub(super) by_artists: Sparse<f32>,
+    pub(super) places: Sparse<u32>,
+    pub(super) tracks: Sparse<walk::TrackSums>,
+    pub(super) ordered: Sparse<[f32; 4]>,
+    pub(super) artists: Sparse<walk::ArtistSums>,
+    pub(super) albums: Sparse<f32>,
+    pub(super) positions: Sparse<u32>,
+    pub(super) name_matches: Sparse<f32>,
+}
+
+impl Workspace {
+    /// Makes room for the tables of `index`.
+    pub fn reserve(&mut self, index: &CompletionIndex) {
+        self.overlaps.reserve(index.playlists.rows());
+        self.titles.reserve(index.playlists.rows());
+        self.by_artists.reserve(index.playlists.rows());
+        self.places.reserve(index.playlists.rows());
+        self.tracks.reserve(index.tracks());
+        self.ordered.reserve(index.tracks());
+        self.positions.reserve(index.tracks());
+        self.artists.reserve(index.artist_counts.len());
+        self.albums.reserve(index.album_counts.len());
+        self.name_matches.reserve(index.artist_counts.len());
+    }
+
+    /// All zeros again.
+    pub fn clear(&mut self) {
+        self.overlaps.clear();
+        self.titles.clear();
+        self.by_artists.clear();
+        self.places.clear();
+        self.tracks.clear();
+        self.ordered.clear();
+        self.positions.clear();
+        self.artists.clear();
+        self.albums.clear();
+        self.name_matches.clear();
+    }
+}

@@ -1,0 +1,209 @@
+//! Playlists like the one asked about: by the tracks they share, and by title.
+
+use super::{Query, Sparse, Workspace};
+use crate::bundle::CompletionIndex;
+
+/// A seed in this many playlists counts about half of one in a single playlist (exponent of Kelen et al. 2018).
+const POPULARITY_EXPONENT: f32 = 0.38;
+/// Playlists that vote in playlist-kNN.
+const NEIGHBOURS: usize = 1_500;
+/// Playlists that are walked over at all, nearest first.
+const WALKED: usize = 4_000;
+/// Playlists that vote by the artists they share.
+const ARTIST_NEIGHBOURS: usize = 500;
+/// Of an artist's playlists at most so many are looked at.
+const ARTIST_POSTINGS: usize = 5_000;
+/// Distinct titles that vote.
+const TITLES: usize = 200;
+/// Playlists that vote by their title.
+const TITLED: usize = 1_000;
+/// The last seeds say most about what comes next.
+pub const LAST_SEEDS: usize = 5;
+
+/// What a playlist has in common with the seeds.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Overlap {
+    /// seeds it holds
+    seeds: f32,
+    /// sum of the seeds' weights for playlist-kNN
+    similarity: f32,
+    /// sum of the seeds' weights for item-kNN
+    item: f32,
+    /// how many of the last seeds it holds
+    last: f32,
+}
+
+/// A playlist to walk over, and what it gives to each of its tracks.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Neighbour {
+    /// row of the playlist
+    pub playlist: u32,
+    /// playlist-kNN (Kelen et al. 2018): squared similarity above that of the last neighbour, of the best one 1
+    pub knn: f32,
+    /// item-kNN: what its seeds count by rarity
+    pub item: f32,
+    /// 1 if it holds a seed
+    pub together: f32,
+    /// how many of the last seeds it holds
+    pub last: f32,
+    /// squared similarity of its title
+    pub title: f32,
+    /// 1 if its title is the same
+    pub same_title: f32,
+    /// similarity by seeds and by title together
+    pub joint: f32,
+    /// as `knn`, by artists instead of tracks
+    pub artist_knn: f32,
+}
+
+/// What is known about the neighbours as a whole.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Neighbourhood {
+    /// playlists that hold a seed
+    pub overlapping: usize,
+    /// similarity of the nearest playlist by seeds
+    pub best_similarity: f32,
+    /// most seeds that one playlist holds
+    pub most_seeds: f32,
+    /// similarity of the nearest title
+    pub best_title: f32,
+    /// playlists with the same title
+    pub same_title: usize,
+}
+
+/// Finds the playlists to walk over.
+pub fn neighbours(
+    index: &CompletionIndex,
+    query: &Query,
+    workspace: &mut Workspace,
+) -> (Vec<Neighbour>, Neighbourhood) {
+    let mut about = Neighbourhood::default();
+    let playlists = index.playlists.rows().max(1) as f32;
+    let first_of_last = query.seeds.len().saturating_sub(LAST_SEEDS);
+    let overlaps = &mut workspace.overlaps;
+    for (position, &seed) in query.seeds.iter().enumerate() {
+        let popularity = index.popularity(seed) as f32;
+        let similarity = 1.0 / (((popularity - 1.0).max(0.0)).powf(POPULARITY_EXPONENT) + 1.0);
+        let item = (playlists / popularity).ln().max(1e-3) / (popularity + 20.0).powf(0.25);
+        let last = f32::from(u8::from(position >= first_of_last));
+        for &playlist in index.postings.row(seed as usize) {
+            let overlap = overlaps.touch(playlist);
+            overlap.seeds += 1.0;
+            overlap.similarity += similarity;
+            overlap.item += item;
+            overlap.last += last;
+        }
+    }
+    let root = (query.seeds.len().max(1) as f32).sqrt();
+    let mut found: Vec<(f32, u32)> = Vec::with_capacity(overlaps.touched().len());
+    for &playlist in overlaps.touched() {
+        let overlap = overlaps.get(playlist);
+        let length = index.playlists.row(playlist as usize).len() as f32;
+        // One that holds nothing but seeds has nothing to give; often it is the very playlist that is asked about.
+        if overlap.seeds < length {
+            about.most_seeds = about.most_seeds.max(overlap.seeds);
+            found.push((overlap.similarity / (length.sqrt() * root), playlist));
+        }
+    }
+    about.overlapping = found.len();
+    keep_best(&mut found, WALKED);
+    let lowest = found.get(NEIGHBOURS).map_or(0.0, |neighbour| neighbour.0);
+    let highest = found.first().map_or(1.0, |neighbour| neighbour.0);
+    about.best_similarity = found.first().map_or(0.0, |neighbour| neighbour.0);
+
+    let by_title = &mut workspace.titles;
+    if !query.title.is_empty() {
+        let titles = index.titles.search(&query.title, TITLES);
+        about.best_title = titles.first().map_or(0.0, |title| title.1);
+        for (title, similarity) in titles {
+            if by_title.touched().len() >= TITLED {
+                break;
+            }
+            let same = f32::from(u8::from(similarity > 0.9999));
+            for &playlist in index.title_playlists.row(title as usize) {
+                *by_title.touch(playlist) = [similarity * similarity, same];
+                about.same_title += usize::from(same > 0.0);
+            }
+        }
+    }
+    let mut neighbours: Vec<Neighbour> = found
+        .iter()
+        .map(|&(similarity, playlist)| {
+            let overlap = overlaps.get(playlist);
+            let [title, same_title] = by_title.get(playlist);
+            let above = (similarity - lowest).max(0.0) / highest;
+            let share = similarity / highest;
+            Neighbour {
+                playlist,
+                knn: above * above,
+                item: overlap.item,
+                together: 1.0,
+                last: overlap.last,
+                title,
+                same_title,
+                joint: (share + title) * share,
+                artist_knn: 0.0,
+            }
+        })
+        .collect();
+    for &playlist in by_title.touched() {
+        if overlaps.get(playlist).seeds == 0.0 {
+            let [title, same_title] = by_title.get(playlist);
+            let by_title_only = Neighbour { playlist, title, same_title, ..Neighbour::default() };
+            neighbours.push(by_title_only);
+        }
+    }
+    add_by_artists(index, query, &mut neighbours, &mut workspace.by_artists, &mut workspace.places);
+    (neighbours, about)
+}
+
+/// Playlists that are near by their artists: as playlist-kNN, with artists in place of tracks.
+fn add_by_artists(
+    index: &CompletionIndex,
+    query: &Query,
+    neighbours: &mut Vec<Neighbour>,
+    by_artists: &mut Sparse<f32>,
+    places: &mut Sparse<u32>,
+) {
+    let mut artists: Vec<u32> = query.seeds.iter().map(|&seed| index.artist_of[seed as usize]).collect();
+    artists.sort_unstable();
+    for run in artists.chunk_by(|left, right| left == right) {
+        let postings = index.derived.artist_postings.row(run[0] as usize);
+        let weight = (run.len() as f32 / (postings.len() as f32 + 5.0)).sqrt();
+        for &playlist in postings.iter().step_by(postings.len().div_ceil(ARTIST_POSTINGS).max(1)) {
+            *by_artists.touch(playlist) += weight;
+        }
+    }
+    let mut found: Vec<(f32, u32)> = by_artists
+        .touched()
+        .iter()
+        .map(|&playlist| {
+            (by_artists.get(playlist) / (index.playlists.row(playlist as usize).len() as f32).sqrt(), playlist)
+        })
+        .collect();
+    keep_best(&mut found, ARTIST_NEIGHBOURS);
+    let lowest = if found.len() == ARTIST_NEIGHBOURS { found.last().map_or(0.0, |last| last.0) } else { 0.0 };
+    let highest = found.first().map_or(1.0, |first| first.0);
+    for (place, neighbour) in neighbours.iter().enumerate() {
+        *places.touch(neighbour.playlist) = place as u32 + 1;
+    }
+    for (similarity, playlist) in found {
+        let above = (similarity - lowest) / highest;
+        let artist_knn = above * above;
+        match places.get(playlist) {
+            0 if artist_knn > 0.0 => neighbours.push(Neighbour { playlist, artist_knn, ..Neighbour::default() }),
+            0 => {}
+            place => neighbours[place as usize - 1].artist_knn = artist_knn,
+        }
+    }
+}
+
+/// The `limit` highest, highest first; equal ones by row.
+fn keep_best(found: &mut Vec<(f32, u32)>, limit: usize) {
+    let best = |left: &(f32, u32), right: &(f32, u32)| right.0.total_cmp(&left.0).then(left.1.cmp(&right.1));
+    if found.len() > limit {
+        found.select_nth_unstable_by(limit, best);
+        found.truncate(limit);
+    }
+    found.sort_unstable_by(best);
+}

@@ -1,0 +1,138 @@
+//! One walk over the tracks of neighbouring playlists adds up what several retrievers say of each track.
+//!
+//! A track's sums lie together in memory, so that a visit costs one cache line however many retrievers there are.
+
+use super::playlists::{LAST_SEEDS, Neighbour};
+use super::{Query, Workspace};
+use crate::bundle::CompletionIndex;
+
+/// Tracks this far from a seed in a playlist still count as its neighbours.
+const WINDOW: usize = 5;
+
+/// Sums over the neighbouring playlists that hold a track.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct TrackSums {
+    /// playlist-kNN
+    pub knn: f32,
+    /// item-kNN, not yet divided by the track's popularity
+    pub item: f32,
+    /// playlists that hold it and a seed
+    pub together: f32,
+    /// of the last seeds, how many share how many playlists with it
+    pub last: f32,
+    /// similarity of titles
+    pub title: f32,
+    /// playlists of the same title
+    pub same_title: f32,
+    /// by seeds and title together
+    pub joint: f32,
+    /// playlist-kNN by artists
+    pub artist_knn: f32,
+}
+
+/// Sums over the neighbouring playlists that hold an artist.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct ArtistSums {
+    /// playlist-kNN
+    pub knn: f32,
+    /// playlist-kNN by artists
+    pub artist_knn: f32,
+    /// similarity of titles
+    pub title: f32,
+    /// seeds by this artist
+    pub seeds: f32,
+    /// nearness to the seeds' artists
+    pub near: f32,
+}
+
+/// Places in [`Workspace::ordered`].
+pub mod order {
+    /// by nearness to any seed, either side
+    pub const NEAR: usize = 0;
+    /// behind a seed
+    pub const BEHIND: usize = 1;
+    /// behind one of the last seeds
+    pub const BEHIND_LAST: usize = 2;
+}
+
+/// Adds up over `neighbours`.
+pub fn walk(index: &CompletionIndex, query: &Query, neighbours: &[Neighbour], workspace: &mut Workspace) {
+    let Workspace { tracks, ordered, artists, albums, positions, .. } = workspace;
+    for (position, &seed) in query.seeds.iter().enumerate() {
+        *positions.touch(seed) = position as u32 + 1;
+    }
+    let first_of_last = (query.seeds.len().saturating_sub(LAST_SEEDS) + 1) as u32;
+    let weights: Vec<f32> =
+        query.seeds.iter().map(|&seed| 1.0 / (index.popularity(seed) as f32 + 20.0).powf(0.25)).collect();
+    let mut places: Vec<(usize, u32)> = Vec::new();
+    for neighbour in neighbours {
+        let rows = index.playlists.row(neighbour.playlist as usize);
+        places.clear();
+        for (place, &row) in rows.iter().enumerate() {
+            let position = positions.get(row);
+            if position > 0 {
+                places.push((place, position));
+                continue;
+            }
+            let sums = tracks.touch(row);
+            sums.knn += neighbour.knn;
+            sums.item += neighbour.item;
+            sums.together += neighbour.together;
+            sums.last += neighbour.last;
+            sums.title += neighbour.title;
+            sums.same_title += neighbour.same_title;
+            sums.joint += neighbour.joint;
+            sums.artist_knn += neighbour.artist_knn;
+        }
+        for &(place, position) in &places {
+            let weight = weights[position as usize - 1];
+            let last = position >= first_of_last;
+            for (distance, &row) in rows[place + 1..].iter().take(WINDOW).enumerate() {
+                if positions.get(row) == 0 {
+                    let gain = weight / (distance + 1) as f32;
+                    let sums = ordered.touch(row);
+                    sums[order::NEAR] += gain;
+                    sums[order::BEHIND] += gain;
+                    if last {
+                        sums[order::BEHIND_LAST] += gain;
+                    }
+                }
+            }
+            for (distance, &row) in rows[..place].iter().rev().take(WINDOW).enumerate() {
+                if positions.get(row) == 0 {
+                    ordered.touch(row)[order::NEAR] += weight / (distance + 1) as f32;
+                }
+            }
+        }
+        if neighbour.knn > 0.0 || neighbour.title > 0.0 || neighbour.artist_knn > 0.0 {
+            let from = index.playlist_artists.offsets()[neighbour.playlist as usize] as usize;
+            let list = index.playlist_artists.row(neighbour.playlist as usize);
+            for (&artist, &weight) in list.iter().zip(&index.playlist_artist_weights[from..]) {
+                let sums = artists.touch(artist);
+                sums.knn += weight * neighbour.knn;
+                sums.title += weight * neighbour.title;
+                sums.artist_knn += weight * neighbour.artist_knn;
+            }
+        }
+    }
+    let share = 1.0 / query.seeds.len().max(1) as f32;
+    for &seed in &query.seeds {
+        artists.touch(index.artist_of[seed as usize]).seeds += share;
+        if let Some(&album) = index.album_of.get(seed as usize).filter(|&&album| album != crate::dataset::NONE) {
+            *albums.touch(album) += share;
+        }
+    }
+    let of_seeds: Vec<(u32, f32)> = {
+        let mut of_seeds: Vec<u32> = query.seeds.iter().map(|&seed| index.artist_of[seed as usize]).collect();
+        of_seeds.sort_unstable();
+        of_seeds.dedup();
+        of_seeds.into_iter().map(|artist| (artist, artists.get(artist).seeds)).collect()
+    };
+    for (artist, share) in of_seeds {
+        let from = index.artist_neighbours.offsets()[artist as usize] as usize;
+        let list = index.artist_neighbours.row(artist as usize);
+        for (&other, &weight) in list.iter().zip(&index.artist_neighbour_weights[from..]) {
+            artists.touch(other).near += share.sqrt() * weight;
+        }
+    }
+}

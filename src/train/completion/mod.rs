@@ -1,0 +1,351 @@
+//! Training for completions: the playlists laid out for retrieval, and a ranking learned over what the retrievers say.
+//!
+//! The ranking must be learned from playlists that the retrievers have not seen, or it would trust them too much. So the
+//! playlists are dealt into folds; each fold is masked in the ten ways and asked about in an index of the other folds
+//! ([`examples`]). The bundle then gets an index of all playlists.
+
+pub mod examples;
+pub mod index;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use rand::SeedableRng;
+use rand::seq::SliceRandom;
+use rand_xoshiro::Xoshiro256PlusPlus;
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+use tracing::info;
+
+use self::examples::{Examples, Sampling};
+use self::index::build_index;
+use super::TrainError;
+use super::als::AlsSettings;
+use super::boosting::{BoostingData, BoostingSettings, Objective, boost};
+use crate::bundle::{BundleWriter, CompletionBundle, CompletionIndex, Kind, Manifest, NewManifest, Vocabulary};
+use crate::dataset::{Corpus, Texts};
+use crate::models::oblivious_trees::ObliviousTrees;
+use crate::progress::{Interrupt, Progress};
+use crate::recommend::rank::features::FEATURES;
+
+/// Bins of a feature.
+const BINS: usize = 64;
+/// Fewer playlists than this make no ranking.
+const FEWEST_PLAYLISTS: usize = 20;
+/// How often the trees of a run under way are saved.
+const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(20);
+
+/// How to train for completions.
+#[derive(Debug, Clone, PartialEq, Serialize, clap::Args)]
+pub struct CompletionSettings {
+    /// Length of the tracks' factors
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(4..=512))]
+    pub factors: u32,
+    /// Passes of alternating least squares
+    #[arg(long, default_value_t = 12, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub als_iterations: u32,
+    /// Weight of an observed cell of the playlist × track matrix above that of an unobserved one
+    #[arg(long, default_value_t = 10.0)]
+    pub als_alpha: f32,
+    /// L2 penalty on the factors
+    #[arg(long, default_value_t = 0.05)]
+    pub als_regularization: f32,
+    /// Parts that the playlists are dealt into to learn the ranking: each is asked about in an index of the others
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(2..=100))]
+    pub folds: u32,
+    /// Playlists to learn the ranking from, at most
+    #[arg(long, default_value_t = 12_000, value_parser = clap::value_parser!(u32).range(20..=1_000_000))]
+    pub ranking_playlists: u32,
+    /// How often each of them is masked, each time another way
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=10))]
+    pub maskings: u32,
+    /// Candidates of a playlist that were not in it, to learn the ranking from
+    #[arg(long, default_value_t = 120, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub negatives: u32,
+    /// Trees of the ranking
+    #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub trees: u32,
+    /// Questions a tree
+    #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..=8))]
+    pub depth: u32,
+    /// Learning rate of the trees
+    #[arg(long, default_value_t = 0.1)]
+    pub tree_rate: f32,
+    /// Random seed: the same data, settings and seed give the same bundle on the same machine
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+}
+
+impl CompletionSettings {
+    fn check(&self) -> Result<(), TrainError> {
+        for (name, value) in [
+            ("--als-alpha", self.als_alpha),
+            ("--als-regularization", self.als_regularization),
+            ("--tree-rate", self.tree_rate),
+        ] {
+            if !(value > 0.0 && value.is_finite()) {
+                return Err(TrainError::Settings(format!("{name} must be above 0")));
+            }
+        }
+        Ok(())
+    }
+
+    fn als(&self, threads: usize) -> AlsSettings {
+        AlsSettings {
+            factors: self.factors as usize,
+            iterations: self.als_iterations as usize,
+            alpha: self.als_alpha,
+            regularization: self.als_regularization,
+            seed: self.seed,
+            threads,
+        }
+    }
+
+    fn boosting(&self, threads: usize) -> BoostingSettings {
+        BoostingSettings {
+            trees: self.trees as usize,
+            depth: self.depth as usize,
+            learning_rate: self.tree_rate,
+            regularization: 5.0,
+            bins: BINS,
+            group_share: 0.6,
+            feature_share: 0.5,
+            objective: Objective::Logistic,
+            seed: self.seed,
+            threads,
+        }
+    }
+}
+
+/// What is learned from a corpus for completions.
+#[derive(Debug)]
+pub struct TrainedCompletion {
+    /// the playlists laid out for retrieval
+    pub index: CompletionIndex,
+    /// the ranking
+    pub trees: ObliviousTrees,
+    /// what was measured on the way
+    pub metrics: serde_json::Value,
+}
+
+/// Trains on `corpus` and publishes a bundle below `models`.
+///
+/// Blocking, for minutes to hours. `interrupt` stops it; the same call goes on from there.
+pub fn train_completion(
+    corpus: &Corpus,
+    settings: &CompletionSettings,
+    models: &Path,
+    threads: usize,
+    interrupt: &Interrupt,
+) -> Result<Manifest, TrainError> {
+    settings.check()?;
+    let mut writer = BundleWriter::begin(models, Kind::Completion)?;
+    let stages = Stages::open(models, settings, corpus)?;
+    let members: Vec<u32> = (0..corpus.sequences.playlists.rows() as u32).collect();
+    let trained = learn(corpus, &members, settings, threads, Some(&stages), interrupt)?;
+    let metrics = trained.metrics.clone();
+    let bundle = CompletionBundle {
+        vocabulary: Vocabulary::new(corpus.sequences.track_ids.iter().map(String::as_str))
+            .map_err(TrainError::TooLittleData)?,
+        track_names: Texts::new(corpus.track_names.iter().map(String::as_str)),
+        artist_names: Texts::new(corpus.artist_names.iter().map(String::as_str)),
+        index: trained.index,
+        trees: trained.trees,
+    };
+    bundle.write(&mut writer)?;
+    let manifest = writer.publish(NewManifest {
+        seed: settings.seed,
+        parameters: serde_json::json!({ "model": "completion", "settings": settings, "features": FEATURES.as_slice() }),
+        data: corpus.sequences.fingerprint.clone(),
+        metrics,
+    })?;
+    stages.clear();
+    Ok(manifest)
+}
+
+/// Learns from those of the corpus' playlists that `members` names. With `stages`, what is done is kept there, and a
+/// run that was stopped goes on from it.
+pub fn learn(
+    corpus: &Corpus,
+    members: &[u32],
+    settings: &CompletionSettings,
+    threads: usize,
+    stages: Option<&Stages>,
+    interrupt: &Interrupt,
+) -> Result<TrainedCompletion, TrainError> {
+    if members.len() < FEWEST_PLAYLISTS {
+        return Err(TrainError::TooLittleData(format!(
+            "completions are learned from {FEWEST_PLAYLISTS} or more playlists with tracks, the catalog has {}; import \
+             playlists first",
+            members.len()
+        )));
+    }
+    let started = Instant::now();
+    let trees = match stages.and_then(Stages::trees).filter(|trees| trees.trees() == settings.trees as usize) {
+        Some(trees) => trees,
+        None => {
+            let examples = collect(corpus, members, settings, threads, stages, interrupt)?;
+            info!(playlists = examples.groups.len() - 1, candidates = examples.labels.len(), "learning the ranking");
+            rank(examples, settings, threads, stages, interrupt)?
+        }
+    };
+    let ranked = started.elapsed();
+    let index = indexed(corpus, members, settings, threads, "index", interrupt)?;
+    let metrics = serde_json::json!({
+        "ranking_seconds": ranked.as_secs_f64().round(),
+        "train_seconds": started.elapsed().as_secs_f64().round(),
+    });
+    Ok(TrainedCompletion { index, trees, metrics })
+}
+
+/// An index with progress, unless interrupted.
+fn indexed(
+    corpus: &Corpus,
+    members: &[u32],
+    settings: &CompletionSettings,
+    threads: usize,
+    what: &'static str,
+    interrupt: &Interrupt,
+) -> Result<CompletionIndex, TrainError> {
+    let iterations = settings.als_iterations.into();
+    let progress = Progress::start(what, iterations);
+    let index = build_index(corpus, members, &settings.als(threads), |iteration| {
+        progress.at(iteration as u64 + 1, || format!("least squares {}/{iterations}", iteration + 1));
+        !interrupt.is_raised()
+    });
+    index.ok_or(TrainError::Stopped)
+}
+
+/// Examples of every fold.
+fn collect(
+    corpus: &Corpus,
+    members: &[u32],
+    settings: &CompletionSettings,
+    threads: usize,
+    stages: Option<&Stages>,
+    interrupt: &Interrupt,
+) -> Result<Examples, TrainError> {
+    let mut rng = Xoshiro256PlusPlus::seed_from_u64(settings.seed);
+    let mut dealt = members.to_vec();
+    dealt.shuffle(&mut rng);
+    let folds = settings.folds as usize;
+    let a_fold = (settings.ranking_playlists as usize).div_ceil(folds);
+    let sampling = Sampling {
+        maskings: settings.maskings as usize,
+        negatives: settings.negatives as usize,
+        threads,
+        seed: settings.seed,
+    };
+    let mut all = Examples::default();
+    for fold in 0..folds {
+        if let Some(examples) = stages.and_then(|stages| stages.examples(fold)) {
+            all.append(examples);
+            continue;
+        }
+        let of_fold = |place: usize| place % folds == fold;
+        let mut others: Vec<u32> =
+            (0..dealt.len()).filter(|&place| !of_fold(place)).map(|place| dealt[place]).collect();
+        others.sort_unstable();
+        let own: Vec<u32> = (fold..dealt.len()).step_by(folds).take(a_fold).map(|place| dealt[place]).collect();
+        let index = indexed(corpus, &others, settings, threads, "fold", interrupt)?;
+        let examples = examples::collect(corpus, &index, &own, &sampling, interrupt).ok_or(TrainError::Stopped)?;
+        info!(fold = fold + 1, of = folds, candidates = examples.labels.len(), "collected examples");
+        if let Some(stages) = stages {
+            stages.save_examples(fold, &examples)?;
+        }
+        all.append(examples);
+    }
+    if all.labels.iter().any(|&label| label) && all.labels.iter().any(|&label| !label) {
+        Ok(all)
+    } else {
+        Err(TrainError::TooLittleData("the playlists have too few tracks in common to learn a ranking".to_owned()))
+    }
+}
+
+fn rank(
+    examples: Examples,
+    settings: &CompletionSettings,
+    threads: usize,
+    stages: Option<&Stages>,
+    interrupt: &Interrupt,
+) -> Result<ObliviousTrees, TrainError> {
+    let data = BoostingData::new(&examples.features, FEATURES.len(), examples.labels, examples.groups, BINS);
+    drop(examples.features);
+    let begun = stages.and_then(Stages::trees);
+    let progress = Progress::start("ranking", settings.trees.into());
+    let (mut saved, mut failure) = (Instant::now(), None);
+    let trees = boost(&data, &settings.boosting(threads), begun, |trees| {
+        progress.at(trees.trees() as u64, || format!("tree {}/{}", trees.trees(), settings.trees));
+        let stop = interrupt.is_raised();
+        if let Some(stages) = stages
+            && (stop || saved.elapsed() > CHECKPOINT_INTERVAL || trees.trees() == settings.trees as usize)
+        {
+            saved = Instant::now();
+            failure = stages.save_trees(trees).err();
+        }
+        !stop && failure.is_none()
+    });
+    match failure {
+        Some(error) => Err(error),
+        None if interrupt.is_raised() => Err(TrainError::Stopped),
+        None => Ok(trees),
+    }
+}
+
+/// What a run has done so far, in a hidden folder that belongs to these settings and these data.
+#[derive(Debug)]
+pub struct Stages {
+    folder: PathBuf,
+}
+
+impl Stages {
+    fn open(models: &Path, settings: &CompletionSettings, corpus: &Corpus) -> Result<Self, TrainError> {
+        let mut hash = Sha256::new();
+        hash.update(serde_json::to_vec(settings).unwrap_or_default());
+        hash.update(&corpus.sequences.fingerprint.sha256);
+        hash.update(FEATURES.concat());
+        let key = hex::encode(hash.finalize());
+        let folder = models.join(Kind::Completion.as_str()).join(format!(".resume-{}", &key[..16]));
+        if folder.exists() {
+            info!("going on with the training that was stopped");
+        }
+        fs::create_dir_all(&folder).map_err(|error| file_error(&folder, &error))?;
+        Ok(Self { folder })
+    }
+
+    fn examples(&self, fold: usize) -> Option<Examples> {
+        Examples::read(&fs::read(self.folder.join(format!("fold-{fold}"))).ok()?)
+    }
+
+    fn save_examples(&self, fold: usize, examples: &Examples) -> Result<(), TrainError> {
+        self.save(&format!("fold-{fold}"), &examples.write())
+    }
+
+    fn trees(&self) -> Option<ObliviousTrees> {
+        serde_json::from_slice(&fs::read(self.folder.join("trees.json")).ok()?).ok()
+    }
+
+    fn save_trees(&self, trees: &ObliviousTrees) -> Result<(), TrainError> {
+        let json = serde_json::to_vec(trees).map_err(|error| TrainError::Settings(error.to_string()))?;
+        self.save("trees.json", &json)
+    }
+
+    /// Whole or not at all.
+    fn save(&self, name: &str, bytes: &[u8]) -> Result<(), TrainError> {
+        let (unfinished, path) = (self.folder.join(format!("{name}.unfinished")), self.folder.join(name));
+        let written = fs::write(&unfinished, bytes)
+            .and_then(|()| fs::File::open(&unfinished)?.sync_all())
+            .and_then(|()| fs::rename(&unfinished, &path));
+        written.map_err(|error| file_error(&path, &error))
+    }
+
+    /// Once there is a bundle, what led to it is of no use.
+    fn clear(self) {
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+fn file_error(path: &Path, error: &std::io::Error) -> TrainError {
+    TrainError::Settings(format!("{}: {error}", path.display()))
+}
