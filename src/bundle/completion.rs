@@ -4,12 +4,12 @@
 //! `NAME.offsets.npy`. All is mapped into memory, not read into it.
 //!
 //! * `track_ids`, `track_names`, `artist_names`: texts, for the rows of tracks and artists.
-//! * `playlists`, `postings`, …: see the fields of [`CompletionIndex`]; the n-gram indices of titles and artists' names
-//!   are `NAME.grams.npy`, `NAME.idf.npy`, `NAME.weights.npy` and the lists `NAME.postings`.
+//! * `playlists`, `postings`, …: see the fields of [`CompletionIndex`]; the indices of titles and names
+//!   are `NAME.terms.npy`, `NAME.idf.npy`, `NAME.weights.npy` and the lists `NAME.postings`.
 //! * `trees.*.npy`: the ranking, see [`ObliviousTrees`].
 
 use super::{BundleError, BundleFolder, BundleWriter, Kind, Manifest, Vocabulary, encode_array};
-use crate::dataset::{Csr, NONE, TextIndex, Texts, Values};
+use crate::dataset::{Csr, NONE, TextIndex, Texts, Unit, Values};
 use crate::models::oblivious_trees::{Binning, ObliviousTrees};
 
 /// All that completions need.
@@ -104,8 +104,12 @@ pub struct CompletionIndex {
     pub titles: TextIndex,
     /// for each of `titles` the playlists that are called so
     pub title_playlists: Csr,
-    /// normalised names of the artists
+    /// normalised names of the artists, by n-grams
     pub artist_names: TextIndex,
+    /// normalised names of the artists, by words
+    pub artist_words: TextIndex,
+    /// normalised titles of the tracks, by words
+    pub track_words: TextIndex,
     /// `[N, dimensions]`: factors of the tracks by alternating least squares
     pub factors: Values<f32>,
     /// `[dimensions, dimensions]`: Gram matrix of `factors` plus the L2 penalty on its diagonal
@@ -194,10 +198,18 @@ impl CompletionIndex {
         }
         let playlist_artists = folder.map_csr("playlist_artists", Some(count), artists)?;
         let artist_neighbours = folder.map_csr("artist_neighbours", Some(artists), artists)?;
-        let titles = load_text_index(folder, "titles")?;
-        let artist_names = load_text_index(folder, "artist_grams")?;
-        if artist_names.documents != artists {
-            return Err(refuse("artist_grams.postings.offsets.npy", "it is of another number of artists"));
+        let titles = load_text_index(folder, "titles", Unit::Gram)?;
+        let artist_names = load_text_index(folder, "artist_grams", Unit::Gram)?;
+        let artist_words = load_text_index(folder, "artist_words", Unit::Word)?;
+        let track_words = load_text_index(folder, "track_words", Unit::Word)?;
+        for (name, index, documents) in [
+            ("artist_grams.documents.npy", &artist_names, artists),
+            ("artist_words.documents.npy", &artist_words, artists),
+            ("track_words.documents.npy", &track_words, tracks),
+        ] {
+            if index.documents != documents {
+                return Err(refuse(name, "it has not as many documents as there are rows"));
+            }
         }
         let (shape, gram) = folder.map_array::<f32>("gram.npy")?;
         let &[dimensions, across] = shape.as_slice() else {
@@ -228,6 +240,8 @@ impl CompletionIndex {
             title_playlists: folder.map_csr("title_playlists", Some(titles.documents), count)?,
             titles,
             artist_names,
+            artist_words,
+            track_words,
             factors,
             gram,
             alpha: alpha[0],
@@ -268,28 +282,31 @@ impl CompletionIndex {
         }
         write_text_index(writer, "titles", &self.titles)?;
         write_text_index(writer, "artist_grams", &self.artist_names)?;
+        write_text_index(writer, "artist_words", &self.artist_words)?;
+        write_text_index(writer, "track_words", &self.track_words)?;
         writer.write("factors.npy", &encode_array(&[self.tracks(), dimensions], &self.factors))?;
         writer.write("gram.npy", &encode_array(&[dimensions, dimensions], &self.gram))?;
         writer.write("alpha.npy", &encode_array(&[1], &[self.alpha]))
     }
 }
 
-fn load_text_index(folder: &BundleFolder, name: &str) -> Result<TextIndex, BundleError> {
-    let grams: Values<u64> = folder.map_array(&format!("{name}.grams.npy"))?.1;
+fn load_text_index(folder: &BundleFolder, name: &str, unit: Unit) -> Result<TextIndex, BundleError> {
+    let terms: Values<u64> = folder.map_array(&format!("{name}.terms.npy"))?.1;
     let documents: Values<u32> = folder.map_values(&format!("{name}.documents.npy"), 1)?;
     let documents = documents[0] as usize;
-    let postings = folder.map_csr(&format!("{name}.postings"), Some(grams.len()), documents)?;
+    let postings = folder.map_csr(&format!("{name}.postings"), Some(terms.len()), documents)?;
     Ok(TextIndex {
-        idf: folder.map_values(&format!("{name}.idf.npy"), grams.len())?,
+        idf: folder.map_values(&format!("{name}.idf.npy"), terms.len())?,
         weights: folder.map_values(&format!("{name}.weights.npy"), postings.items().len())?,
         postings,
-        grams,
+        terms,
         documents,
+        unit,
     })
 }
 
 fn write_text_index(writer: &mut BundleWriter, name: &str, index: &TextIndex) -> Result<(), BundleError> {
-    writer.write(&format!("{name}.grams.npy"), &encode_array(&[index.grams.len()], &index.grams))?;
+    writer.write(&format!("{name}.terms.npy"), &encode_array(&[index.terms.len()], &index.terms))?;
     writer.write(&format!("{name}.idf.npy"), &encode_array(&[index.idf.len()], &index.idf))?;
     writer.write(&format!("{name}.weights.npy"), &encode_array(&[index.weights.len()], &index.weights))?;
     writer.write(&format!("{name}.documents.npy"), &encode_array(&[1], &[index.documents as u32]))?;

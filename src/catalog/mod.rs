@@ -22,7 +22,7 @@ pub use bulk::{AlbumRecord, ArtistRecord, BatchOutcome, PlaylistRecord, TrackRec
 pub use descriptions::{RowName, TrackDescription};
 pub use embedded::{EmbeddedError, EmbeddedPostgres};
 pub use placements::{PlacementReader, TrackUsage};
-pub use playlists::{Playlist, PlaylistTrack};
+pub use playlists::{Playlist, PlaylistContents, PlaylistTrack};
 pub use tracks::{Track, TrackName};
 
 /// The migrations of the catalog, in the binary.

@@ -44,6 +44,15 @@ pub struct PlaylistTrack {
     pub artist: String,
 }
 
+/// What is completed of a playlist.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PlaylistContents {
+    /// its title
+    pub title: Option<String>,
+    /// the app's ids of all of its tracks, in order
+    pub tracks: Vec<String>,
+}
+
 impl Catalog {
     /// The playlist with the app's id `id`.
     pub async fn playlist(&self, id: &str) -> Result<Option<Playlist>, CatalogError> {
@@ -82,13 +91,15 @@ impl Catalog {
         Ok(tracks)
     }
 
-    /// The app's ids of all tracks of a playlist, in order; `None` when there is no such playlist.
-    pub async fn playlist_track_ids(&self, id: &str) -> Result<Option<Vec<String>>, CatalogError> {
+    /// Title and tracks of a playlist; `None` when there is no such playlist.
+    pub async fn playlist_contents(&self, id: &str) -> Result<Option<PlaylistContents>, CatalogError> {
         if !can_be_stored(id) {
             return Ok(None);
         }
-        let row = sqlx::query_scalar!(
-            r#"SELECT ARRAY(SELECT t.uri FROM playlist_tracks pt JOIN tracks t ON t.id = pt.track_id
+        let row = sqlx::query_as!(
+            PlaylistContents,
+            r#"SELECT p.title,
+                      ARRAY(SELECT t.uri FROM playlist_tracks pt JOIN tracks t ON t.id = pt.track_id
                             WHERE pt.playlist_id = p.id ORDER BY pt.position) AS "tracks!"
                FROM playlists p WHERE p.external_id = $1"#,
             id

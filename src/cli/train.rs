@@ -8,18 +8,45 @@ use tracing::info;
 use super::Global;
 use crate::bundle::Manifest;
 use crate::catalog::Catalog;
-use crate::dataset::Sequences;
+use crate::dataset::{Corpus, DataFingerprint, Sequences};
 use crate::progress::Interrupt;
+use crate::train::completion::{CompletionSettings, train_completion};
 use crate::train::similarity::{SimilaritySettings, train_similarity};
 
 /// What can be trained.
 #[derive(Debug, Subcommand)]
 pub enum TrainCommand {
+    /// Playlist completion: retrievers and a learned ranking
+    #[command(
+        after_help = "Example:\n  segue train completion\n\nCtrl-C stops it; the same command goes on from there. A running server loads the new bundle by itself."
+    )]
+    Completion(CompletionArguments),
     /// Track2Vec: which tracks occur in the same places of playlists
     #[command(
         after_help = "Example:\n  segue train similarity --dim 100 --epochs 60 --alpha -0.5\n\nCtrl-C stops it; the same command goes on from there. A running server loads the new bundle by itself."
     )]
     Similarity(SimilarityArguments),
+}
+
+/// How to train for completions.
+#[derive(Debug, clap::Args)]
+pub struct CompletionArguments {
+    /// hyper-parameters
+    #[command(flatten)]
+    pub settings: CompletionSettings,
+    /// Threads that compute; 0 takes one for each processor
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u16).range(0..=1024))]
+    pub threads: u16,
+}
+
+impl CompletionArguments {
+    /// Threads that compute.
+    pub fn threads(&self) -> usize {
+        match self.threads {
+            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            threads => threads.into(),
+        }
+    }
 }
 
 /// How to train Track2Vec.
@@ -35,13 +62,31 @@ pub struct SimilarityArguments {
 }
 
 pub(super) async fn run(global: &Global, command: TrainCommand, interrupt: &Interrupt) -> anyhow::Result<ExitCode> {
-    let TrainCommand::Similarity(arguments) = command;
     let catalog = global.catalog().await?;
-    let manifest = similarity(global, &catalog, arguments, interrupt).await?;
+    let manifest = match command {
+        TrainCommand::Completion(arguments) => completion(global, &catalog, arguments, interrupt).await?,
+        TrainCommand::Similarity(arguments) => similarity(global, &catalog, arguments, interrupt).await?,
+    };
     catalog.close().await;
     println!("published {} {}", manifest.kind, manifest.version);
     println!("{}", serde_json::to_string_pretty(&manifest.metrics)?);
     Ok(ExitCode::SUCCESS)
+}
+
+/// Reads the catalog and trains on a thread of its own.
+pub(super) async fn completion(
+    global: &Global,
+    catalog: &Catalog,
+    arguments: CompletionArguments,
+    interrupt: &Interrupt,
+) -> anyhow::Result<Manifest> {
+    let corpus = Corpus::load(catalog).await?;
+    tell(&corpus.sequences.fingerprint);
+    let (models, interrupt, threads) = (global.models(), interrupt.clone(), arguments.threads());
+    let training = tokio::task::spawn_blocking(move || {
+        train_completion(&corpus, &arguments.settings, &models, threads, &interrupt)
+    });
+    Ok(training.await??)
 }
 
 /// Reads the catalog and trains on a thread of its own.
@@ -52,11 +97,14 @@ pub(super) async fn similarity(
     interrupt: &Interrupt,
 ) -> anyhow::Result<Manifest> {
     let sequences = Sequences::load(catalog).await?;
-    let data = &sequences.fingerprint;
-    info!(playlists = data.playlists, tracks = data.tracks, placements = data.placements, "read the catalog");
+    tell(&sequences.fingerprint);
     let (models, interrupt) = (global.models(), interrupt.clone());
     let training = tokio::task::spawn_blocking(move || {
         train_similarity(&sequences, &arguments.settings, &models, arguments.threads.into(), &interrupt)
     });
     Ok(training.await??)
+}
+
+fn tell(data: &DataFingerprint) {
+    info!(playlists = data.playlists, tracks = data.tracks, placements = data.placements, "read the catalog");
 }

@@ -10,5 +10,5 @@ mod values;
 pub use corpus::{Corpus, NONE};
 pub use csr::Csr;
 pub use sequences::{DataFingerprint, HeldOut, NextTrackQuery, Sequences};
-pub use text::{TextIndex, Texts, normalise};
+pub use text::{TextIndex, Texts, Unit, normalise};
 pub use values::Values;

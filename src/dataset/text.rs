@@ -41,6 +41,35 @@ fn is_symbol(character: char) -> bool {
     !modifier && ((0x2190..=0x2BFF).contains(&code) || (0x1F000..=0x1FAFF).contains(&code))
 }
 
+/// What a text is taken apart into.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Unit {
+    /// character n-grams: finds what is spelled alike
+    #[default]
+    Gram,
+    /// whole words: a smaller index for longer lists
+    Word,
+}
+
+impl Unit {
+    fn counts(self, normalised: &str) -> HashMap<u64, f32> {
+        match self {
+            Self::Gram => grams(normalised),
+            Self::Word => words(normalised),
+        }
+    }
+}
+
+/// The words of a normalised text as hashes, with how often each occurs.
+fn words(normalised: &str) -> HashMap<u64, f32> {
+    let mut counts = HashMap::new();
+    for word in normalised.split(' ').filter(|word| !word.is_empty()) {
+        let characters: Vec<char> = word.chars().collect();
+        *counts.entry(hash(&characters)).or_insert(0.0) += 1.0;
+    }
+    counts
+}
+
 /// The n-grams of a normalised text as hashes, with how often each occurs. Words are padded with a space at both ends,
 /// and no n-gram reaches over a word's end, so that beginnings and ends of words count.
 fn grams(normalised: &str) -> HashMap<u64, f32> {
@@ -124,16 +153,18 @@ impl Texts {
     }
 }
 
-/// Documents to be found by n-grams: tf-idf with sublinear term frequency, vectors of length 1, cosine.
+/// Documents to be found by what they have in common with a text: tf-idf with sublinear term frequency, vectors of length 1, cosine.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct TextIndex {
-    /// hash of each n-gram, rising
-    pub grams: Values<u64>,
-    /// for each n-gram the documents that hold it
+    /// what texts are taken apart into
+    pub unit: Unit,
+    /// hash of each n-gram or word (all called terms here), rising
+    pub terms: Values<u64>,
+    /// for each term the documents that hold it
     pub postings: Csr,
     /// weight of each posting
     pub weights: Values<f32>,
-    /// inverse document frequency of each n-gram
+    /// inverse document frequency of each term
     pub idf: Values<f32>,
     /// number of documents
     pub documents: usize,
@@ -141,14 +172,14 @@ pub struct TextIndex {
 
 impl TextIndex {
     /// Of normalised texts.
-    pub fn new<'a>(texts: impl Iterator<Item = &'a str>) -> Self {
+    pub fn new<'a>(unit: Unit, texts: impl Iterator<Item = &'a str>) -> Self {
         let mut entries: Vec<(u64, u32, f32)> = Vec::new();
         let mut documents = 0;
         for text in texts {
-            entries.extend(grams(text).into_iter().map(|(gram, count)| (gram, documents, 1.0 + count.ln())));
+            entries.extend(unit.counts(text).into_iter().map(|(term, count)| (term, documents, 1.0 + count.ln())));
             documents += 1;
         }
-        entries.sort_unstable_by_key(|&(gram, document, _)| (gram, document));
+        entries.sort_unstable_by_key(|&(term, document, _)| (term, document));
         let (mut hashes, mut idf, mut lists) = (Vec::new(), Vec::new(), Vec::new());
         let mut norms = vec![0.0f32; documents as usize];
         for group in entries.chunk_by_mut(|left, right| left.0 == right.0) {
@@ -164,7 +195,8 @@ impl TextIndex {
         let weights: Vec<f32> =
             entries.iter().map(|&(_, document, value)| value / norms[document as usize].sqrt()).collect();
         Self {
-            grams: hashes.into(),
+            unit,
+            terms: hashes.into(),
             postings: Csr::from_lists(lists),
             weights: weights.into(),
             idf: idf.into(),
@@ -176,8 +208,8 @@ impl TextIndex {
     pub fn search(&self, normalised: &str, limit: usize) -> Vec<(u32, f32)> {
         let mut query: Vec<(usize, f32)> = Vec::new();
         let mut norm = 0.0;
-        for (gram, count) in grams(normalised) {
-            if let Ok(place) = self.grams.binary_search(&gram) {
+        for (term, count) in self.unit.counts(normalised) {
+            if let Ok(place) = self.terms.binary_search(&term) {
                 let value = (1.0 + count.ln()) * self.idf[place];
                 norm += value * value;
                 query.push((place, value));
@@ -231,12 +263,15 @@ mod tests {
     #[test]
     fn the_nearest_texts_share_most_n_grams() {
         let texts = ["country", "old country", "rock", "🔥"];
-        let index = TextIndex::new(texts.iter().copied());
+        let index = TextIndex::new(Unit::Gram, texts.iter().copied());
         let found = index.search("country", 10);
         assert_eq!(found.iter().map(|found| found.0).collect::<Vec<u32>>(), [0, 1]);
         assert!((found[0].1 - 1.0).abs() < 1e-5);
         assert_eq!(index.search("countr", 1)[0].0, 0);
         assert_eq!(index.search("🔥 🔥", 5)[0].0, 3);
         assert!(index.search("", 5).is_empty() && index.search("xyz", 5).is_empty());
+        let words = TextIndex::new(Unit::Word, texts.iter().copied());
+        assert!(words.search("countr", 1).is_empty());
+        assert_eq!(words.search("old rock", 5).iter().map(|found| found.0).collect::<Vec<u32>>(), [2, 1]);
     }
 }

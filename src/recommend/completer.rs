@@ -129,7 +129,10 @@ impl CompletionModel {
 
 impl From<Recommended> for Completed {
     fn from(recommended: Recommended) -> Self {
-        let popular = recommended.source == Source::Popularity;
-        Self { recommended, reasons: if popular { vec![Reason::Popularity] } else { Vec::new() } }
+        let reason = match recommended.source {
+            Source::Popularity => Reason::Popularity,
+            Source::Ranking | Source::Track2Vec => Reason::Taste { seeds: Vec::new() },
+        };
+        Self { recommended, reasons: vec![reason] }
     }
 }

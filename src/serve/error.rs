@@ -15,6 +15,7 @@ use tracing::error;
 use utoipa::ToSchema;
 
 use super::engine::EngineError;
+use crate::bundle::Kind;
 use crate::catalog::CatalogError;
 
 const PROBLEM_JSON: &str = "application/problem+json";
@@ -88,8 +89,8 @@ pub enum ApiError {
         limit_bytes: usize,
     },
     /// No model is loaded that could answer.
-    #[error("no model is loaded yet; `segue train similarity` publishes one, and the server loads it by itself")]
-    NoModel,
+    #[error("no {0} model is loaded yet; `segue train {0}` publishes one, and the server loads it by itself")]
+    NoModel(Kind),
     /// The queue is full.
     #[error("too many requests are waiting; try again shortly")]
     Overloaded,
@@ -130,7 +131,7 @@ impl ApiError {
             Self::InvalidField { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "invalid-field", "Invalid field"),
             Self::NotJson => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "not-json", "Not JSON"),
             Self::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "body-too-large", "Body too large"),
-            Self::NoModel => (StatusCode::SERVICE_UNAVAILABLE, "no-model", "No model"),
+            Self::NoModel(_) => (StatusCode::SERVICE_UNAVAILABLE, "no-model", "No model"),
             Self::Overloaded => (StatusCode::SERVICE_UNAVAILABLE, "overloaded", "Overloaded"),
             Self::CatalogUnavailable => (StatusCode::SERVICE_UNAVAILABLE, "catalog-unavailable", "Catalog unavailable"),
             Self::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, "internal", "Internal error"),

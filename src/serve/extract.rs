@@ -47,6 +47,26 @@ impl TryFrom<i64> for Limit {
     }
 }
 
+/// How much an answer is diversified: from 0 to 1.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(try_from = "f32")]
+pub struct Diversity(f32);
+
+impl Diversity {
+    /// The number.
+    pub fn get(self) -> f32 {
+        self.0
+    }
+}
+
+impl TryFrom<f32> for Diversity {
+    type Error = String;
+
+    fn try_from(value: f32) -> Result<Self, String> {
+        if (0.0..=1.0).contains(&value) { Ok(Self(value)) } else { Err("must be between 0 and 1".to_owned()) }
+    }
+}
+
 /// A list of at most `MAX` values.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Vec<T>", bound(deserialize = "T: Deserialize<'de>"))]

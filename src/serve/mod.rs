@@ -31,14 +31,16 @@ use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_swagger_ui::SwaggerUi;
 
+use crate::bundle::Kind;
 use crate::catalog::Catalog;
 use crate::progress::Interrupt;
+use crate::recommend::SimilarityModel;
 use engine::Engine;
 use error::ApiError;
 use extract::BodyLimit;
 use names::Names;
 
-pub use model_store::{LoadedModel, ModelStore};
+pub use model_store::{Loaded, ModelStore};
 
 /// How to serve.
 #[derive(Debug, Clone, clap::Args)]
@@ -90,17 +92,18 @@ impl AppState {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
             threads => threads,
         };
+        let models = ModelStore::new(models);
         Ok(Self {
-            names: Names::new(catalog.clone()),
+            names: Names::new(catalog.clone(), models.clone()),
             catalog,
-            models: ModelStore::new(models),
+            models,
             engine: Engine::start(threads, settings.engine_queue)?,
         })
     }
 
-    /// The model that answers this request.
-    fn loaded(&self) -> Result<Arc<LoadedModel>, ApiError> {
-        self.models.similarity().ok_or(ApiError::NoModel)
+    /// The model for similar tracks.
+    fn similarity(&self) -> Result<Arc<Loaded<SimilarityModel>>, ApiError> {
+        self.models.similarity().ok_or(ApiError::NoModel(Kind::Similarity))
     }
 }
 

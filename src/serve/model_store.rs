@@ -10,9 +10,12 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwapOption;
 use tracing::{error, info, warn};
 
-use crate::bundle::{BundleError, BundleFolder, Kind, Manifest, SimilarityBundle, current_version, versions};
+use crate::bundle::{
+    BundleError, BundleFolder, CompletionBundle, Kind, Manifest, SimilarityBundle, current_version, versions,
+};
 use crate::progress::Interrupt;
 use crate::recommend::SimilarityModel;
+use crate::recommend::completer::CompletionModel;
 
 /// How often `current` is looked at.
 const WATCH_INTERVAL: Duration = Duration::from_secs(2);
@@ -21,58 +24,154 @@ const RETRY_INTERVAL: Duration = Duration::from_secs(60);
 
 /// A model with the manifest that it came with.
 #[derive(Debug)]
-pub struct LoadedModel {
+pub struct Loaded<M> {
     /// what the bundle says of itself
     pub manifest: Manifest,
     /// ready to answer
-    pub model: SimilarityModel,
+    pub model: M,
+}
+
+/// A model that a bundle of one kind makes.
+trait Served: Sized {
+    const KIND: Kind;
+
+    /// Reads a bundle and checks it whole.
+    fn load(folder: &BundleFolder) -> Result<Loaded<Self>, BundleError>;
+}
+
+impl Served for SimilarityModel {
+    const KIND: Kind = Kind::Similarity;
+
+    fn load(folder: &BundleFolder) -> Result<Loaded<Self>, BundleError> {
+        let (manifest, bundle) = SimilarityBundle::load(folder)?;
+        Ok(Loaded { manifest, model: Self::new(bundle) })
+    }
+}
+
+impl Served for CompletionModel {
+    const KIND: Kind = Kind::Completion;
+
+    fn load(folder: &BundleFolder) -> Result<Loaded<Self>, BundleError> {
+        let (manifest, bundle) = CompletionBundle::load(folder)?;
+        Ok(Loaded { manifest, model: Self::new(bundle) })
+    }
+}
+
+/// The place of the model of one kind.
+#[derive(Debug)]
+struct Slot<M>(Arc<ArcSwapOption<Loaded<M>>>);
+
+impl<M> Clone for Slot<M> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<M> Default for Slot<M> {
+    fn default() -> Self {
+        Self(Arc::default())
+    }
 }
 
 /// The loaded models. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct ModelStore {
     folder: PathBuf,
-    similarity: Arc<ArcSwapOption<LoadedModel>>,
+    completion: Slot<CompletionModel>,
+    similarity: Slot<SimilarityModel>,
 }
 
 impl ModelStore {
     /// An empty store over the folder `models`.
     pub fn new(models: &Path) -> Self {
-        Self { folder: models.to_owned(), similarity: Arc::default() }
+        Self { folder: models.to_owned(), completion: Slot::default(), similarity: Slot::default() }
+    }
+
+    /// The model for what comes next, if one is loaded.
+    pub fn completion(&self) -> Option<Arc<Loaded<CompletionModel>>> {
+        self.completion.0.load_full()
     }
 
     /// The model for similar tracks, if one is loaded.
-    pub fn similarity(&self) -> Option<Arc<LoadedModel>> {
-        self.similarity.load_full()
+    pub fn similarity(&self) -> Option<Arc<Loaded<SimilarityModel>>> {
+        self.similarity.0.load_full()
     }
 
-    /// Loads the current bundle and lets it take over. Blocking.
-    pub fn load(&self) -> Result<(), BundleError> {
-        self.take_over(SimilarityBundle::load_current(&self.folder)?);
-        Ok(())
+    /// Manifests of the loaded models.
+    pub fn manifests(&self) -> Vec<Manifest> {
+        let completion = self.completion().map(|loaded| loaded.manifest.clone());
+        let similarity = self.similarity().map(|loaded| loaded.manifest.clone());
+        [completion, similarity].into_iter().flatten().collect()
     }
 
-    /// Loads the current bundle, or failing that the newest older one that is whole. Blocking.
+    /// Loads the current bundle of a kind and lets it take over. Blocking.
+    pub fn load(&self, kind: Kind) -> Result<(), BundleError> {
+        match kind {
+            Kind::Completion => self.completion.load(&self.folder),
+            Kind::Similarity => self.similarity.load(&self.folder),
+        }
+    }
+
+    /// Loads the current bundle of each kind, or failing that the newest older one that is whole. Blocking.
     ///
     /// A server that comes back up at night on a damaged disk answers from last week's model rather than not at all.
     pub fn load_at_start(&self) {
-        match self.load() {
-            Ok(()) => return,
-            Err(error @ BundleError::None { .. }) => {
-                warn!("{error}; requests for recommendations get 503 until then");
-                return;
+        self.completion.load_at_start(&self.folder);
+        self.similarity.load_at_start(&self.folder);
+        if self.manifests().is_empty() {
+            warn!("no model is loaded; requests for recommendations get 503 until one is published");
+        }
+    }
+
+    /// Loads whatever `current` comes to point at, for each kind, until interrupted.
+    pub async fn watch(self, interrupt: Interrupt) {
+        let mut refused: Vec<Option<(String, Instant)>> = vec![None; Kind::ALL.len()];
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(WATCH_INTERVAL) => {}
+                () = interrupt.raised() => return,
             }
+            for (kind, refused) in Kind::ALL.into_iter().zip(&mut refused) {
+                let loaded = self.manifests().into_iter().find(|manifest| manifest.kind == kind);
+                let loaded = loaded.map(|manifest| manifest.version);
+                let current = current_version(&self.folder, kind);
+                let Some(current) = current.filter(|current| Some(current) != loaded.as_ref()) else { continue };
+                if refused.as_ref().is_some_and(|(version, at)| *version == current && at.elapsed() < RETRY_INTERVAL) {
+                    continue;
+                }
+                let store = self.clone();
+                match tokio::task::spawn_blocking(move || store.load(kind)).await {
+                    Ok(Ok(())) => *refused = None,
+                    Ok(Err(error)) => {
+                        error!("the new bundle is refused, the old one goes on: {error}");
+                        *refused = Some((current, Instant::now()));
+                    }
+                    Err(error) => error!("loading a bundle ended badly: {error}"),
+                }
+            }
+        }
+    }
+}
+
+impl<M: Served> Slot<M> {
+    fn load(&self, models: &Path) -> Result<(), BundleError> {
+        self.take_over(M::load(&BundleFolder::open_current(models, M::KIND)?)?);
+        Ok(())
+    }
+
+    fn load_at_start(&self, models: &Path) {
+        match self.load(models) {
+            Ok(()) => return,
+            Err(error @ BundleError::None { .. }) => return warn!("{error}"),
             Err(error) => error!("the current bundle is refused: {error}"),
         }
-        let current = current_version(&self.folder, Kind::Similarity);
-        for version in versions(&self.folder, Kind::Similarity) {
+        let current = current_version(models, M::KIND);
+        for version in versions(models, M::KIND) {
             if Some(&version) >= current.as_ref() {
                 continue;
             }
-            let folder = self.folder.join(Kind::Similarity.as_str()).join(&version);
-            let loaded =
-                BundleFolder::open(&folder, Kind::Similarity).and_then(|folder| SimilarityBundle::load(&folder));
-            match loaded {
+            let folder = models.join(M::KIND.as_str()).join(&version);
+            match BundleFolder::open(&folder, M::KIND).and_then(|folder| M::load(&folder)) {
                 Ok(loaded) => {
                     warn!(version, "serving an older bundle instead");
                     return self.take_over(loaded);
@@ -80,44 +179,12 @@ impl ModelStore {
                 Err(error) => error!("an older bundle is refused too: {error}"),
             }
         }
-        error!("no bundle is whole; requests for recommendations get 503 until one is published");
+        error!("no {} bundle is whole", M::KIND);
     }
 
-    fn take_over(&self, (manifest, bundle): (Manifest, SimilarityBundle)) {
-        let model = SimilarityModel::new(bundle);
-        info!(
-            kind = %manifest.kind,
-            version = manifest.version,
-            tracks = model.vocabulary().len(),
-            dimensions = model.dimensions(),
-            "loaded a model"
-        );
-        self.similarity.store(Some(Arc::new(LoadedModel { manifest, model })));
-    }
-
-    /// Loads whatever `current` comes to point at, until interrupted.
-    pub async fn watch(self, interrupt: Interrupt) {
-        let mut refused: Option<(String, Instant)> = None;
-        loop {
-            tokio::select! {
-                () = tokio::time::sleep(WATCH_INTERVAL) => {}
-                () = interrupt.raised() => return,
-            }
-            let current = current_version(&self.folder, Kind::Similarity);
-            let loaded = self.similarity().map(|loaded| loaded.manifest.version.clone());
-            let Some(current) = current.filter(|current| Some(current) != loaded.as_ref()) else { continue };
-            if refused.as_ref().is_some_and(|(version, at)| *version == current && at.elapsed() < RETRY_INTERVAL) {
-                continue;
-            }
-            let store = self.clone();
-            match tokio::task::spawn_blocking(move || store.load()).await {
-                Ok(Ok(())) => refused = None,
-                Ok(Err(error)) => {
-                    error!("the new bundle is refused, the old one goes on: {error}");
-                    refused = Some((current, Instant::now()));
-                }
-                Err(error) => error!("loading a bundle ended badly: {error}"),
-            }
-        }
+    fn take_over(&self, loaded: Loaded<M>) {
+        let Manifest { kind, version, data, .. } = &loaded.manifest;
+        info!(%kind, version, tracks = data.tracks, playlists = data.playlists, "loaded a model");
+        self.0.store(Some(Arc::new(loaded)));
     }
 }

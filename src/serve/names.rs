@@ -1,4 +1,5 @@
-//! Names for answers, from the catalog, when it has them to hand.
+//! Names for answers: from the completion bundle, which has those of all tracks it was trained on, and for other tracks
+//! from the catalog, when it has them to hand.
 //!
 //! An answer does not wait long for names, and after a failure the next ones don't ask for a moment: when PostgreSQL is
 //! away, recommendations go out without names instead of not at all.
@@ -10,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use tracing::warn;
 
+use super::ModelStore;
 use crate::catalog::{Catalog, TrackName};
 
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -19,19 +21,37 @@ const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(2);
 #[derive(Debug, Clone)]
 pub struct Names {
     catalog: Catalog,
+    models: ModelStore,
     began: Instant,
     /// milliseconds after `began` until which nobody asks
     paused_until: Arc<AtomicU64>,
 }
 
 impl Names {
-    /// Over `catalog`.
-    pub fn new(catalog: Catalog) -> Self {
-        Self { catalog, began: Instant::now(), paused_until: Arc::default() }
+    /// Over `catalog` and the completion model of `models`.
+    pub fn new(catalog: Catalog, models: ModelStore) -> Self {
+        Self { catalog, models, began: Instant::now(), paused_until: Arc::default() }
     }
 
     /// Names of those of the tracks that could be found out.
     pub async fn of(&self, ids: &[String]) -> HashMap<String, TrackName> {
+        let mut names = HashMap::with_capacity(ids.len());
+        let mut unnamed = Vec::new();
+        let completion = self.models.completion();
+        for id in ids {
+            match completion.as_ref().and_then(|loaded| Some((loaded, loaded.model.vocabulary().row(id)?))) {
+                Some((loaded, row)) => {
+                    let (name, artist) = loaded.model.names(row);
+                    names.insert(id.clone(), TrackName { name: name.to_owned(), artist: artist.to_owned() });
+                }
+                None => unnamed.push(id.clone()),
+            }
+        }
+        names.extend(self.of_catalog(&unnamed).await);
+        names
+    }
+
+    async fn of_catalog(&self, ids: &[String]) -> HashMap<String, TrackName> {
         let now = self.began.elapsed();
         if ids.is_empty() || (now.as_millis() as u64) < self.paused_until.load(Ordering::Relaxed) {
             return HashMap::new();

@@ -40,9 +40,9 @@ pub struct BoostingSettings {
 pub enum Objective {
     /// mean logistic loss of the rows
     Logistic,
-    /// mean cross-entropy of the groups: softmax over a group's scores against its relevant rows in equal shares
-    /// (ListNet; Bruch et al. 2019 tie it to NDCG)
-    Softmax,
+    /// LambdaRank (Burges 2010): for each pair of a relevant and another row of a group the logistic loss of their order,
+    /// weighted by what swapping the two would change of the group's NDCG
+    LambdaRank,
 }
 
 /// Rows to learn from, binned.
@@ -125,7 +125,7 @@ pub fn boost(
     let groups_of_a_tree = ((groups.len() as f64 * settings.group_share) as usize).clamp(1, groups.len().max(1));
     let features_of_a_level = ((features.len() as f64 * settings.feature_share).ceil() as usize).max(1);
     while trees.trees() < settings.trees {
-        differentiate(data, settings.objective, &scores, &mut sums);
+        differentiate(data, settings.objective, &scores, &mut sums, settings.threads);
         // A generator for each tree, so that a run goes on as it would have gone.
         let mut rng = Xoshiro256PlusPlus::seed_from_u64(settings.seed ^ (trees.trees() as u64) << 32);
         groups.sort_unstable();
@@ -168,7 +168,7 @@ pub fn boost(
     trees
 }
 
-fn differentiate(data: &BoostingData, objective: Objective, scores: &[f32], sums: &mut [Sums]) {
+fn differentiate(data: &BoostingData, objective: Objective, scores: &[f32], sums: &mut [Sums], threads: usize) {
     match objective {
         Objective::Logistic => {
             for (row, sums) in sums.iter_mut().enumerate() {
@@ -178,21 +178,55 @@ fn differentiate(data: &BoostingData, objective: Objective, scores: &[f32], sums
                 sums.curvature = probability * (1.0 - probability);
             }
         }
-        Objective::Softmax => {
-            for ends in data.groups.windows(2) {
-                let rows = ends[0]..ends[1];
-                let highest = scores[rows.clone()].iter().copied().fold(f32::NEG_INFINITY, f32::max);
-                let total: f32 = scores[rows.clone()].iter().map(|score| (score - highest).exp()).sum();
-                let relevant = data.labels[rows.clone()].iter().filter(|&&label| label).count() as f32;
-                for row in rows {
-                    let probability = (scores[row] - highest).exp() / total;
-                    let share = f32::from(u8::from(data.labels[row])) / relevant.max(1.0);
-                    let weight = relevant.min(1.0);
-                    sums[row].gradient = weight * (probability - share);
-                    sums[row].curvature = weight * (probability * (1.0 - probability)).max(1e-7);
+        Objective::LambdaRank => {
+            let groups = data.groups.windows(2).collect::<Vec<_>>();
+            let share = groups.len().div_ceil(threads.max(1)).max(1);
+            let mut rest = sums;
+            std::thread::scope(|scope| {
+                for groups in groups.chunks(share) {
+                    let (Some(first), Some(last)) = (groups.first(), groups.last()) else { return };
+                    let (own, others) = std::mem::take(&mut rest).split_at_mut(last[1] - first[0]);
+                    rest = others;
+                    scope.spawn(move || {
+                        let mut own = own;
+                        for ends in groups {
+                            let rows = ends[0]..ends[1];
+                            let (group, others) = own.split_at_mut(rows.len());
+                            own = others;
+                            lambdas(&scores[rows.clone()], &data.labels[rows], group);
+                        }
+                    });
                 }
-            }
+            });
         }
+    }
+}
+
+/// Gradients of one group.
+fn lambdas(scores: &[f32], labels: &[bool], sums: &mut [Sums]) {
+    sums.fill(Sums::default());
+    let mut order: Vec<usize> = (0..scores.len()).collect();
+    order.sort_by(|&left, &right| scores[right].total_cmp(&scores[left]));
+    let discount = |rank: usize| 1.0 / (rank as f32 + 2.0).log2();
+    let discounts: Vec<f32> = (0..order.len()).map(discount).collect();
+    let relevant: Vec<usize> = (0..order.len()).filter(|&rank| labels[order[rank]]).collect();
+    let ideal: f32 = discounts[..relevant.len()].iter().sum();
+    for &rank in &relevant {
+        let row = order[rank];
+        let mut own = Sums::default();
+        for (other_rank, &other) in order.iter().enumerate() {
+            if labels[other] {
+                continue;
+            }
+            let change = (discounts[rank] - discounts[other_rank]).abs() / ideal;
+            let wrong = 1.0 / (1.0 + (scores[row] - scores[other]).exp());
+            let (gradient, curvature) = (change * wrong, change * wrong * (1.0 - wrong));
+            own.gradient -= gradient;
+            own.curvature += curvature;
+            sums[other].gradient += gradient;
+            sums[other].curvature += curvature;
+        }
+        sums[row] = own;
     }
 }
 
@@ -302,7 +336,7 @@ mod tests {
         let labels: Vec<bool> = features.chunks_exact(3).map(|row| (row[0] > 0.3) != (row[1] > -0.2)).collect();
         let groups: Vec<usize> = (0..=100).map(|group| group * 40).collect();
         let data = BoostingData::new(&features, 3, labels.clone(), groups, 32);
-        for objective in [Objective::Logistic, Objective::Softmax] {
+        for objective in [Objective::Logistic, Objective::LambdaRank] {
             let trees = boost(&data, &settings(objective), None, |_| true);
             let scores = trees.score(&features);
             let (mut right, mut pairs) = (0, 0);

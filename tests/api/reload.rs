@@ -49,7 +49,7 @@ async fn a_damaged_new_bundle_is_refused_the_old_one_goes_on_and_the_next_whole_
     let good = TestApp::spawn().await;
     let damaged = publish_damaged(&good.models, &app.models, |folder| flip_byte(&folder.join("vectors.npy"), 200));
     assert_ne!(damaged, old);
-    let refusal = app.state.models.load().expect_err("it is damaged").to_string();
+    let refusal = app.state.models.load(segue::bundle::Kind::Similarity).expect_err("it is damaged").to_string();
     assert!(refusal.contains("vectors.npy"), "{refusal}");
     // Twice the time in which a whole one would have been found.
     tokio::time::sleep(Duration::from_secs(5)).await;

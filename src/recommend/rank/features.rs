@@ -20,11 +20,13 @@ const OF_NAMED_ARTIST: usize = 50;
 const CLOSER_LOOK: usize = 3;
 /// Tracks of playlists with similar titles that stand in for seeds.
 const TITLE_SEEDS: usize = 30;
+/// Tracks whose own title has most words in common with the playlist's.
+const NAMED_TRACKS: usize = 300;
 /// Artists whose name may match the title.
 const NAMED_ARTISTS: usize = 20;
 
 /// What each column of [`Candidates::features`] is.
-pub const FEATURES: [&str; 52] = [
+pub const FEATURES: [&str; 57] = [
     "knn",
     "knn_share",
     "knn_rank",
@@ -59,7 +61,11 @@ pub const FEATURES: [&str; 52] = [
     "artist_title_rate",
     "artist_seeds",
     "artist_near",
+    "artist_seed_count",
+    "artist_last_seeds",
     "artist_named",
+    "artist_words_named",
+    "track_words_named",
     "album_seeds",
     "log_popularity",
     "log_artist_popularity",
@@ -70,6 +76,7 @@ pub const FEATURES: [&str; 52] = [
     "has_title",
     "seed_popularity",
     "seed_popularity_deviation",
+    "seed_artist_popularity",
     "artist_diversity",
     "album_diversity",
     "best_similarity",
@@ -97,6 +104,7 @@ struct Context {
     has_title: f32,
     popularity: f32,
     popularity_deviation: f32,
+    artist_popularity: f32,
     artist_diversity: f32,
     album_diversity: f32,
 }
@@ -118,6 +126,12 @@ impl Context {
             has_title: f32::from(u8::from(!query.title.is_empty())),
             popularity,
             popularity_deviation: (squares / count).sqrt(),
+            artist_popularity: query
+                .seeds
+                .iter()
+                .map(|&seed| (index.artist_counts[index.artist_of[seed as usize] as usize] as f32).ln_1p())
+                .sum::<f32>()
+                / count,
             artist_diversity: distinct(&index.artist_of),
             album_diversity: distinct(&index.album_of),
         }
@@ -217,7 +231,8 @@ fn gather(
             + artist_knn / highest[2]
             + 0.5 * title / highest[3]
             + workspace.artists.get(artist).seeds
-            + workspace.name_matches.get(artist)
+            + workspace.name_matches.get(artist).iter().sum::<f32>()
+            + 0.3 * workspace.track_matches.get(row)
             + 0.02 * log_popularity[row as usize]
     };
     keep_best(&mut rows, CLOSER_LOOK * limit, by_sums);
@@ -306,7 +321,11 @@ fn gather(
             by_title(artist.title / (artist_count + 5.0)),
             by_seeds(artist.seeds),
             by_seeds(artist.near),
-            by_title(workspace.name_matches.get(artist_row as u32)),
+            by_seeds(artist.seeds * context.seeds),
+            by_seeds(artist.last_seeds),
+            by_title(workspace.name_matches.get(artist_row as u32)[0]),
+            by_title(workspace.name_matches.get(artist_row as u32)[1]),
+            by_title(workspace.track_matches.get(row)),
             by_seeds(if album == NONE { 0.0 } else { workspace.albums.get(album) }),
             log_popularity[row as usize],
             artist_count.ln_1p(),
@@ -317,6 +336,7 @@ fn gather(
             context.has_title,
             context.popularity,
             context.popularity_deviation,
+            context.artist_popularity,
             context.artist_diversity,
             context.album_diversity,
             about.best_similarity,
@@ -351,11 +371,22 @@ fn add_unvisited(
     if !query.title.is_empty() {
         for (artist, similarity) in index.artist_names.search(&query.title, NAMED_ARTISTS) {
             if similarity > 0.3 {
-                *workspace.name_matches.touch(artist) = similarity;
+                workspace.name_matches.touch(artist)[0] = similarity;
+            }
+        }
+        for (artist, similarity) in index.artist_words.search(&query.title, NAMED_ARTISTS) {
+            if similarity > 0.3 {
+                workspace.name_matches.touch(artist)[1] = similarity;
+            }
+        }
+        for (track, similarity) in index.track_words.search(&query.title, NAMED_TRACKS) {
+            if index.popularity(track) > 0 {
+                *workspace.track_matches.touch(track) = similarity;
             }
         }
     }
     let mut extra: Vec<u32> = index.popular.iter().copied().take(POPULAR).collect();
+    extra.extend(workspace.track_matches.touched());
     for &artist in workspace.name_matches.touched() {
         extra.extend(index.artist_tracks.row(artist as usize).iter().take(OF_NAMED_ARTIST));
     }

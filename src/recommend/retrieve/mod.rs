@@ -86,7 +86,8 @@ pub struct Workspace {
     pub(super) artists: Sparse<walk::ArtistSums>,
     pub(super) albums: Sparse<f32>,
     pub(super) positions: Sparse<u32>,
-    pub(super) name_matches: Sparse<f32>,
+    pub(super) name_matches: Sparse<[f32; 2]>,
+    pub(super) track_matches: Sparse<f32>,
 }
 
 impl Workspace {
@@ -102,6 +103,7 @@ impl Workspace {
         self.artists.reserve(index.artist_counts.len());
         self.albums.reserve(index.album_counts.len());
         self.name_matches.reserve(index.artist_counts.len());
+        self.track_matches.reserve(index.tracks());
     }
 
     /// All zeros again.
@@ -116,5 +118,6 @@ impl Workspace {
         self.artists.clear();
         self.albums.clear();
         self.name_matches.clear();
+        self.track_matches.clear();
     }
 }

@@ -39,8 +39,10 @@ pub struct ArtistSums {
     pub artist_knn: f32,
     /// similarity of titles
     pub title: f32,
-    /// seeds by this artist
+    /// share of the seeds that are by this artist
     pub seeds: f32,
+    /// share of the last seeds that are by this artist
+    pub last_seeds: f32,
     /// nearness to the seeds' artists
     pub near: f32,
 }
@@ -116,8 +118,13 @@ pub fn walk(index: &CompletionIndex, query: &Query, neighbours: &[Neighbour], wo
         }
     }
     let share = 1.0 / query.seeds.len().max(1) as f32;
-    for &seed in &query.seeds {
-        artists.touch(index.artist_of[seed as usize]).seeds += share;
+    let last_share = 1.0 / query.seeds.len().clamp(1, LAST_SEEDS) as f32;
+    for (position, &seed) in query.seeds.iter().enumerate() {
+        let sums = artists.touch(index.artist_of[seed as usize]);
+        sums.seeds += share;
+        if position + LAST_SEEDS >= query.seeds.len() {
+            sums.last_seeds += last_share;
+        }
         if let Some(&album) = index.album_of.get(seed as usize).filter(|&&album| album != crate::dataset::NONE) {
             *albums.touch(album) += share;
         }

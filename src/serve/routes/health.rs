@@ -56,8 +56,11 @@ async fn live() -> Json<Live> {
                content_type = "application/problem+json")))]
 async fn ready(State(state): State<AppState>) -> Result<(StatusCode, Json<Ready>), crate::serve::error::ApiError> {
     let catalog = matches!(tokio::time::timeout(PATIENCE, state.catalog.ping()).await, Ok(Ok(())));
-    let loaded = state.loaded()?;
-    let models = BTreeMap::from([(loaded.manifest.kind.to_string(), loaded.manifest.version.clone())]);
+    let loaded = state.models.manifests().into_iter();
+    let models: BTreeMap<String, String> = loaded.map(|model| (model.kind.to_string(), model.version)).collect();
+    if models.is_empty() {
+        return Err(crate::serve::error::ApiError::NoModel(crate::bundle::Kind::Completion));
+    }
     let (status, catalog) = if catalog { ("ok", "ok") } else { ("degraded", "unavailable") };
     Ok((StatusCode::OK, Json(Ready { status: status.to_owned(), catalog: catalog.to_owned(), models })))
 }

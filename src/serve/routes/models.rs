@@ -8,6 +8,7 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use crate::bundle::Manifest;
 use crate::serve::AppState;
 
 /// Routes under `/models`.
@@ -33,11 +34,11 @@ pub struct ModelInfo {
     pub version: String,
     /// when it was published (RFC 3339)
     pub created_at: String,
-    /// tracks that it has a vector for
+    /// tracks that it knows
     pub tracks: usize,
     /// those of them that it recommends
     pub candidates: usize,
-    /// length of a vector
+    /// length of a track's vector
     pub dimensions: usize,
     /// hyper-parameters
     pub parameters: Value,
@@ -51,19 +52,24 @@ pub struct ModelInfo {
 #[utoipa::path(get, path = "/models", tag = "models",
     responses((status = 200, description = "What is loaded; empty before the first training", body = ModelList)))]
 async fn list(State(state): State<AppState>) -> Json<ModelList> {
-    let models = state.models.similarity().into_iter().map(|loaded| {
-        let manifest = &loaded.manifest;
-        ModelInfo {
-            kind: manifest.kind.to_string(),
-            version: manifest.version.clone(),
-            created_at: manifest.created_at.clone(),
-            tracks: loaded.model.vocabulary().len(),
-            candidates: loaded.model.candidates(),
-            dimensions: loaded.model.dimensions(),
-            parameters: manifest.parameters.clone(),
-            data: serde_json::to_value(&manifest.data).unwrap_or_default(),
-            metrics: manifest.metrics.clone(),
-        }
+    let info = |manifest: &Manifest, tracks, candidates, dimensions| ModelInfo {
+        kind: manifest.kind.to_string(),
+        version: manifest.version.clone(),
+        created_at: manifest.created_at.clone(),
+        tracks,
+        candidates,
+        dimensions,
+        parameters: manifest.parameters.clone(),
+        data: serde_json::to_value(&manifest.data).unwrap_or_default(),
+        metrics: manifest.metrics.clone(),
+    };
+    let completion = state.models.completion().map(|loaded| {
+        let index = &loaded.model.bundle().index;
+        info(&loaded.manifest, index.tracks(), index.popular.len(), index.dimensions())
     });
-    Json(ModelList { models: models.collect() })
+    let similarity = state.models.similarity().map(|loaded| {
+        let model = &loaded.model;
+        info(&loaded.manifest, model.vocabulary().len(), model.candidates(), model.dimensions())
+    });
+    Json(ModelList { models: [completion, similarity].into_iter().flatten().collect() })
 }

@@ -10,6 +10,7 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use crate::bundle::Vocabulary;
 use crate::catalog::TrackName;
 use crate::recommend::{Recommended, Source};
 use crate::serve::AppState;
@@ -47,14 +48,14 @@ pub struct Item {
     /// the app's id of the track
     #[schema(example = "spotify:track:5Wj1rJnCLpMHdLaxsFtJLs")]
     pub track_id: String,
-    /// comparable within one source of one answer: for `track2vec` the cosine, in completions plus a little for
-    /// popularity; for `popularity` the share of all placements
+    /// comparable within one source of one answer: for `ranking` and `neumf` between 0 and 1; for `track2vec` the cosine,
+    /// in completions plus a little for popularity; for `popularity` the share of all placements
     #[schema(example = 0.83)]
     pub score: f32,
-    /// what recommends it: `track2vec` or `popularity`
+    /// what recommends it: `ranking`, `neumf`, `track2vec` or `popularity`
     #[schema(example = "track2vec")]
     pub source: String,
-    /// title of the track; null when the catalog is away or no longer has it
+    /// title of the track; null when neither the model nor the catalog has it at hand
     pub name: Option<String>,
     /// name of its artist; null likewise
     pub artist: Option<String>,
@@ -117,7 +118,7 @@ async fn similar(
     parameters: Result<Query<SimilarQuery>, QueryRejection>,
 ) -> Result<Json<SimilarTracks>, ApiError> {
     let limit = query(parameters)?.limit.get();
-    let loaded = state.loaded()?;
+    let loaded = state.similarity()?;
     let row = loaded.model.vocabulary().row(&id);
     if row.is_none() && state.catalog.track(&id).await?.is_none() {
         return Err(ApiError::UnknownTrack(id));
@@ -130,7 +131,7 @@ async fn similar(
                 Some(row) => loaded.model.similar(row, limit),
                 None => loaded.model.popular(&[], limit),
             };
-            recommended.iter().map(|item| Scored::new(item, &loaded.model)).collect::<Vec<_>>()
+            recommended.iter().map(|item| Scored::new(item, loaded.model.vocabulary())).collect::<Vec<_>>()
         })
         .await?;
     let source = source_of(recommended.first().map(|item| item.source));
@@ -153,8 +154,8 @@ pub struct Scored {
 
 impl Scored {
     /// Looks up the id of a recommended row.
-    pub fn new(item: &Recommended, model: &crate::recommend::SimilarityModel) -> Self {
-        Self { id: model.vocabulary().id(item.row).to_owned(), score: item.score, source: item.source }
+    pub fn new(item: &Recommended, vocabulary: &Vocabulary) -> Self {
+        Self { id: vocabulary.id(item.row).to_owned(), score: item.score, source: item.source }
     }
 
     /// With its name, if that is among `names`.

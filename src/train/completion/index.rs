@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use crate::bundle::{CompletionIndex, Derived};
-use crate::dataset::{Corpus, Csr, NONE, TextIndex, normalise};
+use crate::dataset::{Corpus, Csr, NONE, TextIndex, Unit, normalise};
 use crate::recommend::linear::gram;
 use crate::train::als::{AlsSettings, factorise};
 
@@ -76,6 +76,7 @@ pub fn build_index(
         titled[row as usize].push(playlist as u32);
     }
     let artist_names: Vec<String> = corpus.artist_names.iter().map(|name| normalise(name)).collect();
+    let track_names: Vec<String> = corpus.track_names.iter().map(|name| normalise(name)).collect();
     let factors = factorise(&playlists, &postings, settings, each_iteration)?;
     let mut gram = gram(&factors, settings.factors, settings.threads);
     for diagonal in 0..settings.factors {
@@ -93,9 +94,11 @@ pub fn build_index(
         playlist_artist_weights: artist_weights.into(),
         artist_neighbours,
         artist_neighbour_weights: artist_neighbour_weights.into(),
-        titles: TextIndex::new(titles.iter().map(String::as_str)),
+        titles: TextIndex::new(Unit::Gram, titles.iter().map(String::as_str)),
         title_playlists: Csr::from_lists(titled),
-        artist_names: TextIndex::new(artist_names.iter().map(String::as_str)),
+        artist_names: TextIndex::new(Unit::Gram, artist_names.iter().map(String::as_str)),
+        artist_words: TextIndex::new(Unit::Word, artist_names.iter().map(String::as_str)),
+        track_words: TextIndex::new(Unit::Word, track_names.iter().map(String::as_str)),
         factors: factors.into(),
         gram: gram.into(),
         alpha: settings.alpha,
