@@ -2,10 +2,12 @@
 
 mod corpus;
 mod csr;
+mod masking;
 mod sequences;
 mod values;
 
 pub use corpus::{Corpus, NONE};
 pub use csr::Csr;
+pub use masking::{MIN_HOLDOUTS, Masked, SeedKind, mask};
 pub use sequences::{DataFingerprint, HeldOut, NextTrackQuery, Sequences};
 pub use values::Values;
