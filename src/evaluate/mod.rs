@@ -3,8 +3,10 @@
 mod challenge;
 mod completion;
 mod next_track;
+pub mod plot;
 mod report;
 mod splits;
+mod submission;
 mod test_set;
 
 pub use challenge::{Challenge, ChallengeError};
@@ -14,4 +16,5 @@ pub use completion::{
 pub use next_track::{NextTrackMetrics, next_track};
 pub use report::{CoverageAt10, LatencyMs, ModelReport, Report};
 pub use splits::{Split, Withheld, evaluate_split};
+pub use submission::{SubmissionError, Team, submit};
 pub use test_set::{PartialPlaylist, TestPlaylist, TestSet};
