@@ -1,12 +1,14 @@
 //! The command line: one file a subcommand, each thin.
 
 mod demo;
+mod evaluate;
 mod generate;
 mod healthcheck;
 mod import;
 mod models;
 mod openapi;
 mod serve;
+mod submit;
 mod train;
 
 use std::ffi::OsString;
@@ -20,6 +22,8 @@ use crate::config;
 use crate::progress::Interrupt;
 use crate::telemetry::{self, LogFormat};
 
+pub use evaluate::{CompletionArguments, CompletionModel, EvaluateCommand};
+pub use submit::SubmitArguments;
 pub use train::{SimilarityArguments, TrainCommand};
 
 /// The file of settings that is read when it is there.
@@ -92,6 +96,17 @@ pub enum Command {
         #[command(subcommand)]
         command: TrainCommand,
     },
+    /// Measure how good models are
+    Evaluate {
+        /// What to measure
+        #[command(subcommand)]
+        command: EvaluateCommand,
+    },
+    /// Complete a challenge set and write the submission to the RecSys Challenge 2018
+    #[command(
+        after_help = "Example:\n  segue submit --challenge challenge_set.json --out submission.csv --team us --email us@example.org\n\nEvery playlist gets 500 distinct tracks, none of them a seed; where that can't be, nothing is written."
+    )]
+    Submit(SubmitArguments),
     /// Answer over HTTP
     #[command(after_help = "Example:\n  segue serve --listen 0.0.0.0:8080")]
     Serve(crate::serve::ServeSettings),
@@ -206,6 +221,8 @@ async fn dispatch(cli: Cli, effective: &str, interrupt: &Interrupt) -> anyhow::R
         Command::Import { format } => import::run(global, format, interrupt).await,
         Command::Generate(arguments) => generate::run(&arguments),
         Command::Train { command } => train::run(global, command, interrupt).await,
+        Command::Evaluate { command } => evaluate::run(global, command, interrupt).await,
+        Command::Submit(arguments) => submit::run(global, arguments, interrupt).await,
         Command::Serve(settings) => serve::run(global, &settings, interrupt).await,
         Command::Models(arguments) => models::run(global, &arguments),
         Command::Migrate => global.catalog().await.map(|_| ExitCode::SUCCESS),

@@ -61,6 +61,37 @@ impl Corpus {
             album_names: albums.names,
         })
     }
+
+    /// The playlists `kept` (rows of `sequences.playlists`) as if there were no others: tracks, artists and albums are
+    /// numbered anew, and those that are in none of them are gone.
+    pub fn select(&self, kept: &[u32]) -> Self {
+        let (sequences, rows) = self.sequences.select(kept);
+        let (artist_of, artist_names) = select_names(&rows, &self.artist_of, &self.artist_names);
+        let (album_of, album_names) = select_names(&rows, &self.album_of, &self.album_names);
+        Self {
+            sequences,
+            titles: kept.iter().map(|&playlist| self.titles[playlist as usize].clone()).collect(),
+            track_names: rows.iter().map(|&row| self.track_names[row as usize].clone()).collect(),
+            artist_of,
+            album_of,
+            artist_names,
+            album_names,
+        }
+    }
+}
+
+/// What each of `rows` belongs to, numbered by first occurrence, with the names of those.
+fn select_names(rows: &[u32], of: &[u32], names: &[String]) -> (Vec<u32>, Vec<String>) {
+    let mut numbers: HashMap<u32, u32> = HashMap::new();
+    let mut selected = Vec::new();
+    let of = rows.iter().map(|&row| match of[row as usize] {
+        NONE => NONE,
+        old => *numbers.entry(old).or_insert_with(|| {
+            selected.push(names[old as usize].clone());
+            selected.len() as u32 - 1
+        }),
+    });
+    (of.collect(), selected)
 }
 
 fn named(rows: Vec<crate::catalog::RowName>) -> HashMap<i32, String> {
@@ -84,5 +115,56 @@ impl Numbering {
             self.names.push(self.name_of.remove(&row).unwrap_or_default());
             self.names.len() as u32 - 1
         })
+    }
+}
+
+#[cfg(test)]
+impl Corpus {
+    /// Made of playlists of rows, for tests: row `r` has the id `t<r>`, and the artist and album that are named.
+    pub(crate) fn by_hand(playlists: &[(&str, &[u32])], artists: &[&str]) -> Self {
+        use super::Csr;
+        let mut counts = vec![0; artists.len()];
+        playlists.iter().flat_map(|(_, rows)| rows.iter()).for_each(|&row| counts[row as usize] += 1);
+        let names: Vec<String> = artists.iter().map(|&name| name.to_owned()).collect();
+        Self {
+            sequences: Sequences::by_hand(
+                (0..artists.len()).map(|row| format!("t{row}")).collect(),
+                counts,
+                Csr::from_lists(playlists.iter().map(|(_, rows)| rows.iter().copied())),
+            ),
+            titles: playlists.iter().map(|(title, _)| (*title).to_owned()).collect(),
+            track_names: vec![String::new(); artists.len()],
+            // An artist a track, so that two of them may have one name.
+            artist_of: (0..artists.len() as u32).collect(),
+            album_of: vec![NONE; artists.len()],
+            artist_names: names,
+            album_names: Vec::new(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_selection_is_the_corpus_that_these_playlists_alone_would_make() {
+        let corpus =
+            Corpus::by_hand(&[("a", &[0, 1, 0]), ("b", &[0, 1, 2, 3]), ("c", &[3, 1, 3])], &["A", "B", "C", "D"]);
+        let selected = corpus.select(&[1, 2]);
+        // Placements left: t3 has three, t1 two, t0 and t2 one.
+        assert_eq!(selected.sequences.track_ids, ["t3", "t1", "t0", "t2"]);
+        assert_eq!(selected.sequences.counts, [3, 2, 1, 1]);
+        let playlists: Vec<&[u32]> = selected.sequences.playlists.iter().collect();
+        assert_eq!(playlists, [&[2, 1, 3, 0][..], &[0, 1, 0]]);
+        assert_eq!(selected.titles, ["b", "c"]);
+        assert_eq!((selected.artist_of, selected.artist_names.join("")), (vec![0, 1, 2, 3], "DBAC".to_owned()));
+        assert_eq!(selected.album_of, [NONE; 4]);
+        assert_eq!(selected.sequences.fingerprint.placements, 7);
+
+        let less = corpus.select(&[0]);
+        assert_eq!(less.sequences.track_ids, ["t0", "t1"]);
+        assert_eq!(less.artist_names, ["A", "B"]);
+        assert_ne!(less.sequences.fingerprint.sha256, corpus.sequences.fingerprint.sha256);
     }
 }

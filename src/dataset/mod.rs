@@ -2,13 +2,14 @@
 
 mod corpus;
 mod csr;
-pub mod masking;
+mod masking;
 mod sequences;
 mod text;
 mod values;
 
 pub use corpus::{Corpus, NONE};
 pub use csr::Csr;
+pub use masking::{MIN_HOLDOUTS, Masked, SeedKind, mask};
 pub use sequences::{DataFingerprint, HeldOut, NextTrackQuery, Sequences};
 pub use text::{TextIndex, Texts, Unit, normalise};
 pub use values::Values;

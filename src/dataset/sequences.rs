@@ -5,6 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use std::cmp::Reverse;
 use std::collections::HashMap;
 
 use super::Csr;
@@ -23,6 +24,25 @@ pub struct DataFingerprint {
     pub newest_change: Option<String>,
     /// SHA-256 of the track ids and the sequences
     pub sha256: String,
+}
+
+impl DataFingerprint {
+    fn new(track_ids: &[String], playlists: &Csr, newest_change: Option<String>) -> Self {
+        let mut hash = Sha256::new();
+        for id in track_ids {
+            hash.update(id.as_bytes());
+            hash.update(b"\n");
+        }
+        hash.update(bytemuck::cast_slice::<u64, u8>(playlists.offsets()));
+        hash.update(bytemuck::cast_slice::<u32, u8>(playlists.items()));
+        Self {
+            playlists: playlists.rows() as u64,
+            tracks: track_ids.len() as u64,
+            placements: playlists.items().len() as u64,
+            newest_change,
+            sha256: hex::encode(hash.finalize()),
+        }
+    }
 }
 
 /// All playlists of the catalog.
@@ -98,23 +118,37 @@ impl Sequences {
         }
         offsets.push(items.len() as u64);
 
-        let mut hash = Sha256::new();
-        for id in &track_ids {
-            hash.update(id.as_bytes());
-            hash.update(b"\n");
-        }
-        hash.update(bytemuck::cast_slice::<u64, u8>(&offsets));
-        hash.update(bytemuck::cast_slice::<u32, u8>(&items));
-        let fingerprint = DataFingerprint {
-            playlists: offsets.len() as u64 - 1,
-            tracks: track_ids.len() as u64,
-            placements: items.len() as u64,
-            newest_change: newest_change
-                .and_then(|time| time.format(&time::format_description::well_known::Rfc3339).ok()),
-            sha256: hex::encode(hash.finalize()),
-        };
         let playlists = Csr::from_parts(offsets.into(), items.into(), track_ids.len()).unwrap_or_default();
+        let newest_change =
+            newest_change.and_then(|time| time.format(&time::format_description::well_known::Rfc3339).ok());
+        let fingerprint = DataFingerprint::new(&track_ids, &playlists, newest_change);
         Ok((Self { track_ids, catalog_rows: track_rows, counts, playlists, fingerprint }, playlist_rows))
+    }
+
+    /// The playlists `kept` as if there were no others: tracks are numbered anew by their placements there, and those
+    /// without one are gone. Also gives the row that each one had.
+    pub(super) fn select(&self, kept: &[u32]) -> (Self, Vec<u32>) {
+        let kept = || kept.iter().map(|&playlist| self.playlists.row(playlist as usize));
+        let mut counts = vec![0u32; self.track_ids.len()];
+        kept().flatten().for_each(|&row| counts[row as usize] += 1);
+        let mut rows: Vec<u32> = (0..counts.len() as u32).filter(|&row| counts[row as usize] > 0).collect();
+        // Ties go by id, as in the catalog: by the rows as they were, the playlists left out would have a say in it.
+        rows.sort_by_key(|&row| (Reverse(counts[row as usize]), &self.track_ids[row as usize]));
+        let mut new_row = vec![0u32; counts.len()];
+        for (new, &row) in rows.iter().enumerate() {
+            new_row[row as usize] = new as u32;
+        }
+        let playlists = Csr::from_lists(kept().map(|tracks| tracks.iter().map(|&row| new_row[row as usize])));
+        let track_ids: Vec<String> = rows.iter().map(|&row| self.track_ids[row as usize].clone()).collect();
+        let fingerprint = DataFingerprint::new(&track_ids, &playlists, self.fingerprint.newest_change.clone());
+        let selected = Self {
+            track_ids,
+            catalog_rows: rows.iter().map(|&row| self.catalog_rows[row as usize]).collect(),
+            counts: rows.iter().map(|&row| counts[row as usize]).collect(),
+            playlists,
+            fingerprint,
+        };
+        (selected, rows)
     }
 
     /// Drops tracks that occur less than `min_count` times, then takes the last track off every playlist that still has
@@ -137,5 +171,14 @@ impl Sequences {
             rows
         }));
         HeldOut { playlists, queries, vocabulary, counts }
+    }
+}
+
+#[cfg(test)]
+impl Sequences {
+    pub(super) fn by_hand(track_ids: Vec<String>, counts: Vec<u32>, playlists: Csr) -> Self {
+        let catalog_rows = (0..track_ids.len() as i32).collect();
+        let fingerprint = DataFingerprint::new(&track_ids, &playlists, None);
+        Self { track_ids, catalog_rows, counts, playlists, fingerprint }
     }
 }

@@ -1,5 +1,20 @@
 //! Metrics and the protocols that they are measured by.
 
+mod challenge;
+mod completion;
 mod next_track;
+pub mod plot;
+mod report;
+mod splits;
+mod submission;
+mod test_set;
 
+pub use challenge::{Challenge, ChallengeError};
+pub use completion::{
+    CompletionMetrics, EvaluateError, LIST_LENGTH, Recommend, Recommender, completion_metrics, evaluate,
+};
 pub use next_track::{NextTrackMetrics, next_track};
+pub use report::{CoverageAt10, LatencyMs, ModelReport, Report};
+pub use splits::{Split, Withheld, evaluate_split};
+pub use submission::{SubmissionError, Team, submit};
+pub use test_set::{PartialPlaylist, TestPlaylist, TestSet};

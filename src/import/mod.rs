@@ -70,6 +70,23 @@ pub struct FormatError {
     pub reason: String,
 }
 
+impl FormatError {
+    /// From an error of the parser; `otherwise` says what `bytes` are not, where they are not cut off.
+    pub fn json(bytes: &[u8], error: &serde_json::Error, otherwise: &str) -> Self {
+        let reason = match error.classify() {
+            serde_json::error::Category::Eof => "the JSON ends in the middle: the file is truncated".to_owned(),
+            _ => format!("{otherwise}: {error}"),
+        };
+        Self { offset: byte_offset(bytes, error.line(), error.column()), reason }
+    }
+}
+
+fn byte_offset(bytes: &[u8], line: usize, column: usize) -> u64 {
+    let before: usize =
+        bytes.split_inclusive(|&byte| byte == b'\n').take(line.saturating_sub(1)).map(<[u8]>::len).sum();
+    (before + column.saturating_sub(1)).min(bytes.len()) as u64
+}
+
 /// Imports slices in the Million Playlist Dataset's format: files, or folders of `mpd.slice.*.json[.gz]`.
 ///
 /// `rejects` is where skipped rows are listed. On an interrupt the file under way is finished and the rest left.

@@ -134,13 +134,8 @@ pub fn parse_slice(path: &Path, bytes: &[u8]) -> Result<ParsedFile, FormatError>
     if bytes.iter().all(u8::is_ascii_whitespace) {
         return Err(FormatError { offset: 0, reason: "the file is empty".to_owned() });
     }
-    let slice: Slice<'_> = serde_json::from_slice(bytes).map_err(|error| {
-        let reason = match error.classify() {
-            serde_json::error::Category::Eof => "the JSON ends in the middle: the file is truncated".to_owned(),
-            _ => format!("not a slice of the Million Playlist Dataset: {error}"),
-        };
-        FormatError { offset: byte_offset(bytes, error.line(), error.column()), reason }
-    })?;
+    let slice: Slice<'_> = serde_json::from_slice(bytes)
+        .map_err(|error| FormatError::json(bytes, &error, "not a slice of the Million Playlist Dataset"))?;
 
     let mut parsed = ParsedFile::default();
     let mut seen = HashSet::new();
@@ -165,12 +160,6 @@ pub fn parse_slice(path: &Path, bytes: &[u8]) -> Result<ParsedFile, FormatError>
 /// Where in the file a raw value that borrows from it begins.
 fn position(bytes: &[u8], raw: &RawValue) -> u64 {
     (raw.get().as_ptr() as usize - bytes.as_ptr() as usize) as u64
-}
-
-fn byte_offset(bytes: &[u8], line: usize, column: usize) -> u64 {
-    let before: usize =
-        bytes.split_inclusive(|&byte| byte == b'\n').take(line.saturating_sub(1)).map(<[u8]>::len).sum();
-    (before + column.saturating_sub(1)).min(bytes.len()) as u64
 }
 
 /// A track with the position that the file states for it.

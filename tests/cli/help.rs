@@ -26,7 +26,7 @@ fn every_subcommand_has_help_and_those_that_do_something_an_example() {
         let help = answer.to_string();
         assert!(help.contains("Usage: segue"), "{path:?}: {help}");
         // Where a subcommand is to be chosen, or there is nothing to choose, the list is help enough.
-        let chooses = ["", "import", "train"].contains(&path.join(" ").as_str());
+        let chooses = ["", "evaluate", "import", "train"].contains(&path.join(" ").as_str());
         if !chooses {
             assert!(help.contains("Example"), "{path:?}: {help}");
             let command = format!("segue {}", path.join(" "));
@@ -76,6 +76,11 @@ fn wrong_usage_ends_with_2_and_says_what_is_wrong() {
         (vec!["import", "mpd"], "PATH"),
         (vec!["train", "similarity", "--dim", "0"], "--dim"),
         (vec!["train", "similarity", "--epochs", "many"], "--epochs"),
+        (vec!["evaluate", "completion", "--challenge", "set.json"], "--truth"),
+        (vec!["evaluate", "completion", "--plot", "metrics.jpg"], ".svg or .png"),
+        (vec!["evaluate", "completion", "--model", "track2vec,oracle"], "oracle"),
+        (vec!["evaluate", "completion", "--playlists", "0"], "--playlists"),
+        (vec!["submit", "--challenge", "set.json"], "--out"),
         (vec!["serve", "--listen", "nowhere"], "--listen"),
         (vec!["serve", "--request-timeout-seconds", "0"], "--request-timeout-seconds"),
     ] {

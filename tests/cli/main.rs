@@ -4,6 +4,7 @@
 mod configuration;
 mod demo;
 mod embedded;
+mod evaluate;
 mod generate;
 mod help;
 mod import;

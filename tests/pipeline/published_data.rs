@@ -1,7 +1,15 @@
 //! The Million Playlist Dataset itself, where a copy of it lies beside the checkout. It may not be passed on.
 
+use std::cmp::Reverse;
+use std::collections::HashMap;
 use std::path::PathBuf;
 
+use segue::bundle::Vocabulary;
+use segue::dataset::SeedKind;
+use segue::evaluate::{Challenge, Recommender, TestSet, evaluate};
+use segue::import::{mpd, read_file};
+use segue::progress::Interrupt;
+use segue::recommend::Completion;
 use serde_json::Value;
 
 use crate::import;
@@ -65,4 +73,47 @@ async fn a_whole_slice_as_published_is_imported_without_a_reject() {
     let stated: Vec<String> = database.texts("SELECT sum(num_tracks)::text FROM playlists").await;
     assert_eq!(stated, [report.outcome.placements.to_string()]);
     catalog.close().await;
+}
+
+#[test]
+fn popularity_on_the_challenge_set_has_the_metrics_that_another_scorer_gives_it() {
+    let Some(folder) = data() else { return };
+    let (mut counts, mut artists): (HashMap<String, u32>, HashMap<String, String>) = Default::default();
+    for slice in mpd::find_slices(std::slice::from_ref(&folder)).expect("slices") {
+        let bytes = read_file(&slice).expect("a file");
+        for track in mpd::parse_slice(&slice, &bytes).expect("a slice").playlists.into_iter().flat_map(|one| one.tracks)
+        {
+            *counts.entry(track.uri.clone()).or_default() += 1;
+            artists.insert(track.uri, track.artist.name);
+        }
+    }
+    let mut ids: Vec<(&String, u32)> = counts.iter().map(|(id, &count)| (id, count)).collect();
+    ids.sort_by_key(|&(id, count)| (Reverse(count), id));
+    let vocabulary = Vocabulary::new(ids.iter().map(|(id, _)| id.as_str())).expect("distinct");
+    let counts: Vec<u32> = ids.iter().map(|&(_, count)| count).collect();
+
+    let challenge = Challenge::read(&folder.join("challenge_dev.json.gz")).expect("a challenge set");
+    let playlists = challenge.read_truth(&folder.join("challenge_dev_truth.json.gz")).expect("its truth");
+    let artists = challenge.artists.iter().chain(&artists).map(|(id, name)| (id.as_str(), name.as_str())).collect();
+    let test = TestSet::new(&playlists, &vocabulary, &counts, &artists);
+    let popular = |one: &Completion| {
+        (0..vocabulary.len() as u32).filter(|row| !one.seeds.contains(row)).take(one.limit).collect::<Vec<u32>>()
+    };
+    let popularity = Recommender::new("popularity", |playlists| playlists.iter().map(popular).collect());
+    let report = evaluate(&test, &[popularity], &Interrupt::default()).expect("a report");
+
+    // From a program that shares nothing with this one, on the same ranking; it prints four decimals.
+    let model = &report.models[0];
+    assert_eq!((model.all.playlists, model.kinds.len()), (500, 10));
+    for (metrics, expected) in [
+        (model.all, [0.0244, 0.0312, 0.0628, 23.804]),
+        (model.kinds[&SeedKind::Title], [0.0349, 0.0403, 0.0812, 19.52]),
+        (model.kinds[&SeedKind::First5], [0.0391, 0.0466, 0.0749, 22.14]),
+        (model.kinds[&SeedKind::TitleRandom100], [0.0295, 0.0384, 0.0766, 20.02]),
+    ] {
+        let measured = [metrics.track_r_precision, metrics.r_precision, metrics.ndcg, metrics.clicks];
+        for (measured, expected) in measured.into_iter().zip(expected) {
+            assert!((measured - expected).abs() <= 0.5001e-4, "{measured} instead of {expected}: {metrics:?}");
+        }
+    }
 }

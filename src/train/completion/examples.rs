@@ -7,8 +7,7 @@ use rand::{RngExt, SeedableRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
 
 use crate::bundle::CompletionIndex;
-use crate::dataset::Corpus;
-use crate::dataset::masking::{Masked, SeedKind, mask};
+use crate::dataset::{Corpus, Masked, SeedKind, mask};
 use crate::progress::{Interrupt, Progress};
 use crate::recommend::rank::CANDIDATES;
 use crate::recommend::rank::features::{WIDTH, candidates};

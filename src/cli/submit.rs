@@ -1,0 +1,56 @@
+//! `segue submit`
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use super::Global;
+use super::evaluate::CompletionModel;
+use crate::bundle::SimilarityBundle;
+use crate::evaluate::{Challenge, Team, submit};
+use crate::progress::Interrupt;
+use crate::recommend::SimilarityModel;
+
+/// What to complete, and where to write it.
+#[derive(Debug, clap::Args)]
+pub struct SubmitArguments {
+    /// Challenge set in the form of challenge_set.json of the RecSys Challenge 2018; may be gzip
+    #[arg(long, value_name = "FILE")]
+    pub challenge: PathBuf,
+    /// Submission to write
+    #[arg(long, value_name = "FILE")]
+    pub out: PathBuf,
+    /// Name of the team
+    #[arg(long, default_value = "segue")]
+    pub team: String,
+    /// Address of the team
+    #[arg(long, default_value = "segue@example.org", value_name = "ADDRESS")]
+    pub email: String,
+    /// Model that completes the playlists
+    #[arg(long, value_enum, default_value_t = CompletionModel::Track2vec)]
+    pub model: CompletionModel,
+}
+
+pub(super) async fn run(
+    global: &Global,
+    arguments: SubmitArguments,
+    interrupt: &Interrupt,
+) -> anyhow::Result<ExitCode> {
+    let (models, interrupt) = (global.models(), interrupt.clone());
+    let submission = tokio::task::spawn_blocking(move || -> anyhow::Result<ExitCode> {
+        let challenge = Challenge::read(&arguments.challenge)?;
+        let (manifest, bundle) = SimilarityBundle::load_current(&models)?;
+        let model = SimilarityModel::new(bundle);
+        let recommender = arguments.model.recommender(&model);
+        let team = Team { name: arguments.team, email: arguments.email };
+        submit(&challenge, model.vocabulary(), &recommender, &team, &arguments.out, &interrupt)?;
+        println!(
+            "{} playlists completed by {} (bundle {}) in {}",
+            challenge.playlists.len(),
+            recommender.name,
+            manifest.version,
+            arguments.out.display()
+        );
+        Ok(ExitCode::SUCCESS)
+    });
+    submission.await?
+}
