@@ -123,12 +123,18 @@ pub struct CompletionIndex {
 /// What follows from the rest of an index: not stored, computed when it is built or loaded.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Derived {
+    /// length of a factor
+    pub dimensions: usize,
     /// `[N]`: (playlists that hold the track + 20)^−0.75, the discount of item-kNN
     pub discount: Vec<f32>,
     /// `[N]`: ln(1 + playlists that hold the track)
     pub log_popularity: Vec<f32>,
     /// `[N]`: 1 / length of the track's factor, 0 where it has none
     pub inverse_norm: Vec<f32>,
+    /// `[N]`: mean place of the track in its playlists, from 0 for the first to 1 for the last; ½ where it is in none
+    pub mean_place: Vec<f32>,
+    /// `[N]`: mean of ln(length) of the track's playlists; 0 where it is in none
+    pub mean_length: Vec<f32>,
     /// for each artist the playlists that hold it, rising
     pub artist_postings: Csr,
 }
@@ -140,31 +146,53 @@ impl CompletionIndex {
     }
 
     /// Number of playlists that hold a track.
+    #[inline]
     pub fn popularity(&self, track: u32) -> usize {
         self.postings.row(track as usize).len()
     }
 
     /// Length of a factor.
+    #[inline]
     pub fn dimensions(&self) -> usize {
-        self.gram.len().isqrt()
+        self.derived.dimensions
     }
 
     /// Computes [`CompletionIndex::derived`].
     pub fn derive(&mut self) {
+        let dimensions = self.gram.len().isqrt();
+        self.derived.dimensions = dimensions; // factors are looked at below
         let popularity = |track: u32| self.popularity(track) as f32;
         let tracks = 0..self.tracks() as u32;
+        // Drawn towards the middle for tracks in few playlists.
+        let (mut places, mut lengths) = (vec![1.0f32; self.tracks()], vec![0.0f32; self.tracks()]);
+        for rows in self.playlists.iter() {
+            let length = (rows.len() as f32).ln();
+            for (place, &row) in rows.iter().enumerate() {
+                places[row as usize] += place as f32 / (rows.len() - 1).max(1) as f32;
+                lengths[row as usize] += length;
+            }
+        }
+        for track in tracks.clone() {
+            let (place, length) = (&mut places[track as usize], &mut lengths[track as usize]);
+            *place /= popularity(track) + 2.0;
+            *length /= popularity(track).max(1.0);
+        }
         self.derived = Derived {
+            dimensions,
             discount: tracks.clone().map(|track| (popularity(track) + 20.0).powf(-0.75)).collect(),
             log_popularity: tracks.clone().map(|track| popularity(track).ln_1p()).collect(),
             inverse_norm: tracks
                 .map(|track| self.factor(track).iter().map(|value| value * value).sum::<f32>().sqrt())
                 .map(|norm| if norm > 0.0 { 1.0 / norm } else { 0.0 })
                 .collect(),
+            mean_place: places,
+            mean_length: lengths,
             artist_postings: self.playlist_artists.transpose(self.artist_counts.len()),
         };
     }
 
     /// Factor of a track.
+    #[inline]
     pub fn factor(&self, track: u32) -> &[f32] {
         let dimensions = self.dimensions();
         &self.factors[track as usize * dimensions..(track as usize + 1) * dimensions]

@@ -67,6 +67,14 @@ impl ObliviousTrees {
         self.features.len() / self.depth.max(1)
     }
 
+    /// Adds the trees of `other`, which must ask as many questions and bin alike, with their leaves times `factor`.
+    pub fn append(&mut self, other: &Self, factor: f32) {
+        debug_assert!(self.depth == other.depth && self.binning == other.binning);
+        self.features.extend_from_slice(&other.features);
+        self.thresholds.extend_from_slice(&other.thresholds);
+        self.leaves.extend(other.leaves.iter().map(|leaf| leaf * factor));
+    }
+
     /// Scores the rows of `features` (`[rows, width]`).
     pub fn score(&self, features: &[f32]) -> Vec<f32> {
         let width = self.binning.borders.len();

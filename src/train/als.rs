@@ -13,6 +13,8 @@ use crate::recommend::linear::{axpy, dot, gram};
 
 /// Steps of conjugate gradients a row.
 const STEPS: usize = 3;
+/// Tracks in fewer playlists don't take part in the iterations.
+const TELLING: usize = 2;
 
 /// How to factorise.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -48,24 +50,25 @@ pub fn factorise(
     let mut draw = |rows: usize| -> Vec<f32> { law.sample_iter(&mut rng).take(rows * factors).collect() };
     let mut of_playlists = draw(playlists.rows());
     let mut of_tracks = draw(postings.rows());
-    for iteration in 0..settings.iterations {
-        half_step(&of_tracks, playlists, &mut of_playlists, settings);
-        half_step(&of_playlists, postings, &mut of_tracks, settings);
-        if !each_iteration(iteration) {
-            return None;
+    // A track in one list, as most are, says nothing of the others: it gets its factor at the end, and until then none.
+    for (track, row) in of_tracks.chunks_exact_mut(factors).enumerate() {
+        if postings.row(track).len() < TELLING {
+            row.fill(0.0);
         }
     }
-    // A track in no list has nothing to say; what it began with would be noise.
-    for (track, row) in of_tracks.chunks_exact_mut(factors).enumerate() {
-        if postings.row(track).is_empty() {
-            row.fill(0.0);
+    for iteration in 0..settings.iterations {
+        half_step(&of_tracks, playlists, &mut of_playlists, settings, 1);
+        let shortest = if iteration + 1 == settings.iterations { 1 } else { TELLING };
+        half_step(&of_playlists, postings, &mut of_tracks, settings, shortest);
+        if !each_iteration(iteration) {
+            return None;
         }
     }
     Some(of_tracks)
 }
 
-/// Solves every row of `target` with `fixed` held.
-fn half_step(fixed: &[f32], lists: &Csr, target: &mut [f32], settings: &AlsSettings) {
+/// Solves every row of `target` whose list is not shorter than `shortest`, with `fixed` held.
+fn half_step(fixed: &[f32], lists: &Csr, target: &mut [f32], settings: &AlsSettings, shortest: usize) {
     let factors = settings.factors;
     let mut matrix = gram(fixed, factors, settings.threads);
     for diagonal in 0..factors {
@@ -85,7 +88,7 @@ fn half_step(fixed: &[f32], lists: &Csr, target: &mut [f32], settings: &AlsSetti
                 for (first, chunk) in shares {
                     for (offset, row) in chunk.chunks_exact_mut(factors).enumerate() {
                         let list = lists.row(first + offset);
-                        if !list.is_empty() {
+                        if list.len() >= shortest {
                             solver.solve(matrix, fixed, list, row);
                         }
                     }

@@ -16,8 +16,10 @@ const FACTORED: usize = 20_000;
 const OF_ARTIST: usize = 20;
 /// Tracks of the artists whose name the title says.
 const OF_NAMED_ARTIST: usize = 50;
+/// Seeds that the nearest one is looked for among.
+const NEAREST_OF: usize = 10;
 /// How many times more tracks than candidates are looked at closer.
-const CLOSER_LOOK: usize = 3;
+const CLOSER_LOOK: usize = 2;
 /// Tracks of playlists with similar titles that stand in for seeds.
 const TITLE_SEEDS: usize = 30;
 /// Tracks whose own title has most words in common with the playlist's.
@@ -26,7 +28,7 @@ const NAMED_TRACKS: usize = 300;
 const NAMED_ARTISTS: usize = 20;
 
 /// What each column of [`Candidates::features`] is.
-pub const FEATURES: [&str; 57] = [
+pub const FEATURES: [&str; 66] = [
     "knn",
     "knn_share",
     "knn_rank",
@@ -36,14 +38,21 @@ pub const FEATURES: [&str; 57] = [
     "together",
     "together_rate",
     "last_share",
-    "near_share",
+    "near",
+    "near_rate",
+    "near_rate_share",
+    "behind",
     "behind_share",
-    "behind_last_share",
+    "before",
+    "before_share",
+    "next",
+    "next_share",
     "factor",
     "factor_share",
     "factor_rank",
     "factor_cosine",
     "last_factor_cosine",
+    "best_factor_cosine",
     "joint_share",
     "artist_knn",
     "artist_knn_share",
@@ -71,6 +80,8 @@ pub const FEATURES: [&str; 57] = [
     "log_artist_popularity",
     "popularity_in_artist",
     "log_album_popularity",
+    "mean_place",
+    "mean_length",
     "popularity_difference",
     "seeds",
     "has_title",
@@ -215,27 +226,35 @@ fn gather(
     let seen = |row: u32| {
         let sums = workspace.tracks.get(row);
         let discount = discount[row as usize];
-        [sums.knn, sums.item * discount, sums.artist_knn, sums.title]
+        let ordered = workspace.ordered.get(row);
+        [sums.knn, sums.item * discount, sums.artist_knn, sums.title, ordered[order::NEAR] * discount, ordered[order::NEXT]]
     };
-    let mut highest = [1e-9f32; 4];
-    for &row in &rows {
-        for (highest, value) in highest.iter_mut().zip(seen(row)) {
+    let sums_of: Vec<[f32; 6]> = rows.iter().map(|&row| seen(row)).collect();
+    let mut highest = [1e-9f32; 6];
+    for sums in &sums_of {
+        for (highest, &value) in highest.iter_mut().zip(sums) {
             *highest = highest.max(value);
         }
     }
-    let by_sums = |row: u32| {
-        let [knn, item, artist_knn, title] = seen(row);
-        let artist = index.artist_of[row as usize];
-        knn / highest[0]
-            + item / highest[1]
-            + artist_knn / highest[2]
-            + 0.5 * title / highest[3]
-            + workspace.artists.get(artist).seeds
+    let weights = [1.0, 1.0, 1.0, 0.5, 0.5, 0.3];
+    let weights: [f32; 6] = std::array::from_fn(|place| weights[place] / highest[place]);
+    let mut by_sums: Vec<(f32, u32)> = rows
+        .iter()
+        .zip(&sums_of)
+        .map(|(&row, sums)| (sums.iter().zip(&weights).map(|(value, weight)| value * weight).sum(), row))
+        .collect();
+    // The sums alone drop the hopeless ones, which saves looking up their artists.
+    keep_best(&mut by_sums, 2 * CLOSER_LOOK * limit);
+    for (sum, row) in &mut by_sums {
+        let artist = index.artist_of[*row as usize];
+        *sum += workspace.artists.get(artist).seeds
             + workspace.name_matches.get(artist).iter().sum::<f32>()
-            + 0.3 * workspace.track_matches.get(row)
-            + 0.02 * log_popularity[row as usize]
-    };
-    keep_best(&mut rows, CLOSER_LOOK * limit, by_sums);
+            + 0.3 * workspace.track_matches.get(*row)
+            + 0.02 * log_popularity[*row as usize];
+    }
+    keep_best(&mut by_sums, CLOSER_LOOK * limit);
+    rows.clear();
+    rows.extend(by_sums.iter().map(|scored| scored.1));
     let score =
         |factor: &Option<Vec<f32>>, row: u32| factor.as_ref().map_or(0.0, |factor| dot(factor, index.factor(row)));
     if rows.len() > limit {
@@ -244,18 +263,18 @@ fn gather(
         let (by_seeds, by_title) = (top(0), top(1));
         let mut scored: Vec<(f32, u32)> = rows
             .iter()
+            .zip(&by_sums)
             .zip(&values)
-            .map(|(&row, values)| (by_sums(row) + 2.0 * values[0] / by_seeds + 0.5 * values[1] / by_title, row))
+            .map(|((&row, sum), values)| (sum.0 + 2.0 * values[0] / by_seeds + 0.5 * values[1] / by_title, row))
             .collect();
-        scored.select_nth_unstable_by(limit, best_first);
-        scored.truncate(limit);
+        keep_best(&mut scored, limit);
         rows = scored.into_iter().map(|scored| scored.1).collect();
     }
     rows.sort_unstable();
 
     let column = |value: &dyn Fn(u32) -> f32| Column::new(rows.iter().map(|&row| value(row)).collect());
     let sums = |row: u32| workspace.tracks.get(row);
-    let ordered = |row: u32, place: usize| workspace.ordered.get(row)[place] * discount[row as usize].sqrt();
+    let ordered = |row: u32, place: usize| workspace.ordered.get(row)[place];
     let knn = column(&|row| sums(row).knn);
     let item = column(&|row| sums(row).item * discount[row as usize]);
     let title = column(&|row| sums(row).title);
@@ -263,9 +282,10 @@ fn gather(
     let factored = column(&|row| score(&factor, row));
     let title_factored = column(&|row| score(&title_factor, row));
     let last = column(&|row| sums(row).last * discount[row as usize]);
-    let near = column(&|row| ordered(row, order::NEAR));
+    let near = column(&|row| ordered(row, order::NEAR) * discount[row as usize]);
     let behind = column(&|row| ordered(row, order::BEHIND));
-    let behind_last = column(&|row| ordered(row, order::BEHIND_LAST));
+    let before = column(&|row| ordered(row, order::BEFORE));
+    let next = column(&|row| ordered(row, order::NEXT));
     let joint = column(&|row| sums(row).joint);
     let [knn_ranks, item_ranks, factor_ranks, artist_knn_ranks, title_ranks, title_factor_ranks] =
         [&knn, &item, &factored, &artist_knn, &title, &title_factored].map(Column::log_ranks);
@@ -274,6 +294,19 @@ fn gather(
     let last_mean = mean_direction(index, &query.seeds[query.seeds.len().saturating_sub(1)..]);
     let cosine = |direction: &Option<Vec<f32>>, row: u32| {
         direction.as_ref().map_or(f32::NAN, |direction| dot(direction, index.factor(row)) * inverse_norm[row as usize])
+    };
+    // The nearest of a few seeds from all over the playlist: all of a hundred would cost more than all else.
+    let step = query.seeds.len().div_ceil(NEAREST_OF).max(1);
+    let nearest_of: Vec<(&[f32], f32)> = query
+        .seeds
+        .iter()
+        .rev()
+        .step_by(step)
+        .map(|&seed| (index.factor(seed), inverse_norm[seed as usize]))
+        .collect();
+    let nearest_seed = |row: u32| {
+        let cosines = nearest_of.iter().map(|(factor, norm)| dot(factor, index.factor(row)) * norm);
+        cosines.fold(f32::NEG_INFINITY, f32::max) * inverse_norm[row as usize]
     };
     let by_seeds = |value: f32| if query.seeds.is_empty() { f32::NAN } else { value };
     let by_title = |value: f32| if query.title.is_empty() { f32::NAN } else { value };
@@ -296,14 +329,21 @@ fn gather(
             by_seeds(sums.together),
             by_seeds(sums.together / (popularity + 5.0)),
             by_seeds(last.share(place)),
+            by_seeds(ordered(row, order::NEAR)),
+            by_seeds(near.values[place]),
             by_seeds(near.share(place)),
+            by_seeds(behind.values[place]),
             by_seeds(behind.share(place)),
-            by_seeds(behind_last.share(place)),
+            by_seeds(before.values[place]),
+            by_seeds(before.share(place)),
+            by_seeds(next.values[place]),
+            by_seeds(next.share(place)),
             by_seeds(factored.values[place]),
             by_seeds(factored.share(place)),
             by_seeds(factor_ranks[place]),
             cosine(&mean, row),
             cosine(&last_mean, row),
+            by_seeds(nearest_seed(row)),
             by_seeds(joint.share(place)),
             by_seeds(sums.artist_knn),
             by_seeds(artist_knn.share(place)),
@@ -331,6 +371,8 @@ fn gather(
             artist_count.ln_1p(),
             popularity / most_popular.max(1) as f32,
             if album == NONE { f32::NAN } else { (index.album_counts[album as usize] as f32).ln_1p() },
+            index.derived.mean_place[row as usize],
+            index.derived.mean_length[row as usize],
             log_popularity[row as usize] - context.popularity,
             context.seeds,
             context.has_title,
@@ -353,8 +395,10 @@ fn gather(
 /// The factor of the tracks that playlists of similar titles hold most: stands in for seeds.
 fn title_factor(index: &CompletionIndex, workspace: &Workspace) -> Option<Vec<f32>> {
     let score = |row: u32| workspace.tracks.get(row).title * index.derived.discount[row as usize].sqrt();
-    let mut rows: Vec<u32> = workspace.tracks.touched().iter().copied().filter(|&row| score(row) > 0.0).collect();
-    keep_best(&mut rows, TITLE_SEEDS, score);
+    let mut scored: Vec<(f32, u32)> = workspace.tracks.touched().iter().map(|&row| (score(row), row)).collect();
+    scored.retain(|&(score, _)| score > 0.0);
+    keep_best(&mut scored, TITLE_SEEDS);
+    let mut rows: Vec<u32> = scored.into_iter().map(|scored| scored.1).collect();
     rows.sort_unstable();
     fold_in(index, &rows)
 }
@@ -401,10 +445,7 @@ fn add_unvisited(
     for factor in [factor, title_factor].into_iter().flatten() {
         let mut scored: Vec<(f32, u32)> =
             index.popular.iter().take(FACTORED).map(|&row| (dot(factor, index.factor(row)), row)).collect();
-        if scored.len() > limit / 2 {
-            scored.select_nth_unstable_by(limit / 2, best_first);
-            scored.truncate(limit / 2);
-        }
+        keep_best(&mut scored, limit / 2);
         extra.extend(scored.iter().map(|scored| scored.1));
     }
     for row in extra {
@@ -426,12 +467,10 @@ fn best_first(left: &(f32, u32), right: &(f32, u32)) -> std::cmp::Ordering {
     right.0.total_cmp(&left.0).then(left.1.cmp(&right.1))
 }
 
-/// Leaves the `limit` rows with the highest scores, in no order.
-fn keep_best(rows: &mut Vec<u32>, limit: usize, score: impl Fn(u32) -> f32) {
-    if rows.len() > limit {
-        let mut scored: Vec<(f32, u32)> = rows.iter().map(|&row| (score(row), row)).collect();
+/// Leaves the `limit` best, in no order.
+fn keep_best(scored: &mut Vec<(f32, u32)>, limit: usize) {
+    if scored.len() > limit {
         scored.select_nth_unstable_by(limit, best_first);
-        rows.clear();
-        rows.extend(scored[..limit].iter().map(|scored| scored.1));
+        scored.truncate(limit);
     }
 }

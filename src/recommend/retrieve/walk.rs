@@ -7,7 +7,7 @@ use super::{Query, Workspace};
 use crate::bundle::CompletionIndex;
 
 /// Tracks this far from a seed in a playlist still count as its neighbours.
-const WINDOW: usize = 5;
+const WINDOW: usize = 10;
 
 /// Sums over the neighbouring playlists that hold a track.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -47,14 +47,16 @@ pub struct ArtistSums {
     pub near: f32,
 }
 
-/// Places in [`Workspace::ordered`].
+/// Places in [`Workspace::ordered`]: sums of 1 / distance over the playlists that hold a seed and the track nearby.
 pub mod order {
-    /// by nearness to any seed, either side
+    /// near any seed, either side
     pub const NEAR: usize = 0;
-    /// behind a seed
+    /// behind one of the last seeds, the last one counting most
     pub const BEHIND: usize = 1;
-    /// behind one of the last seeds
-    pub const BEHIND_LAST: usize = 2;
+    /// before one of the last seeds, the last one counting most
+    pub const BEFORE: usize = 2;
+    /// behind the last seed
+    pub const NEXT: usize = 3;
 }
 
 /// Adds up over `neighbours`.
@@ -63,9 +65,11 @@ pub fn walk(index: &CompletionIndex, query: &Query, neighbours: &[Neighbour], wo
     for (position, &seed) in query.seeds.iter().enumerate() {
         *positions.touch(seed) = position as u32 + 1;
     }
-    let first_of_last = (query.seeds.len().saturating_sub(LAST_SEEDS) + 1) as u32;
-    let weights: Vec<f32> =
-        query.seeds.iter().map(|&seed| 1.0 / (index.popularity(seed) as f32 + 20.0).powf(0.25)).collect();
+    // 1 for the last seed, then 1/2, 1/3 …, and 0 for those before the last few.
+    let count = query.seeds.len();
+    let lastness: Vec<f32> = (0..count)
+        .map(|position| if position + LAST_SEEDS >= count { 1.0 / (count - position) as f32 } else { 0.0 })
+        .collect();
     let mut places: Vec<(usize, u32)> = Vec::new();
     for neighbour in neighbours {
         let rows = index.playlists.row(neighbour.playlist as usize);
@@ -87,22 +91,24 @@ pub fn walk(index: &CompletionIndex, query: &Query, neighbours: &[Neighbour], wo
             sums.artist_knn += neighbour.artist_knn;
         }
         for &(place, position) in &places {
-            let weight = weights[position as usize - 1];
-            let last = position >= first_of_last;
+            let position = position as usize - 1;
+            let last = lastness[position];
+            let next = f32::from(u8::from(position + 1 == count));
             for (distance, &row) in rows[place + 1..].iter().take(WINDOW).enumerate() {
                 if positions.get(row) == 0 {
-                    let gain = weight / (distance + 1) as f32;
+                    let gain = 1.0 / (distance + 1) as f32;
                     let sums = ordered.touch(row);
                     sums[order::NEAR] += gain;
-                    sums[order::BEHIND] += gain;
-                    if last {
-                        sums[order::BEHIND_LAST] += gain;
-                    }
+                    sums[order::BEHIND] += gain * last;
+                    sums[order::NEXT] += gain * next;
                 }
             }
             for (distance, &row) in rows[..place].iter().rev().take(WINDOW).enumerate() {
                 if positions.get(row) == 0 {
-                    ordered.touch(row)[order::NEAR] += weight / (distance + 1) as f32;
+                    let gain = 1.0 / (distance + 1) as f32;
+                    let sums = ordered.touch(row);
+                    sums[order::NEAR] += gain;
+                    sums[order::BEFORE] += gain * last;
                 }
             }
         }

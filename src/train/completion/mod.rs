@@ -40,13 +40,13 @@ const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(20);
 #[derive(Debug, Clone, PartialEq, Serialize, clap::Args)]
 pub struct CompletionSettings {
     /// Length of the tracks' factors
-    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(4..=512))]
+    #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(u32).range(4..=512))]
     pub factors: u32,
     /// Passes of alternating least squares
     #[arg(long, default_value_t = 12, value_parser = clap::value_parser!(u32).range(1..=100))]
     pub als_iterations: u32,
     /// Weight of an observed cell of the playlist × track matrix above that of an unobserved one
-    #[arg(long, default_value_t = 10.0)]
+    #[arg(long, default_value_t = 20.0)]
     pub als_alpha: f32,
     /// L2 penalty on the factors
     #[arg(long, default_value_t = 0.05)]
@@ -61,11 +61,14 @@ pub struct CompletionSettings {
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=10))]
     pub maskings: u32,
     /// Candidates of a playlist that were not in it, to learn the ranking from
-    #[arg(long, default_value_t = 120, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub negatives: u32,
-    /// Trees of the ranking
-    #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    /// Trees that learn whether a candidate belongs to the playlist
+    #[arg(long, default_value_t = 350, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub trees: u32,
+    /// Trees that learn the order of candidates, added to the others
+    #[arg(long, default_value_t = 150, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub order_trees: u32,
     /// Questions a tree
     #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..=8))]
     pub depth: u32,
@@ -102,18 +105,40 @@ impl CompletionSettings {
         }
     }
 
-    fn boosting(&self, threads: usize) -> BoostingSettings {
+    fn boosting(&self, part: Part, threads: usize) -> BoostingSettings {
+        let (trees, objective) = match part {
+            Part::Belonging => (self.trees, Objective::Logistic),
+            Part::Order => (self.order_trees, Objective::LambdaRank),
+        };
         BoostingSettings {
-            trees: self.trees as usize,
+            trees: trees as usize,
             depth: self.depth as usize,
             learning_rate: self.tree_rate,
             regularization: 5.0,
             bins: BINS,
-            group_share: 0.6,
-            feature_share: 0.5,
-            objective: Objective::Logistic,
+            group_share: 0.5,
+            feature_share: 0.4,
+            objective,
             seed: self.seed,
             threads,
+        }
+    }
+}
+
+/// The ranking is the sum of two ensembles, each divided by the spread of its scores. They err in different ways.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Part {
+    /// Does a candidate belong to the playlist? One candidate by itself.
+    Belonging,
+    /// Which of two candidates comes first? Weighted by what NDCG it makes.
+    Order,
+}
+
+impl Part {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Belonging => "belonging",
+            Self::Order => "order",
         }
     }
 }
@@ -182,7 +207,7 @@ pub fn learn(
         )));
     }
     let started = Instant::now();
-    let trees = match stages.and_then(Stages::trees).filter(|trees| trees.trees() == settings.trees as usize) {
+    let trees = match stages.and_then(|stages| stages.trees("ranking")) {
         Some(trees) => trees,
         None => {
             let examples = collect(corpus, members, settings, threads, stages, interrupt)?;
@@ -270,19 +295,54 @@ fn rank(
     stages: Option<&Stages>,
     interrupt: &Interrupt,
 ) -> Result<ObliviousTrees, TrainError> {
-    let data = BoostingData::new(&examples.features, FEATURES.len(), examples.labels, examples.groups, BINS);
+    /// Examples that the spread of scores is taken from.
+    const SPREAD_SAMPLE: usize = 100_000;
+    let width = FEATURES.len();
+    let stride = (examples.labels.len() / SPREAD_SAMPLE).max(1);
+    let sample: Vec<f32> = examples.features.chunks_exact(width).step_by(stride).flatten().copied().collect();
+    let data = BoostingData::new(&examples.features, width, examples.labels, examples.groups, BINS);
     drop(examples.features);
-    let begun = stages.and_then(Stages::trees);
-    let progress = Progress::start("ranking", settings.trees.into());
+    let mut ranking: Option<ObliviousTrees> = None;
+    for part in [Part::Belonging, Part::Order] {
+        let trees = boost_part(&data, part, settings, threads, stages, interrupt)?;
+        let scores = trees.score(&sample);
+        let mean = scores.iter().sum::<f32>() / scores.len() as f32;
+        let variance = scores.iter().map(|score| (score - mean).powi(2)).sum::<f32>() / scores.len() as f32;
+        let factor = 1.0 / variance.sqrt().max(1e-6);
+        let ranking = ranking.get_or_insert_with(|| ObliviousTrees {
+            binning: trees.binning.clone(),
+            depth: trees.depth,
+            ..ObliviousTrees::default()
+        });
+        ranking.append(&trees, factor);
+    }
+    let ranking = ranking.unwrap_or_default();
+    if let Some(stages) = stages {
+        stages.save_trees("ranking", &ranking)?;
+    }
+    Ok(ranking)
+}
+
+fn boost_part(
+    data: &BoostingData,
+    part: Part,
+    settings: &CompletionSettings,
+    threads: usize,
+    stages: Option<&Stages>,
+    interrupt: &Interrupt,
+) -> Result<ObliviousTrees, TrainError> {
+    let boosting = settings.boosting(part, threads);
+    let begun = stages.and_then(|stages| stages.trees(part.name()));
+    let progress = Progress::start("ranking", boosting.trees as u64);
     let (mut saved, mut failure) = (Instant::now(), None);
-    let trees = boost(&data, &settings.boosting(threads), begun, |trees| {
-        progress.at(trees.trees() as u64, || format!("tree {}/{}", trees.trees(), settings.trees));
+    let trees = boost(data, &boosting, begun, |trees| {
+        progress.at(trees.trees() as u64, || format!("{}: tree {}/{}", part.name(), trees.trees(), boosting.trees));
         let stop = interrupt.is_raised();
         if let Some(stages) = stages
-            && (stop || saved.elapsed() > CHECKPOINT_INTERVAL || trees.trees() == settings.trees as usize)
+            && (stop || saved.elapsed() > CHECKPOINT_INTERVAL || trees.trees() == boosting.trees)
         {
             saved = Instant::now();
-            failure = stages.save_trees(trees).err();
+            failure = stages.save_trees(part.name(), trees).err();
         }
         !stop && failure.is_none()
     });
@@ -322,13 +382,13 @@ impl Stages {
         self.save(&format!("fold-{fold}"), &examples.write())
     }
 
-    fn trees(&self) -> Option<ObliviousTrees> {
-        serde_json::from_slice(&fs::read(self.folder.join("trees.json")).ok()?).ok()
+    fn trees(&self, name: &str) -> Option<ObliviousTrees> {
+        serde_json::from_slice(&fs::read(self.folder.join(format!("{name}.json"))).ok()?).ok()
     }
 
-    fn save_trees(&self, trees: &ObliviousTrees) -> Result<(), TrainError> {
+    fn save_trees(&self, name: &str, trees: &ObliviousTrees) -> Result<(), TrainError> {
         let json = serde_json::to_vec(trees).map_err(|error| TrainError::Settings(error.to_string()))?;
-        self.save("trees.json", &json)
+        self.save(&format!("{name}.json"), &json)
     }
 
     /// Whole or not at all.
