@@ -7,6 +7,7 @@
 mod array;
 mod load;
 mod manifest;
+mod neumf;
 mod similarity;
 mod vocabulary;
 mod write;
@@ -17,6 +18,7 @@ use std::path::{Path, PathBuf};
 pub use array::{Array, decode_array, encode_array};
 pub use load::{BundleFolder, current_version, versions};
 pub use manifest::{FORMAT_VERSION, FileEntry, Kind, Manifest, NewManifest};
+pub use neumf::{DenseLayer, NeumfBundle};
 pub use similarity::SimilarityBundle;
 pub use vocabulary::Vocabulary;
 pub use write::BundleWriter;
