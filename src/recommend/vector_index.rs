@@ -109,7 +109,8 @@ fn bar_of(heap: &BinaryHeap<Near>, limit: usize) -> f32 {
     }
 }
 
-fn dot(left: &[f32], right: &[f32]) -> f32 {
+/// Dot product of two vectors of one length.
+pub(super) fn dot(left: &[f32], right: &[f32]) -> f32 {
     let (left_lanes, left_rest) = left.as_chunks::<LANES>();
     let (right_lanes, right_rest) = right.as_chunks::<LANES>();
     let mut sums = [0.0f32; LANES];

@@ -1,5 +1,8 @@
 //! Training: samplers, optimisers and checkpoints that all models share, and one file a kind that puts them together.
 
+mod interaction_sampler;
+mod k_means;
+pub mod neumf;
 mod row_adam;
 mod sampler;
 pub mod similarity;
