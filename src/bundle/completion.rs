@@ -6,9 +6,10 @@
 //! * `track_ids`, `track_names`, `artist_names`: texts, for the rows of tracks and artists.
 //! * `playlists`, `postings`, …: see the fields of [`CompletionIndex`]; the indices of titles and names
 //!   are `NAME.terms.npy`, `NAME.idf.npy`, `NAME.weights.npy` and the lists `NAME.postings`.
+//! * `neumf_*.npy`: NeuMF, see [`NeumfBundle`]; not there if it was trained without.
 //! * `trees.*.npy`: the ranking, see [`ObliviousTrees`].
 
-use super::{BundleError, BundleFolder, BundleWriter, Kind, Manifest, Vocabulary, encode_array};
+use super::{BundleError, BundleFolder, BundleWriter, Kind, Manifest, NeumfBundle, Vocabulary, encode_array};
 use crate::dataset::{Csr, NONE, TextIndex, Texts, Unit, Values};
 use crate::models::oblivious_trees::{Binning, ObliviousTrees};
 
@@ -25,6 +26,8 @@ pub struct CompletionBundle {
     pub index: CompletionIndex,
     /// the learned ranking
     pub trees: ObliviousTrees,
+    /// NeuMF with clusters of the playlists of `index`, unless it was trained without
+    pub neumf: Option<NeumfBundle>,
 }
 
 impl CompletionBundle {
@@ -36,10 +39,16 @@ impl CompletionBundle {
         let text = String::from_utf8_lossy(bytes).into_owned();
         let vocabulary = Vocabulary::from_parts(text, offsets.to_vec())
             .map_err(|reason| refuse("track_ids.offsets.npy", &reason))?;
+        let index = CompletionIndex::load(folder, vocabulary.len())?;
+        let neumf = match NeumfBundle::files(folder).is_empty() {
+            true => None,
+            false => Some(NeumfBundle::load(folder, index.playlists.rows(), vocabulary.len())?),
+        };
         let bundle = Self {
             track_names: folder.map_texts("track_names")?,
             artist_names: folder.map_texts("artist_names")?,
-            index: CompletionIndex::load(folder, vocabulary.len())?,
+            index,
+            neumf,
             trees: load_trees(folder)?,
             vocabulary,
         };
@@ -60,6 +69,9 @@ impl CompletionBundle {
         writer.write_texts("track_names", &self.track_names)?;
         writer.write_texts("artist_names", &self.artist_names)?;
         self.index.write(writer)?;
+        if let Some(neumf) = &self.neumf {
+            neumf.write(writer)?;
+        }
         write_trees(&self.trees, writer)
     }
 

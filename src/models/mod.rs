@@ -1,4 +1,5 @@
 //! The networks in LibTorch, and other learned functions, one file each. They know neither files nor SQL.
 
+pub mod neumf;
 pub mod oblivious_trees;
 pub mod track2vec;

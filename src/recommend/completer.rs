@@ -5,8 +5,10 @@ use std::sync::Mutex;
 use super::completion::{Completion, Recommended, Source};
 use super::diversify::diversify;
 use super::explain::{Reason, explain};
+use super::neumf::NeumfModel;
 use super::rank::CANDIDATES;
 use super::rank::features::{Candidates, WIDTH, candidates};
+use super::retrieve::playlists::neighbours;
 use super::retrieve::{Query, Workspace};
 use crate::bundle::{CompletionBundle, Vocabulary};
 
@@ -23,6 +25,7 @@ pub struct Completed {
 #[derive(Debug)]
 pub struct CompletionModel {
     bundle: CompletionBundle,
+    neumf: Option<NeumfModel>,
     placements: f32,
     /// one for each thread that is at work; a request takes one and gives it back
     workspaces: Mutex<Vec<Workspace>>,
@@ -30,9 +33,10 @@ pub struct CompletionModel {
 
 impl CompletionModel {
     /// Takes over a loaded bundle.
-    pub fn new(bundle: CompletionBundle) -> Self {
+    pub fn new(mut bundle: CompletionBundle) -> Self {
+        let neumf = bundle.neumf.take().map(|neumf| NeumfModel::new(neumf, &bundle.index.playlists));
         let placements = bundle.index.playlists.items().len().max(1) as f32;
-        Self { bundle, placements, workspaces: Mutex::default() }
+        Self { bundle, neumf, placements, workspaces: Mutex::default() }
     }
 
     /// The app's ids of the rows.
@@ -59,12 +63,59 @@ impl CompletionModel {
         if query.seeds.is_empty() && !self.says_something(&query.title) {
             return self.popular(&excluded, playlist.limit).into_iter().map(Completed::from).collect();
         }
+        let found = self.with_workspace(|workspace| {
+            candidates(index, &query, &excluded, CANDIDATES.max(2 * playlist.limit), workspace)
+        });
+        self.rank(&query, &found, &excluded, playlist)
+    }
+
+    fn with_workspace<T>(&self, work: impl FnOnce(&mut Workspace) -> T) -> T {
         let mut workspace = self.workspaces.lock().ok().and_then(|mut free| free.pop()).unwrap_or_default();
-        let found = candidates(index, &query, &excluded, CANDIDATES.max(2 * playlist.limit), &mut workspace);
+        workspace.reserve(&self.bundle.index);
+        let answer = work(&mut workspace);
         if let Ok(mut free) = self.workspaces.lock() {
             free.push(workspace);
         }
-        self.rank(&query, &found, &excluded, playlist)
+        answer
+    }
+
+    /// Whether the bundle has NeuMF.
+    pub fn has_neumf(&self) -> bool {
+        self.neumf.is_some()
+    }
+
+    /// As [`CompletionModel::complete`], by NeuMF with clustered neighbours. Without it, popular tracks.
+    pub fn complete_by_neumf(&self, playlist: &Completion) -> Vec<Completed> {
+        let index = &self.bundle.index;
+        let query = Query::new(index, playlist.title.as_deref(), &playlist.seeds);
+        let excluded = playlist.forbidden();
+        let like: Vec<(u32, f32)> = self.with_workspace(|workspace| {
+            let (found, _) = neighbours(index, &query, workspace);
+            workspace.clear();
+            let by_seeds = !query.seeds.is_empty();
+            found.iter().map(|near| (near.playlist, if by_seeds { near.knn } else { near.title })).collect()
+        });
+        let items = self.neumf.as_ref().and_then(|neumf| {
+            let embedding = neumf.fold_in(&like)?;
+            Some(neumf.recommend(&embedding, &excluded, playlist.limit))
+        });
+        let items = items.unwrap_or_default().into_iter().map(|(row, logit)| {
+            let score = 1.0 / (1.0 + (-logit).exp());
+            Completed::from(Recommended { row, score, source: Source::Neumf })
+        });
+        self.filled_up(items.collect(), &excluded, playlist.limit)
+    }
+
+    /// With popular tracks behind, where there are fewer than `limit`.
+    fn filled_up(&self, mut completed: Vec<Completed>, excluded: &[u32], limit: usize) -> Vec<Completed> {
+        if completed.len() < limit {
+            let own: Vec<u32> = completed.iter().map(|item| item.recommended.row).collect();
+            let mut taken = [excluded, &own].concat();
+            taken.sort_unstable();
+            let rest = self.popular(&taken, limit - completed.len());
+            completed.extend(rest.into_iter().map(Completed::from));
+        }
+        completed
     }
 
     /// Whether a normalised title has anything in common with the titles and names that the index knows.
@@ -93,26 +144,15 @@ impl CompletionModel {
             let chosen = diversify(index, &rows, &relevance, playlist.diversity, playlist.limit);
             order = chosen.into_iter().map(|place| order[place]).collect();
         }
-        let mut completed: Vec<Completed> = order
-            .into_iter()
-            .map(|place| {
-                let place = place as usize;
-                let score = 1.0 / (1.0 + (-scores[place]).exp());
-                let recommended = Recommended { row: found.rows[place], score, source: Source::Ranking };
-                let features = &found.features[place * WIDTH..(place + 1) * WIDTH];
-                let reasons =
-                    if playlist.explain { explain(index, query, recommended.row, features) } else { Vec::new() };
-                Completed { recommended, reasons }
-            })
-            .collect();
-        if completed.len() < playlist.limit {
-            let mut taken =
-                [excluded, &completed.iter().map(|item| item.recommended.row).collect::<Vec<u32>>()].concat();
-            taken.sort_unstable();
-            let rest = self.popular(&taken, playlist.limit - completed.len());
-            completed.extend(rest.into_iter().map(Completed::from));
-        }
-        completed
+        let completed = order.into_iter().map(|place| {
+            let place = place as usize;
+            let score = 1.0 / (1.0 + (-scores[place]).exp());
+            let recommended = Recommended { row: found.rows[place], score, source: Source::Ranking };
+            let features = &found.features[place * WIDTH..(place + 1) * WIDTH];
+            let reasons = if playlist.explain { explain(index, query, recommended.row, features) } else { Vec::new() };
+            Completed { recommended, reasons }
+        });
+        self.filled_up(completed.collect(), excluded, playlist.limit)
     }
 
     /// The `limit` most popular tracks that are not among `excluded` (rising); the score is the share of all placements.
@@ -131,7 +171,7 @@ impl From<Recommended> for Completed {
     fn from(recommended: Recommended) -> Self {
         let reason = match recommended.source {
             Source::Popularity => Reason::Popularity,
-            Source::Ranking | Source::Track2Vec => Reason::Taste { seeds: Vec::new() },
+            Source::Ranking | Source::Neumf | Source::Track2Vec => Reason::Taste { seeds: Vec::new() },
         };
         Self { recommended, reasons: vec![reason] }
     }

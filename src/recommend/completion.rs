@@ -19,6 +19,8 @@ const POPULARITY_WEIGHT: f32 = 0.03;
 pub enum Source {
     /// several retrievers and a learned ranking
     Ranking,
+    /// NeuMF with clustered neighbours
+    Neumf,
     /// track vectors
     Track2Vec,
     /// number of placements
@@ -30,6 +32,7 @@ impl Source {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Ranking => "ranking",
+            Self::Neumf => "neumf",
             Self::Track2Vec => "track2vec",
             Self::Popularity => "popularity",
         }
@@ -41,7 +44,7 @@ impl Source {
 pub struct Recommended {
     /// row of the track
     pub row: u32,
-    /// for `Ranking` between 0 and 1; for `Track2Vec` the cosine, in completions plus 0.03 · ln(placements); for
+    /// for `Ranking` and `Neumf` between 0 and 1; for `Track2Vec` the cosine, in completions plus 0.03 · ln(placements); for
     /// `Popularity` the share of all placements
     pub score: f32,
     /// what recommends it

@@ -5,9 +5,11 @@ mod completion;
 pub mod diversify;
 pub mod explain;
 pub mod linear;
+mod neumf;
 pub mod rank;
 pub mod retrieve;
 mod vector_index;
 
 pub use completion::{Completion, Recommended, Similar, SimilarityModel, Source};
+pub use neumf::{NeumfModel, PlaylistEmbedding};
 pub use vector_index::{Near, VectorIndex, VectorQuery};

@@ -3,6 +3,9 @@
 pub mod als;
 pub mod boosting;
 pub mod completion;
+mod interaction_sampler;
+mod k_means;
+pub mod neumf;
 mod row_adam;
 mod sampler;
 pub mod similarity;

@@ -138,21 +138,21 @@ fn keep_probability(frequency: f64, threshold: f64) -> f32 {
 }
 
 /// Numbers distinct rows in order of first sight. Clearing it costs nothing: an entry counts only in its own round.
-struct Slots {
+pub(super) struct Slots {
     round: u32,
     slot: Vec<(u32, u32)>,
 }
 
 impl Slots {
-    fn new(rows: usize) -> Self {
+    pub(super) fn new(rows: usize) -> Self {
         Self { round: 0, slot: vec![(0, 0); rows] }
     }
 
-    fn clear(&mut self) {
+    pub(super) fn clear(&mut self) {
         self.round += 1;
     }
 
-    fn of(&mut self, row: u32, rows: &mut Vec<i64>) -> i64 {
+    pub(super) fn of(&mut self, row: u32, rows: &mut Vec<i64>) -> i64 {
         let slot = &mut self.slot[row as usize];
         if slot.0 != self.round {
             *slot = (self.round, rows.len() as u32);

@@ -227,7 +227,14 @@ fn gather(
         let sums = workspace.tracks.get(row);
         let discount = discount[row as usize];
         let ordered = workspace.ordered.get(row);
-        [sums.knn, sums.item * discount, sums.artist_knn, sums.title, ordered[order::NEAR] * discount, ordered[order::NEXT]]
+        [
+            sums.knn,
+            sums.item * discount,
+            sums.artist_knn,
+            sums.title,
+            ordered[order::NEAR] * discount,
+            ordered[order::NEXT],
+        ]
     };
     let sums_of: Vec<[f32; 6]> = rows.iter().map(|&row| seen(row)).collect();
     let mut highest = [1e-9f32; 6];
@@ -297,13 +304,8 @@ fn gather(
     };
     // The nearest of a few seeds from all over the playlist: all of a hundred would cost more than all else.
     let step = query.seeds.len().div_ceil(NEAREST_OF).max(1);
-    let nearest_of: Vec<(&[f32], f32)> = query
-        .seeds
-        .iter()
-        .rev()
-        .step_by(step)
-        .map(|&seed| (index.factor(seed), inverse_norm[seed as usize]))
-        .collect();
+    let nearest_of: Vec<(&[f32], f32)> =
+        query.seeds.iter().rev().step_by(step).map(|&seed| (index.factor(seed), inverse_norm[seed as usize])).collect();
     let nearest_seed = |row: u32| {
         let cosines = nearest_of.iter().map(|(factor, norm)| dot(factor, index.factor(row)) * norm);
         cosines.fold(f32::NEG_INFINITY, f32::max) * inverse_norm[row as usize]

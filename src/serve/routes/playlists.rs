@@ -97,6 +97,8 @@ pub struct TracksQuery {
 pub enum CompletionModel {
     /// several retrievers and a learned ranking
     Ranking,
+    /// NeuMF with clustered neighbours, filled up by popularity
+    Neumf,
     /// track vectors, filled up by popularity
     Track2vec,
     /// the most popular tracks, the same for everyone
@@ -372,10 +374,15 @@ enum Answerer {
 
 impl Answerer {
     fn choose(state: &AppState, model: Option<CompletionModel>) -> Result<Self, ApiError> {
-        use CompletionModel::{Popularity, Ranking, Track2vec};
+        use CompletionModel::{Neumf, Popularity, Ranking, Track2vec};
         let (completion, similarity) = (state.models.completion(), state.models.similarity());
         match (model, completion, similarity) {
             (None | Some(Ranking), Some(loaded), _) => Ok(Self::Completion(loaded, Ranking)),
+            (Some(Neumf), Some(loaded), _) if loaded.model.has_neumf() => Ok(Self::Completion(loaded, Neumf)),
+            (Some(Neumf), Some(_), _) => Err(ApiError::InvalidField {
+                field: "model".to_owned(),
+                reason: "the loaded completion model was trained without `neumf`".to_owned(),
+            }),
             (Some(Popularity), Some(loaded), _) => Ok(Self::Completion(loaded, Popularity)),
             (None | Some(Track2vec), _, Some(loaded)) => Ok(Self::Similarity(loaded, Track2vec)),
             (Some(Popularity), None, Some(loaded)) => Ok(Self::Similarity(loaded, Popularity)),
@@ -409,6 +416,9 @@ impl Answerer {
             }
             Self::Similarity(loaded, CompletionModel::Popularity) => {
                 popular(&|rows, limit| loaded.model.popular(rows, limit))
+            }
+            Self::Completion(loaded, CompletionModel::Neumf) => {
+                playlists.iter().map(|playlist| loaded.model.complete_by_neumf(playlist)).collect()
             }
             Self::Completion(loaded, _) => playlists.iter().map(|playlist| loaded.model.complete(playlist)).collect(),
             Self::Similarity(loaded, _) => {

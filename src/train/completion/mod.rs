@@ -23,7 +23,10 @@ use self::index::build_index;
 use super::TrainError;
 use super::als::AlsSettings;
 use super::boosting::{BoostingData, BoostingSettings, Objective, boost};
-use crate::bundle::{BundleWriter, CompletionBundle, CompletionIndex, Kind, Manifest, NewManifest, Vocabulary};
+use super::neumf::{NeumfSettings, train_neumf};
+use crate::bundle::{
+    BundleWriter, CompletionBundle, CompletionIndex, Kind, Manifest, NeumfBundle, NewManifest, Vocabulary,
+};
 use crate::dataset::{Corpus, Texts};
 use crate::models::oblivious_trees::ObliviousTrees;
 use crate::progress::{Interrupt, Progress};
@@ -78,6 +81,12 @@ pub struct CompletionSettings {
     /// Random seed: the same data, settings and seed give the same bundle on the same machine
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
+    /// Leave out NeuMF, which takes longest and is only asked by requests that name it
+    #[arg(long)]
+    pub without_neumf: bool,
+    /// how to train NeuMF
+    #[command(flatten)]
+    pub neumf: NeumfSettings,
 }
 
 impl CompletionSettings {
@@ -150,6 +159,8 @@ pub struct TrainedCompletion {
     pub index: CompletionIndex,
     /// the ranking
     pub trees: ObliviousTrees,
+    /// NeuMF, unless the settings leave it out
+    pub neumf: Option<NeumfBundle>,
     /// what was measured on the way
     pub metrics: serde_json::Value,
 }
@@ -177,6 +188,7 @@ pub fn train_completion(
         artist_names: Texts::new(corpus.artist_names.iter().map(String::as_str)),
         index: trained.index,
         trees: trained.trees,
+        neumf: trained.neumf,
     };
     bundle.write(&mut writer)?;
     let manifest = writer.publish(NewManifest {
@@ -217,11 +229,21 @@ pub fn learn(
     };
     let ranked = started.elapsed();
     let index = indexed(corpus, members, settings, threads, "index", interrupt)?;
-    let metrics = serde_json::json!({
+    let mut metrics = serde_json::json!({
         "ranking_seconds": ranked.as_secs_f64().round(),
-        "train_seconds": started.elapsed().as_secs_f64().round(),
+        "index_seconds": (started.elapsed() - ranked).as_secs_f64().round(),
     });
-    Ok(TrainedCompletion { index, trees, metrics })
+    let mut neumf = None;
+    if !settings.without_neumf {
+        // LibTorch's threads wait for each other spinning: on a busy machine more of them are slower.
+        tch::set_num_threads(1);
+        let resume_file = stages.map(|stages| stages.folder.join("neumf.safetensors"));
+        let tracks = index.tracks();
+        let trained = train_neumf(&index.playlists, tracks, &settings.neumf, resume_file.as_deref(), interrupt)?;
+        metrics["neumf"] = serde_json::json!({ "loss": trained.loss, "train_seconds": trained.seconds.round() });
+        neumf = Some(trained.bundle);
+    }
+    Ok(TrainedCompletion { index, trees, neumf, metrics })
 }
 
 /// An index with progress, unless interrupted.

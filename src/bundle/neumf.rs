@@ -1,0 +1,248 @@
+//! The files of a NeuMF network with clusters of its playlists, within a bundle that holds more than this. P playlists
+//! and T tracks, in the bundle's own order of rows:
+//!
+//! * `neumf_gmf_playlists.npy`, `neumf_gmf_tracks.npy`: float32 `[P, latent]` and `[T, latent]`.
+//! * `neumf_mlp_playlists.npy`, `neumf_mlp_tracks.npy`: float32 `[P, m]` and `[T, m]`.
+//! * `neumf_dense_1_weights.npy`, `neumf_dense_1_biases.npy` and on: float32 `[outputs, inputs]` and `[outputs]` of each
+//!   dense layer. The first one's inputs are 2 m, a playlist's before a track's.
+//! * `neumf_output_weights.npy`, `neumf_output_bias.npy`: float32 `[latent + outputs of the last layer]`, those of GMF
+//!   first, and `[1]`.
+//! * `neumf_centre.npy`: float32 `[m]`, the mean of the playlists' MLP embeddings.
+//! * `neumf_centroids.npy`: float32 `[clusters, m]`, means of what each playlist's MLP embedding is off the centre, brought
+//!   to length 1.
+//! * `neumf_clusters.npy`: uint32 `[P]`, cluster of each playlist.
+
+use super::{Array, BundleError, BundleFolder, BundleWriter, encode_array};
+
+/// The four tables of embeddings.
+const TABLES: [&str; 4] = ["gmf_playlists", "gmf_tracks", "mlp_playlists", "mlp_tracks"];
+/// More layers than anyone would train.
+const MOST_LAYERS: usize = 32;
+
+/// A dense layer.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DenseLayer {
+    /// `[outputs, inputs]`
+    pub weights: Array<f32>,
+    /// `[outputs]`
+    pub biases: Array<f32>,
+}
+
+/// NeuMF as arrays; P playlists, T tracks, embeddings of lengths `latent` and m.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NeumfBundle {
+    /// `[P, latent]`
+    pub gmf_playlists: Array<f32>,
+    /// `[T, latent]`
+    pub gmf_tracks: Array<f32>,
+    /// `[P, m]`
+    pub mlp_playlists: Array<f32>,
+    /// `[T, m]`
+    pub mlp_tracks: Array<f32>,
+    /// the first one's inputs are 2 m, a playlist's before a track's
+    pub dense: Vec<DenseLayer>,
+    /// `[latent + outputs of the last layer]`
+    pub output_weights: Array<f32>,
+    /// `[1]`
+    pub output_bias: Array<f32>,
+    /// `[m]`: mean of the playlists' MLP embeddings
+    pub centre: Array<f32>,
+    /// `[clusters, m]`: means of the MLP embeddings less the centre, each brought to length 1
+    pub centroids: Array<f32>,
+    /// `[P]`
+    pub clusters: Array<u32>,
+}
+
+fn file(name: &str) -> String {
+    format!("neumf_{name}.npy")
+}
+
+impl NeumfBundle {
+    /// Names of the files that [`NeumfBundle::load`] reads from `folder`.
+    pub fn files(folder: &BundleFolder) -> Vec<String> {
+        let names = folder.manifest().files.iter().map(|file| file.name.clone());
+        names.filter(|name| name.starts_with("neumf_")).collect()
+    }
+
+    /// Adds its files to a bundle.
+    pub fn write(&self, writer: &mut BundleWriter) -> Result<(), BundleError> {
+        let mut write =
+            |name: &str, array: &Array<f32>| writer.write(&file(name), &encode_array(&array.shape, &array.values));
+        let tables = [&self.gmf_playlists, &self.gmf_tracks, &self.mlp_playlists, &self.mlp_tracks];
+        for (name, table) in TABLES.iter().zip(tables) {
+            write(name, table)?;
+        }
+        for (number, layer) in (1..).zip(&self.dense) {
+            write(&format!("dense_{number}_weights"), &layer.weights)?;
+            write(&format!("dense_{number}_biases"), &layer.biases)?;
+        }
+        write("output_weights", &self.output_weights)?;
+        write("output_bias", &self.output_bias)?;
+        write("centre", &self.centre)?;
+        write("centroids", &self.centroids)?;
+        writer.write(&file("clusters"), &encode_array(&self.clusters.shape, &self.clusters.values))
+    }
+
+    /// Reads and checks its files from a bundle of `playlists` and `tracks`.
+    pub fn load(folder: &BundleFolder, playlists: usize, tracks: usize) -> Result<Self, BundleError> {
+        let mut tables = Vec::with_capacity(TABLES.len());
+        for (number, name) in TABLES.iter().enumerate() {
+            let rows = if number % 2 == 0 { playlists } else { tracks };
+            tables.push(table(folder, name, rows)?);
+        }
+        let (latent, length) = (tables[0].shape[1], tables[2].shape[1]);
+        for (name, table, expected) in [("gmf_tracks", &tables[1], latent), ("mlp_tracks", &tables[3], length)] {
+            if table.shape[1] != expected {
+                return Err(refuse(folder, name, "its rows are not as long as the playlists'"));
+            }
+        }
+        let mut dense: Vec<DenseLayer> = Vec::new();
+        let listed = |name: &str| folder.manifest().files.iter().any(|entry| entry.name == file(name));
+        let mut inputs = 2 * length;
+        for number in 1..=MOST_LAYERS {
+            let [weights, biases] = ["weights", "biases"].map(|part| format!("dense_{number}_{part}"));
+            if number > 1 && !listed(&weights) {
+                break;
+            }
+            let layer = DenseLayer { weights: array(folder, &weights)?, biases: array(folder, &biases)? };
+            let &[outputs] = layer.biases.shape.as_slice() else {
+                return Err(refuse(folder, &biases, "it has not one dimension"));
+            };
+            if outputs == 0 || layer.weights.shape != [outputs, inputs] {
+                let reason = format!("its shape is {:?}, expected {:?}", layer.weights.shape, [outputs, inputs]);
+                return Err(refuse(folder, &weights, &reason));
+            }
+            inputs = outputs;
+            dense.push(layer);
+        }
+        let output_weights = shaped(folder, "output_weights", &[latent + inputs])?;
+        let output_bias = shaped(folder, "output_bias", &[1])?;
+        let centre = shaped(folder, "centre", &[length])?;
+        let centroids = array(folder, "centroids")?;
+        if centroids.shape.len() != 2 || centroids.shape[1] != length {
+            return Err(refuse(folder, "centroids", "its rows are not as long as the playlists' embeddings"));
+        }
+        let clusters = folder.read_array::<u32>(&file("clusters"))?;
+        if clusters.shape != [playlists] {
+            return Err(refuse(
+                folder,
+                "clusters",
+                &format!("its shape is {:?}, expected [{playlists}]", clusters.shape),
+            ));
+        }
+        if clusters.values.iter().any(|&cluster| cluster as usize >= centroids.shape[0]) {
+            return Err(refuse(folder, "clusters", "it names a cluster that has no centroid"));
+        }
+        let [gmf_playlists, gmf_tracks, mlp_playlists, mlp_tracks] = <[Array<f32>; 4]>::try_from(tables)
+            .map_err(|_| refuse(folder, TABLES[0], "there are not four tables of embeddings"))?;
+        Ok(Self {
+            gmf_playlists,
+            gmf_tracks,
+            mlp_playlists,
+            mlp_tracks,
+            dense,
+            output_weights,
+            output_bias,
+            centre,
+            centroids,
+            clusters,
+        })
+    }
+}
+
+fn refuse(folder: &BundleFolder, name: &str, reason: &str) -> BundleError {
+    BundleError::file(&folder.path(&file(name)), reason)
+}
+
+fn array(folder: &BundleFolder, name: &str) -> Result<Array<f32>, BundleError> {
+    let array = folder.read_array::<f32>(&file(name))?;
+    if array.values.iter().any(|value| !value.is_finite()) {
+        return Err(refuse(folder, name, "it has values that are not finite"));
+    }
+    Ok(array)
+}
+
+fn shaped(folder: &BundleFolder, name: &str, shape: &[usize]) -> Result<Array<f32>, BundleError> {
+    let array = array(folder, name)?;
+    if array.shape != shape {
+        return Err(refuse(folder, name, &format!("its shape is {:?}, expected {shape:?}", array.shape)));
+    }
+    Ok(array)
+}
+
+/// `[rows, any length above 0]`.
+fn table(folder: &BundleFolder, name: &str, rows: usize) -> Result<Array<f32>, BundleError> {
+    let array = array(folder, name)?;
+    match array.shape.as_slice() {
+        &[found, length] if found == rows && length > 0 => Ok(array),
+        found => Err(refuse(folder, name, &format!("its shape is {found:?}, expected {rows} rows"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::bundle::{Kind, NewManifest};
+    use crate::dataset::DataFingerprint;
+
+    fn array(shape: &[usize]) -> Array<f32> {
+        let length = shape.iter().product::<usize>();
+        Array { shape: shape.to_vec(), values: (0..length).map(|value| value as f32 / 7.0).collect() }
+    }
+
+    fn bundle() -> NeumfBundle {
+        NeumfBundle {
+            gmf_playlists: array(&[4, 2]),
+            gmf_tracks: array(&[5, 2]),
+            mlp_playlists: array(&[4, 3]),
+            mlp_tracks: array(&[5, 3]),
+            dense: vec![
+                DenseLayer { weights: array(&[8, 6]), biases: array(&[8]) },
+                DenseLayer { weights: array(&[2, 8]), biases: array(&[2]) },
+            ],
+            output_weights: array(&[4]),
+            output_bias: array(&[1]),
+            centre: array(&[3]),
+            centroids: array(&[2, 3]),
+            clusters: Array { shape: vec![4], values: vec![0, 1, 1, 0] },
+        }
+    }
+
+    fn published(models: &Path, bundle: &NeumfBundle) -> BundleFolder {
+        let mut writer = BundleWriter::begin(models, Kind::Similarity).expect("begins");
+        bundle.write(&mut writer).expect("writes");
+        let data =
+            DataFingerprint { playlists: 4, tracks: 5, placements: 9, newest_change: None, sha256: String::new() };
+        let (parameters, metrics) = (serde_json::Value::Null, serde_json::Value::Null);
+        writer.publish(NewManifest { seed: 1, parameters, data, metrics }).expect("publishes");
+        BundleFolder::open_current(models, Kind::Similarity).expect("opens")
+    }
+
+    #[test]
+    fn it_reads_back_as_written() {
+        let models = tempfile::tempdir().expect("a folder");
+        let folder = published(models.path(), &bundle());
+        assert_eq!(NeumfBundle::load(&folder, 4, 5).expect("loads"), bundle());
+        assert_eq!(NeumfBundle::files(&folder).len(), 13);
+    }
+
+    #[test]
+    fn what_does_not_fit_is_named() {
+        let refused = |bundle: NeumfBundle, tracks: usize| {
+            let models = tempfile::tempdir().expect("a folder");
+            NeumfBundle::load(&published(models.path(), &bundle), 4, tracks).expect_err("refused").to_string()
+        };
+        assert!(refused(bundle(), 6).contains("neumf_gmf_tracks.npy: its shape is [5, 2], expected 6 rows"));
+        let dense = vec![DenseLayer { weights: array(&[8, 5]), biases: array(&[8]) }];
+        assert!(refused(NeumfBundle { dense, ..bundle() }, 5).contains("neumf_dense_1_weights.npy"));
+        let output_weights = array(&[3]);
+        assert!(refused(NeumfBundle { output_weights, ..bundle() }, 5).contains("[3], expected [4]"));
+        let clusters = Array { shape: vec![4], values: vec![0, 1, 2, 0] };
+        assert!(refused(NeumfBundle { clusters, ..bundle() }, 5).contains("no centroid"));
+        let mut infinite = bundle();
+        infinite.mlp_tracks.values[3] = f32::INFINITY;
+        assert!(refused(infinite, 5).contains("neumf_mlp_tracks.npy: it has values that are not finite"));
+    }
+}

@@ -1,0 +1,368 @@
+//! Playlist completion by NeuMF with clustered neighbours.
+//!
+//! Trained are playlists' embeddings, a network that says of a playlist's and a track's embeddings whether the one
+//! belongs in the other, and clusters of playlists. A playlist to complete gets the weighted mean of the embeddings of
+//! training playlists like it ([`NeumfModel::fold_in`]). Its candidates are the tracks of its cluster-mates, the training
+//! playlists of the nearest clusters; the network scores them ([`NeumfModel::recommend`]).
+//!
+//! The first dense layer is linear in the two embeddings before its ReLU, so a track's half of it is computed once, when
+//! the model is loaded. What is left goes over [`LANES`] candidates at once: an activation is a short vector of one value
+//! for each, which compilers turn into vector instructions.
+
+use std::cmp::Ordering;
+
+use super::linear::dot;
+use crate::bundle::{DenseLayer, NeumfBundle};
+use crate::dataset::Csr;
+
+/// Training playlists that a folded-in embedding is the mean of.
+const NEIGHBOURS: usize = 100;
+/// Clusters whose playlists are mates, the nearest ones: those of one are too few to say which of their tracks matter
+/// (docs/models/neumf.md).
+const CLUSTERS: usize = 4;
+/// Candidates are those tracks that most of the mates hold.
+const CANDIDATES: usize = 4_000;
+/// Candidates that are scored at once.
+const LANES: usize = 8;
+/// Outputs of a dense layer that are summed at once: as many as registers hold sums of.
+const OUTPUTS: usize = 4;
+
+/// One value for each candidate of a block.
+type Lanes = [f32; LANES];
+
+/// A playlist as the network sees it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PlaylistEmbedding {
+    /// `[latent]`
+    pub gmf: Vec<f32>,
+    /// `[m]`
+    pub mlp: Vec<f32>,
+}
+
+/// NeuMF, ready to answer.
+#[derive(Debug)]
+pub struct NeumfModel {
+    bundle: NeumfBundle,
+    /// `[tracks, outputs of the first layer]`: its sums for tracks alone, without bias
+    track_halves: Vec<f32>,
+    /// tracks of each cluster, those held by most of its playlists first
+    tracks: Csr,
+    /// by how many of them, beside each item of `tracks`
+    holders: Vec<u32>,
+}
+
+impl NeumfModel {
+    /// Takes over a loaded bundle; `playlists` are those that it was trained on, in its order.
+    ///
+    /// # Panics
+    ///
+    /// When there are fewer playlists than that.
+    pub fn new(mut bundle: NeumfBundle, playlists: &Csr) -> Self {
+        let clusters = bundle.centroids.shape[0];
+        let members = Csr::group(&bundle.clusters.values, clusters);
+        let mut holders = Vec::new();
+        let tracks = Csr::from_lists(members.iter().map(|members| {
+            let held = tracks_held(playlists, members);
+            holders.extend(held.iter().map(|&(_, holders)| holders));
+            held.into_iter().map(|(track, _)| track)
+        }));
+        let track_halves = track_halves(&bundle);
+        bundle.mlp_tracks.values = Vec::new(); // their halves of the first layer are all that is asked for
+        Self { bundle, track_halves, tracks, holders }
+    }
+
+    /// Lengths of the GMF and of the MLP embeddings.
+    fn lengths(&self) -> (usize, usize) {
+        (self.bundle.gmf_playlists.shape[1], self.bundle.mlp_playlists.shape[1])
+    }
+
+    /// Clusters, that of the nearest centroid first. What counts is the direction off the centre.
+    pub fn nearest_clusters(&self, embedding: &PlaylistEmbedding) -> Vec<u32> {
+        let centre = &self.bundle.centre.values;
+        let off_centre: Vec<f32> = embedding.mlp.iter().zip(centre).map(|(value, centre)| value - centre).collect();
+        let norm = dot(&off_centre, &off_centre).sqrt().max(f32::MIN_POSITIVE);
+        // |x − c|² = |x|² − 2 x·c + |c|², of which |x|² changes nothing about the order.
+        let distance = |centroid: &[f32]| dot(centroid, centroid) - 2.0 * dot(centroid, &off_centre) / norm;
+        let centroids = self.bundle.centroids.values.chunks_exact(self.lengths().1);
+        let mut clusters: Vec<(f32, u32)> = centroids.map(distance).zip(0..).collect();
+        clusters.sort_unstable_by(|left, right| left.0.total_cmp(&right.0).then(left.1.cmp(&right.1)));
+        clusters.into_iter().map(|(_, cluster)| cluster).collect()
+    }
+
+    /// Up to [`CANDIDATES`] distinct tracks, rising; from more than [`CLUSTERS`] clusters only where these hold less than
+    /// `limit`.
+    fn candidates(&self, embedding: &PlaylistEmbedding, excluded: &[u32], limit: usize) -> Vec<u32> {
+        let mut held: Vec<(u32, u32)> = Vec::new();
+        for (nth, cluster) in self.nearest_clusters(embedding).into_iter().enumerate() {
+            if nth >= CLUSTERS && held.len() >= limit {
+                break;
+            }
+            let offset = self.tracks.offsets()[cluster as usize] as usize;
+            let tracks = self.tracks.row(cluster as usize);
+            let holders = &self.holders[offset..offset + tracks.len()];
+            let allowed = |(track, _): &(u32, u32)| excluded.binary_search(track).is_err();
+            held.extend(tracks.iter().copied().zip(holders.iter().copied()).filter(allowed));
+            held.sort_unstable();
+            held.dedup_by(|next, first| {
+                let same = next.0 == first.0;
+                first.1 += if same { next.1 } else { 0 };
+                same
+            });
+        }
+        keep_best(&mut held, CANDIDATES.max(limit), |left, right| right.1.cmp(&left.1).then(left.0.cmp(&right.0)));
+        let mut tracks: Vec<u32> = held.into_iter().map(|(track, _)| track).collect();
+        tracks.sort_unstable(); // read in the order in which they lie
+        tracks
+    }
+
+    /// The embedding of a playlist that was not trained on: the mean of those of the training playlists most like it, of
+    /// which the 100 that weigh most count. Weights are above 0: squared similarities by shared tracks, as of
+    /// playlist-kNN, or by title where there is no track to go by. `None` without such a weight.
+    pub fn fold_in(&self, neighbours: &[(u32, f32)]) -> Option<PlaylistEmbedding> {
+        let mut neighbours: Vec<(u32, f32)> = neighbours.iter().copied().filter(|&(_, weight)| weight > 0.0).collect();
+        neighbours.sort_unstable_by(|left, right| right.1.total_cmp(&left.1).then(left.0.cmp(&right.0)));
+        neighbours.truncate(NEIGHBOURS);
+        let total: f32 = neighbours.iter().map(|&(_, weight)| weight).sum();
+        let mean = |table: &[f32], length: usize| {
+            let mut mean = vec![0.0; length];
+            for &(playlist, weight) in &neighbours {
+                let row = &table[playlist as usize * length..][..length];
+                mean.iter_mut().zip(row).for_each(|(sum, value)| *sum += weight / total * value);
+            }
+            mean
+        };
+        let (latent, length) = self.lengths();
+        (total > 0.0).then(|| PlaylistEmbedding {
+            gmf: mean(&self.bundle.gmf_playlists.values, latent),
+            mlp: mean(&self.bundle.mlp_playlists.values, length),
+        })
+    }
+
+    /// The `limit` best candidates with their logits, best first: distinct tracks, none of `excluded`, which rises. There
+    /// are fewer than `limit` only when the clusters' most held tracks, 4,000 of each, are no more.
+    pub fn recommend(&self, embedding: &PlaylistEmbedding, excluded: &[u32], limit: usize) -> Vec<(u32, f32)> {
+        let candidates = self.candidates(embedding, excluded, limit);
+        let logits = self.logits(embedding, &candidates);
+        let mut scored: Vec<(u32, f32)> = candidates.into_iter().zip(logits).collect();
+        keep_best(&mut scored, limit, |left, right| right.1.total_cmp(&left.1).then(left.0.cmp(&right.0)));
+        scored
+    }
+
+    /// The network's logit for each of `rows`.
+    pub fn logits(&self, embedding: &PlaylistEmbedding, rows: &[u32]) -> Vec<f32> {
+        let Some((first, rest)) = self.bundle.dense.split_first() else { return Vec::new() };
+        let (latent, length) = self.lengths();
+        let (gmf_weights, mlp_weights) = self.bundle.output_weights.values.split_at(latent);
+        // What does not depend on the track: the playlist's half of the first layer, and its factors in GMF.
+        let inputs = first.weights.values.chunks_exact(2 * length);
+        let playlist_half: Vec<f32> = inputs
+            .zip(&first.biases.values)
+            .map(|(weights, bias)| bias + dot(&weights[..length], &embedding.mlp))
+            .collect();
+        let gmf: Vec<f32> = gmf_weights.iter().zip(&embedding.gmf).map(|(weight, value)| weight * value).collect();
+        let outputs = playlist_half.len();
+
+        let mut logits = Vec::with_capacity(rows.len());
+        let (mut activations, mut next): (Vec<Lanes>, Vec<Lanes>) = (vec![[0.0; LANES]; outputs], Vec::new());
+        for block in rows.chunks(LANES) {
+            activations.resize(outputs, [0.0; LANES]);
+            for (lane, &row) in block.iter().enumerate() {
+                let track_half = &self.track_halves[row as usize * outputs..][..outputs];
+                for ((activation, track), playlist) in activations.iter_mut().zip(track_half).zip(&playlist_half) {
+                    activation[lane] = (track + playlist).max(0.0);
+                }
+            }
+            for layer in rest {
+                dense(layer, &activations, &mut next);
+                std::mem::swap(&mut activations, &mut next);
+            }
+            let mut sums = [self.bundle.output_bias.values[0]; LANES];
+            for (activation, weight) in activations.iter().zip(mlp_weights) {
+                for lane in 0..LANES {
+                    sums[lane] += weight * activation[lane];
+                }
+            }
+            logits.extend(block.iter().zip(sums).map(|(&row, sum)| {
+                let track = &self.bundle.gmf_tracks.values[row as usize * latent..][..latent];
+                sum + dot(&gmf, track)
+            }));
+        }
+        logits
+    }
+}
+
+/// Sorts the first `limit` of `items` to the front, and drops the rest.
+fn keep_best<T>(items: &mut Vec<T>, limit: usize, mut order: impl FnMut(&T, &T) -> Ordering) {
+    if items.len() > limit && limit > 0 {
+        items.select_nth_unstable_by(limit - 1, &mut order);
+    }
+    items.truncate(limit);
+    items.sort_unstable_by(order);
+}
+
+/// The tracks of the playlists `members` with how many of them hold each; up to [`CANDIDATES`], most first.
+fn tracks_held(playlists: &Csr, members: &[u32]) -> Vec<(u32, u32)> {
+    let mut tracks: Vec<u32> = Vec::new();
+    for &member in members {
+        // A playlist that holds a track twice counts once.
+        let mut distinct = playlists.row(member as usize).to_vec();
+        distinct.sort_unstable();
+        distinct.dedup();
+        tracks.append(&mut distinct);
+    }
+    tracks.sort_unstable();
+    let same = tracks.chunk_by(|left, right| left == right);
+    let mut held: Vec<(u32, u32)> = same.map(|same| (same[0], same.len() as u32)).collect();
+    keep_best(&mut held, CANDIDATES, |left, right| right.1.cmp(&left.1).then(left.0.cmp(&right.0)));
+    held
+}
+
+/// W_t m_t of the first layer for each track.
+fn track_halves(bundle: &NeumfBundle) -> Vec<f32> {
+    let length = bundle.mlp_tracks.shape[1];
+    let Some(first) = bundle.dense.first() else { return Vec::new() };
+    let outputs = first.biases.values.len();
+    let weights: Vec<f32> =
+        first.weights.values.chunks_exact(2 * length).flat_map(|row| &row[length..]).copied().collect();
+    let mut halves = vec![0.0; bundle.mlp_tracks.shape[0] * outputs];
+    let (mut inputs, mut sums) = (vec![[0.0; LANES]; length], Vec::new());
+    let blocks = bundle.mlp_tracks.values.chunks(LANES * length).zip(halves.chunks_mut(LANES * outputs));
+    for (tracks, halves) in blocks {
+        for (lane, track) in tracks.chunks_exact(length).enumerate() {
+            inputs.iter_mut().zip(track).for_each(|(input, value)| input[lane] = *value);
+        }
+        multiply(&weights, &inputs, &mut sums);
+        for (lane, half) in halves.chunks_exact_mut(outputs).enumerate() {
+            half.iter_mut().zip(&sums).for_each(|(value, sum)| *value = sum[lane]);
+        }
+    }
+    halves
+}
+
+/// A dense layer with ReLU.
+fn dense(layer: &DenseLayer, inputs: &[Lanes], outputs: &mut Vec<Lanes>) {
+    multiply(&layer.weights.values, inputs, outputs);
+    for (output, bias) in outputs.iter_mut().zip(&layer.biases.values) {
+        output.iter_mut().for_each(|value| *value = (*value + bias).max(0.0));
+    }
+}
+
+/// `outputs` = `weights` · `inputs`; `weights` is `[outputs, inputs]`.
+fn multiply(weights: &[f32], inputs: &[Lanes], outputs: &mut Vec<Lanes>) {
+    outputs.clear();
+    let mut blocks = weights.chunks_exact(OUTPUTS * inputs.len());
+    for block in &mut blocks {
+        outputs.extend(multiply_rows::<OUTPUTS>(block, inputs));
+    }
+    for row in blocks.remainder().chunks_exact(inputs.len()) {
+        outputs.extend(multiply_rows::<1>(row, inputs));
+    }
+}
+
+/// The sums of `ROWS` outputs stay in registers while the inputs go by.
+fn multiply_rows<const ROWS: usize>(weights: &[f32], inputs: &[Lanes]) -> [Lanes; ROWS] {
+    let rows: [&[f32]; ROWS] = std::array::from_fn(|row| &weights[row * inputs.len()..][..inputs.len()]);
+    let mut sums = [[0.0; LANES]; ROWS];
+    for (index, input) in inputs.iter().enumerate() {
+        for (sum, row) in sums.iter_mut().zip(&rows) {
+            let weight = row[index];
+            for lane in 0..LANES {
+                sum[lane] += weight * input[lane];
+            }
+        }
+    }
+    sums
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::{RngExt, SeedableRng};
+    use rand_xoshiro::Xoshiro256PlusPlus;
+
+    use super::*;
+    use crate::bundle::Array;
+
+    /// Three clusters of playlists, whose MLP embeddings lie along one axis each; all else is random.
+    fn model(playlists: &Csr, clusters: &[u32], tracks: usize) -> NeumfModel {
+        let mut rng = Xoshiro256PlusPlus::seed_from_u64(9);
+        let mut random = |shape: &[usize]| Array {
+            shape: shape.to_vec(),
+            values: (0..shape.iter().product()).map(|_| rng.random_range(-1.0..1.0)).collect(),
+        };
+        let axis = |cluster: u32, length: f32| (0..3).map(move |at| if at == cluster { length } else { 0.0 });
+        let mlp: Vec<f32> = clusters.iter().zip(1..).flat_map(|(&cluster, nth)| axis(cluster, nth as f32)).collect();
+        NeumfModel::new(
+            NeumfBundle {
+                gmf_playlists: random(&[clusters.len(), 2]),
+                gmf_tracks: random(&[tracks, 2]),
+                mlp_playlists: Array { shape: vec![clusters.len(), 3], values: mlp },
+                mlp_tracks: random(&[tracks, 3]),
+                dense: vec![
+                    DenseLayer { weights: random(&[5, 6]), biases: random(&[5]) },
+                    DenseLayer { weights: random(&[7, 5]), biases: random(&[7]) },
+                ],
+                output_weights: random(&[9]),
+                output_bias: random(&[1]),
+                centre: Array { shape: vec![3], values: vec![0.0; 3] },
+                centroids: Array { shape: vec![3, 3], values: (0..3).flat_map(|cluster| axis(cluster, 1.0)).collect() },
+                clusters: Array { shape: vec![clusters.len()], values: clusters.to_vec() },
+            },
+            playlists,
+        )
+    }
+
+    fn playlists() -> Csr {
+        Csr::from_lists([vec![0, 1, 2], vec![1, 2, 1], vec![3, 4, 5, 6], vec![5, 6], vec![7, 8, 9, 0], vec![8, 9]])
+    }
+
+    #[test]
+    fn a_playlist_like_some_of_a_cluster_is_folded_into_it() {
+        let model = model(&playlists(), &[0, 0, 1, 1, 2, 2], 11);
+        for (neighbours, cluster) in [([(0, 0.9), (1, 0.4)], 0), ([(3, 0.2), (2, 0.2)], 1), ([(5, 3.0), (0, 0.5)], 2)] {
+            let embedding = model.fold_in(&neighbours).expect("neighbours");
+            assert_eq!(model.nearest_clusters(&embedding)[0], cluster);
+        }
+        let embedding = model.fold_in(&[(2, 1.0), (3, 3.0), (4, 0.0)]).expect("neighbours");
+        assert_eq!(embedding.mlp, [0.0, 0.25 * 3.0 + 0.75 * 4.0, 0.0]);
+        assert_eq!(model.fold_in(&[(2, 0.0)]), None);
+        assert_eq!(model.fold_in(&[]), None);
+    }
+
+    #[test]
+    fn answers_are_distinct_and_none_is_excluded() {
+        let model = model(&playlists(), &[0, 0, 1, 1, 2, 2], 11);
+        let embedding = model.fold_in(&[(0, 1.0)]).expect("a neighbour");
+        for limit in [1, 3, 20] {
+            let answers = model.recommend(&embedding, &[1, 5, 9], limit);
+            let mut rows: Vec<u32> = answers.iter().map(|answer| answer.0).collect();
+            assert!(answers.is_sorted_by(|left, right| left.1 >= right.1));
+            rows.sort_unstable();
+            rows.dedup();
+            assert_eq!(rows.len(), limit.min(7));
+            assert!(rows.iter().all(|row| [0, 2, 3, 4, 6, 7, 8].contains(row)), "{rows:?}");
+        }
+        assert_eq!(model.recommend(&embedding, &[], 0), []);
+    }
+
+    #[test]
+    fn candidates_are_those_that_most_mates_hold() {
+        assert_eq!(tracks_held(&playlists(), &[0, 1, 4]), [(0, 2), (1, 2), (2, 2), (7, 1), (8, 1), (9, 1)]);
+        // Those of the near clusters count together, and clusters further away give tracks only where these have too few.
+        let near = model(&playlists(), &[0, 1, 2, 0, 1, 2], 11);
+        let embedding = near.fold_in(&[(0, 1.0)]).expect("a neighbour");
+        assert_eq!(near.candidates(&embedding, &[3, 7], 5), [0, 1, 2, 4, 5, 6, 8, 9]);
+    }
+
+    #[test]
+    fn logits_are_the_same_one_by_one_and_in_blocks() {
+        let model = model(&playlists(), &[0, 0, 1, 1, 2, 2], 30);
+        let embedding = model.fold_in(&[(0, 1.0), (5, 2.0)]).expect("neighbours");
+        let rows: Vec<u32> = (0..30).collect();
+        let all = model.logits(&embedding, &rows);
+        assert_eq!(all.len(), 30);
+        for (row, logit) in rows.iter().zip(&all) {
+            assert_eq!(model.logits(&embedding, &[*row]), [*logit]);
+        }
+        assert!(all.iter().any(|logit| (logit - all[0]).abs() > 0.1));
+    }
+}
