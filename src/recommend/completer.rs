@@ -6,7 +6,7 @@ use super::completion::{Completion, Recommended, Source};
 use super::diversify::diversify;
 use super::explain::{Reason, explain};
 use super::rank::CANDIDATES;
-use super::rank::features::{Candidates, WIDTH, candidates};
+use super::rank::features::{Candidates, FEATURES, WIDTH, candidates};
 use super::retrieve::{Query, Workspace};
 use crate::bundle::{CompletionBundle, Vocabulary};
 
@@ -17,6 +17,31 @@ pub struct Completed {
     pub recommended: Recommended,
     /// what speaks for it, strongest first; empty unless asked for
     pub reasons: Vec<Reason>,
+}
+
+/// One of the retrievers that the ranking learns from, by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Retriever {
+    /// tracks of the playlists most like the one asked about
+    PlaylistKnn,
+    /// tracks that playlists hold together with the seeds
+    ItemKnn,
+    /// factors by alternating least squares
+    Als,
+    /// tracks of playlists with similar titles
+    Title,
+}
+
+impl Retriever {
+    /// The feature that says what it thinks of a track; above 0 where it has something to say.
+    fn feature(self) -> &'static str {
+        match self {
+            Self::PlaylistKnn => "knn",
+            Self::ItemKnn => "item_share",
+            Self::Als => "factor",
+            Self::Title => "title",
+        }
+    }
 }
 
 /// A completion bundle, ready to answer.
@@ -59,12 +84,39 @@ impl CompletionModel {
         if query.seeds.is_empty() && !self.says_something(&query.title) {
             return self.popular(&excluded, playlist.limit).into_iter().map(Completed::from).collect();
         }
+        let found = self.candidates(&query, &excluded, playlist.limit);
+        self.rank(&query, &found, &excluded, playlist)
+    }
+
+    /// What one retriever by itself would recommend: rows of up to `limit` distinct tracks, none of the seeds, none
+    /// excluded. It orders the same candidates that the ranking does; of equal ones the more popular comes first, and
+    /// popular tracks follow where it has nothing more to say.
+    pub fn retrieve(&self, playlist: &Completion, retriever: Retriever) -> Vec<u32> {
+        let query = Query::new(&self.bundle.index, playlist.title.as_deref(), &playlist.seeds);
+        let excluded = playlist.forbidden();
+        let found = self.candidates(&query, &excluded, playlist.limit);
+        let column = FEATURES.iter().position(|&feature| feature == retriever.feature());
+        let value = |place: usize| column.map_or(f32::NAN, |column| found.features[place * WIDTH + column]);
+        // Not a number where the playlist has no seeds, or no title, to go by.
+        let mut said: Vec<usize> = (0..found.rows.len()).filter(|&place| value(place) > 0.0).collect();
+        // Rows of a small number are popular.
+        said.sort_unstable_by(|&left, &right| {
+            value(right).total_cmp(&value(left)).then(found.rows[left].cmp(&found.rows[right]))
+        });
+        let mut rows: Vec<u32> = said.into_iter().take(playlist.limit).map(|place| found.rows[place]).collect();
+        let mut taken = [excluded, rows.clone()].concat();
+        taken.sort_unstable();
+        rows.extend(self.popular(&taken, playlist.limit - rows.len()).into_iter().map(|track| track.row));
+        rows
+    }
+
+    fn candidates(&self, query: &Query, excluded: &[u32], limit: usize) -> Candidates {
         let mut workspace = self.workspaces.lock().ok().and_then(|mut free| free.pop()).unwrap_or_default();
-        let found = candidates(index, &query, &excluded, CANDIDATES.max(2 * playlist.limit), &mut workspace);
+        let found = candidates(&self.bundle.index, query, excluded, CANDIDATES.max(2 * limit), &mut workspace);
         if let Ok(mut free) = self.workspaces.lock() {
             free.push(workspace);
         }
-        self.rank(&query, &found, &excluded, playlist)
+        found
     }
 
     /// Whether a normalised title has anything in common with the titles and names that the index knows.
