@@ -170,7 +170,8 @@ async fn a_submission_is_complete_and_a_report_says_of_it_what_scoring_the_file_
     for (number, list) in lists.iter().enumerate() {
         assert!(!lists[..number].contains(list), "{} answers as another model does", models[number]);
     }
-    home.segue(&["submit", "--challenge", text(&challenge), "--out", text(&out)]).succeed();
+    let who = ["--team", "us", "--email", "us@example.org"];
+    home.segue(&[&["submit", "--challenge", text(&challenge), "--out", text(&out)][..], &who].concat()).succeed();
     assert_eq!(submission(&out), lists[0], "the ranking is what answers where no model is named");
 }
 
