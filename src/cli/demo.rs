@@ -10,7 +10,7 @@ use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::train::SimilarityArguments;
+use super::train::{CompletionArguments, SimilarityArguments};
 use super::{Global, import};
 use crate::catalog::Catalog;
 use crate::generate::{GenerateSettings, generate};
@@ -61,8 +61,12 @@ pub(super) async fn run(global: &Global, arguments: DemoArguments, interrupt: &I
     let counts = catalog.counts().await?;
     println!("catalog      {} playlists, {} placements", counts.playlists, counts.placements);
 
-    println!("== Training Track2Vec");
     let global = Global { home: home.folder.clone(), ..global.clone() };
+    println!("== Training for completions: retrievers and a ranking");
+    let manifest = super::train::completion(&global, &catalog, short_training()?, interrupt).await?;
+    println!("published    {} {}", manifest.kind, manifest.version);
+
+    println!("== Training Track2Vec");
     let manifest = super::train::similarity(&global, &catalog, defaults::<SimilarityArguments>()?, interrupt).await?;
     let metrics = &manifest.metrics["next_track"];
     println!("published    {} {}", manifest.kind, manifest.version);
@@ -118,6 +122,15 @@ fn fresh_home(global: &Global) -> anyhow::Result<DemoHome> {
 fn defaults<T: clap::Args>() -> anyhow::Result<T> {
     let command = T::augment_args(clap::Command::new("defaults"));
     Ok(T::from_arg_matches(&command.get_matches_from(["defaults"]))?)
+}
+
+/// Less than is good for a catalog that matters: a demo should not keep anyone waiting.
+fn short_training() -> anyhow::Result<CompletionArguments> {
+    let mut arguments = defaults::<CompletionArguments>()?;
+    let settings = &mut arguments.settings;
+    (settings.factors, settings.als_iterations) = (32, 6);
+    (settings.folds, settings.maskings, settings.trees) = (3, 1, 100);
+    Ok(arguments)
 }
 
 fn number(value: &Value) -> f64 {

@@ -4,11 +4,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use super::Global;
-use super::evaluate::CompletionModel;
-use crate::bundle::SimilarityBundle;
+use super::evaluate::{Answering, CompletionModel};
 use crate::evaluate::{Challenge, Team, submit};
 use crate::progress::Interrupt;
-use crate::recommend::SimilarityModel;
 
 /// What to complete, and where to write it.
 #[derive(Debug, clap::Args)]
@@ -26,7 +24,7 @@ pub struct SubmitArguments {
     #[arg(long, default_value = "segue@example.org", value_name = "ADDRESS")]
     pub email: String,
     /// Model that completes the playlists
-    #[arg(long, value_enum, default_value_t = CompletionModel::Track2vec)]
+    #[arg(long, value_enum, default_value_t = CompletionModel::Ranking)]
     pub model: CompletionModel,
 }
 
@@ -38,11 +36,11 @@ pub(super) async fn run(
     let (models, interrupt) = (global.models(), interrupt.clone());
     let submission = tokio::task::spawn_blocking(move || -> anyhow::Result<ExitCode> {
         let challenge = Challenge::read(&arguments.challenge)?;
-        let (manifest, bundle) = SimilarityBundle::load_current(&models)?;
-        let model = SimilarityModel::new(bundle);
-        let recommender = arguments.model.recommender(&model);
+        let (manifest, answering) = Answering::load(&models, arguments.model)?;
+        answering.check(&[arguments.model])?;
+        let recommender = answering.recommender(arguments.model);
         let team = Team { name: arguments.team, email: arguments.email };
-        submit(&challenge, model.vocabulary(), &recommender, &team, &arguments.out, &interrupt)?;
+        submit(&challenge, answering.vocabulary(), &recommender, &team, &arguments.out, &interrupt)?;
         println!(
             "{} playlists completed by {} (bundle {}) in {}",
             challenge.playlists.len(),

@@ -43,10 +43,15 @@ impl CompletionArguments {
     /// Threads that compute.
     pub fn threads(&self) -> usize {
         match self.threads {
-            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            0 => all_processors(),
             threads => threads.into(),
         }
     }
+}
+
+/// A thread for each processor.
+pub(super) fn all_processors() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 /// How to train Track2Vec.

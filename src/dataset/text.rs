@@ -207,16 +207,14 @@ impl TextIndex {
     /// The documents that have most in common with a normalised text, and the cosine: best first, at most `limit`.
     pub fn search(&self, normalised: &str, limit: usize) -> Vec<(u32, f32)> {
         let mut query: Vec<(usize, f32)> = Vec::new();
-        let mut norm = 0.0;
         for (term, count) in self.unit.counts(normalised) {
             if let Ok(place) = self.terms.binary_search(&term) {
-                let value = (1.0 + count.ln()) * self.idf[place];
-                norm += value * value;
-                query.push((place, value));
+                query.push((place, (1.0 + count.ln()) * self.idf[place]));
             }
         }
         // The order of additions must not depend on a hash map's.
         query.sort_unstable_by_key(|&(place, _)| place);
+        let norm: f32 = query.iter().map(|(_, value)| value * value).sum();
         let mut scores = vec![0.0f32; if query.is_empty() { 0 } else { self.documents }];
         for (place, value) in query {
             let value = value / norm.sqrt();

@@ -7,7 +7,7 @@ use super::diversify::diversify;
 use super::explain::{Reason, explain};
 use super::neumf::NeumfModel;
 use super::rank::CANDIDATES;
-use super::rank::features::{Candidates, WIDTH, candidates};
+use super::rank::features::{Candidates, FEATURES, WIDTH, candidates};
 use super::retrieve::playlists::neighbours;
 use super::retrieve::{Query, Workspace};
 use crate::bundle::{CompletionBundle, Vocabulary};
@@ -19,6 +19,31 @@ pub struct Completed {
     pub recommended: Recommended,
     /// what speaks for it, strongest first; empty unless asked for
     pub reasons: Vec<Reason>,
+}
+
+/// One of the retrievers that the ranking learns from, by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Retriever {
+    /// tracks of the playlists most like the one asked about
+    PlaylistKnn,
+    /// tracks that playlists hold together with the seeds
+    ItemKnn,
+    /// factors by alternating least squares
+    Als,
+    /// tracks of playlists with similar titles
+    Title,
+}
+
+impl Retriever {
+    /// The feature that says what it thinks of a track; above 0 where it has something to say.
+    fn feature(self) -> &'static str {
+        match self {
+            Self::PlaylistKnn => "knn",
+            Self::ItemKnn => "item_share",
+            Self::Als => "factor",
+            Self::Title => "title",
+        }
+    }
 }
 
 /// A completion bundle, ready to answer.
@@ -63,10 +88,35 @@ impl CompletionModel {
         if query.seeds.is_empty() && !self.says_something(&query.title) {
             return self.popular(&excluded, playlist.limit).into_iter().map(Completed::from).collect();
         }
-        let found = self.with_workspace(|workspace| {
-            candidates(index, &query, &excluded, CANDIDATES.max(2 * playlist.limit), workspace)
-        });
+        let found = self.candidates(&query, &excluded, playlist.limit);
         self.rank(&query, &found, &excluded, playlist)
+    }
+
+    /// What one retriever by itself would recommend: rows of up to `limit` distinct tracks, none of the seeds, none
+    /// excluded. It orders the same candidates that the ranking does; of equal ones the more popular comes first, and
+    /// popular tracks follow where it has nothing more to say.
+    pub fn retrieve(&self, playlist: &Completion, retriever: Retriever) -> Vec<u32> {
+        let query = Query::new(&self.bundle.index, playlist.title.as_deref(), &playlist.seeds);
+        let excluded = playlist.forbidden();
+        let found = self.candidates(&query, &excluded, playlist.limit);
+        let column = FEATURES.iter().position(|&feature| feature == retriever.feature());
+        let value = |place: usize| column.map_or(f32::NAN, |column| found.features[place * WIDTH + column]);
+        // Not a number where the playlist has no seeds, or no title, to go by.
+        let mut said: Vec<usize> = (0..found.rows.len()).filter(|&place| value(place) > 0.0).collect();
+        // Rows of a small number are popular.
+        said.sort_unstable_by(|&left, &right| {
+            value(right).total_cmp(&value(left)).then(found.rows[left].cmp(&found.rows[right]))
+        });
+        let mut rows: Vec<u32> = said.into_iter().take(playlist.limit).map(|place| found.rows[place]).collect();
+        let mut taken = [excluded, rows.clone()].concat();
+        taken.sort_unstable();
+        rows.extend(self.popular(&taken, playlist.limit - rows.len()).into_iter().map(|track| track.row));
+        rows
+    }
+
+    fn candidates(&self, query: &Query, excluded: &[u32], limit: usize) -> Candidates {
+        let index = &self.bundle.index;
+        self.with_workspace(|workspace| candidates(index, query, excluded, CANDIDATES.max(2 * limit), workspace))
     }
 
     fn with_workspace<T>(&self, work: impl FnOnce(&mut Workspace) -> T) -> T {

@@ -109,6 +109,11 @@ impl SimilarityModel {
         self.bundle.dimensions
     }
 
+    /// Placements of each row.
+    pub fn counts(&self) -> &[u32] {
+        &self.bundle.counts
+    }
+
     /// Rows that may be recommended.
     pub fn candidates(&self) -> usize {
         self.bundle.candidates

@@ -388,19 +388,20 @@ mod tests {
     fn a_stopped_run_goes_on_to_the_same_bits() {
         let folder = tempfile::tempdir().expect("a folder");
         let train = |settings: &NeumfSettings, name: &str| {
-            train_neumf(&playlists(), 45, settings, &folder.path().join(name), &Interrupt::default()).expect("trains")
+            train_neumf(&playlists(), 45, settings, Some(&folder.path().join(name)), &Interrupt::default())
+                .expect("trains")
         };
         let whole = train(&settings(4), "whole");
         // Stopped three batches into the second epoch.
         let (mut run, sampler) = (Run::new(&settings(4), 40, 45), sampler(&settings(4)));
-        run.train(&settings(1), &sampler, &folder.path().join("first"), &Interrupt::default()).expect("trains");
+        run.train(&settings(1), &sampler, Some(&folder.path().join("first")), &Interrupt::default()).expect("trains");
         let mut left = 3;
         sampler.epoch(1, |batch| {
             run.step(&batch, &settings(4));
             left -= 1;
             left > 0
         });
-        run.save(&folder.path().join("stopped")).expect("saves");
+        run.save(Some(&folder.path().join("stopped"))).expect("saves");
         let resumed = train(&settings(4), "stopped");
         assert_eq!(resumed.bundle, whole.bundle);
         assert_eq!(resumed.loss, whole.loss);
@@ -489,7 +490,7 @@ mod tests {
     fn settings_and_data_that_make_no_sense_are_refused() {
         let folder = tempfile::tempdir().expect("a folder");
         let refused = |playlists: &Csr, settings: &NeumfSettings| {
-            let error = train_neumf(playlists, 45, settings, &folder.path().join("state"), &Interrupt::default());
+            let error = train_neumf(playlists, 45, settings, Some(&folder.path().join("state")), &Interrupt::default());
             error.expect_err("refused").to_string()
         };
         assert!(refused(&playlists(), &NeumfSettings { dense: vec![7, 4], ..settings(1) }).contains("--neumf-dense"));

@@ -8,6 +8,7 @@ mod operations;
 mod outage;
 mod playlists;
 mod problems;
+mod ranking;
 mod reload;
 mod shutdown;
 mod tracks;

@@ -3,10 +3,11 @@
 use std::fs;
 use std::time::Duration;
 
+use segue::bundle::Kind;
 use serde_json::{Value, json};
 
 use crate::support::app::{Setup, TestApp, flip_byte, publish_damaged};
-use crate::support::training::publish_again;
+use crate::support::training::{publish_again, publish_completion_again};
 use crate::support::wait_until;
 
 /// A new bundle takes over within this time.
@@ -47,9 +48,11 @@ async fn a_damaged_new_bundle_is_refused_the_old_one_goes_on_and_the_next_whole_
     let app = TestApp::spawn().await;
     let old = app.manifest().version;
     let good = TestApp::spawn().await;
-    let damaged = publish_damaged(&good.models, &app.models, |folder| flip_byte(&folder.join("vectors.npy"), 200));
+    let damaged = publish_damaged(Kind::Similarity, &good.models, &app.models, |folder| {
+        flip_byte(&folder.join("vectors.npy"), 200)
+    });
     assert_ne!(damaged, old);
-    let refusal = app.state.models.load(segue::bundle::Kind::Similarity).expect_err("it is damaged").to_string();
+    let refusal = app.state.models.load(Kind::Similarity).expect_err("it is damaged").to_string();
     assert!(refusal.contains("vectors.npy"), "{refusal}");
     // Twice the time in which a whole one would have been found.
     tokio::time::sleep(Duration::from_secs(5)).await;
@@ -67,7 +70,7 @@ async fn a_server_that_starts_on_a_damaged_bundle_answers_from_the_newest_whole_
         older = publish_again(models, models).version;
         let copy = tempfile::tempdir().expect("a folder");
         crate::support::copy_folder(models, copy.path());
-        publish_damaged(copy.path(), models, |folder| flip_byte(&folder.join("counts.npy"), 130));
+        publish_damaged(Kind::Similarity, copy.path(), models, |folder| flip_byte(&folder.join("counts.npy"), 130));
     })
     .await;
     assert_eq!(served_version(&app).await, json!(older));
@@ -89,6 +92,35 @@ async fn a_roll_back_to_an_older_version_takes_over_too() {
     let older = app.manifest().version;
     let newer = publish_again(&app.models, &app.models).version;
     wait_for_version(&app, &newer).await;
-    crate::support::app::point_current_at(&app.models, &older);
+    crate::support::app::point_current_at(Kind::Similarity, &app.models, &older);
     wait_for_version(&app, &older).await;
+}
+
+#[tokio::test]
+async fn a_completion_bundle_takes_over_while_the_server_runs_and_a_damaged_one_is_refused_by_name() {
+    let app = TestApp::spawn().await;
+    let good = TestApp::spawn_with_completion_model().await;
+    let complete = async || app.post_nothing("/playlists/0/complete").await.ok();
+    assert_eq!(complete().await["source"], "track2vec");
+
+    let first = publish_completion_again(&good.models, &app.models).version;
+    wait_until(&first, LIMIT, async || (complete().await["model_version"] == first).then_some(())).await;
+    assert_eq!(complete().await["source"], "ranking");
+    assert_eq!(served_version(&app).await, json!(app.manifest().version), "the other kind is as it was");
+
+    let second = publish_completion_again(&good.models, &app.models).version;
+    wait_until(&second, LIMIT, async || (complete().await["model_version"] == second).then_some(())).await;
+
+    for file in ["trees.leaves.npy", "postings.items.npy", "track_names.utf8"] {
+        publish_damaged(Kind::Completion, &good.models, &app.models, |folder| {
+            let path = folder.join(file);
+            let length = fs::metadata(&path).expect("a file").len() as usize;
+            flip_byte(&path, length - 1);
+        });
+        let refusal = app.state.models.load(Kind::Completion).expect_err("it is damaged").to_string();
+        assert!(refusal.contains(file), "{refusal}");
+    }
+    // Twice the time in which a whole one would have been found.
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(complete().await["model_version"], json!(second));
 }

@@ -11,10 +11,14 @@ fn the_demo_shows_a_completion_and_similar_tracks_with_names_and_leaves_nothing_
     for run in 0..2 {
         let printed = home.segue(&["demo", "--once", "--data", text(&slices)]).succeed();
         assert!(printed.contains("(60 new, 0 changed, 0 as they were)"), "run {run} begins anew: {printed}");
-        assert!(printed.contains("published    similarity "), "{printed}");
-        for heading in ["== What comes next in the playlist ", "== Tracks similar to "] {
+        for kind in ["completion", "similarity"] {
+            assert!(printed.contains(&format!("published    {kind} ")), "{printed}");
+        }
+        let shown = [("== What comes next in the playlist ", "ranking"), ("== Tracks similar to ", "track2vec")];
+        for (heading, source) in shown {
             let (_, answer) = printed.split_once(heading).unwrap_or_else(|| panic!("no {heading:?} in {printed}"));
             let (_, items) = answer.split_once("-> by ").expect("a source");
+            assert!(items.starts_with(source), "{heading}: {items}");
             for rank in 1..=10 {
                 let start = format!("{rank:5}. ");
                 let line = items.lines().find_map(|line| line.strip_prefix(&start));

@@ -74,9 +74,13 @@ fn wrong_usage_ends_with_2_and_says_what_is_wrong() {
     for (arguments, word) in [
         (vec!["sing"], "sing"),
         (vec!["import", "mpd"], "PATH"),
+        (vec!["train", "completion", "--folds", "1"], "--folds"),
         (vec!["train", "similarity", "--dim", "0"], "--dim"),
         (vec!["train", "similarity", "--epochs", "many"], "--epochs"),
         (vec!["evaluate", "completion", "--challenge", "set.json"], "--truth"),
+        (vec!["evaluate", "completion", "--challenge", "a", "--truth", "b", "--trees", "9"], "cannot be used with"),
+        (vec!["evaluate", "completion", "--challenge", "a", "--truth", "b", "--seed", "9"], "cannot be used with"),
+        (vec!["evaluate", "completion", "--trees", "0"], "--trees"),
         (vec!["evaluate", "completion", "--plot", "metrics.jpg"], ".svg or .png"),
         (vec!["evaluate", "completion", "--model", "track2vec,oracle"], "oracle"),
         (vec!["evaluate", "completion", "--playlists", "0"], "--playlists"),

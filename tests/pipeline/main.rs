@@ -3,6 +3,7 @@
 
 mod atomicity;
 mod bundles;
+mod completion;
 mod import;
 mod import_resume;
 mod published_data;

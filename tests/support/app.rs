@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use reqwest::Method;
 use reqwest::header::{CONTENT_TYPE, HeaderMap};
-use segue::bundle::{Manifest, SimilarityBundle};
+use segue::bundle::{CompletionBundle, Kind, Manifest, SimilarityBundle};
 use segue::catalog::Catalog;
-use segue::dataset::Sequences;
+use segue::dataset::Corpus;
 use segue::import::import_mpd;
 use segue::progress::Interrupt;
 use segue::serve::{AppState, ServeSettings, serve};
@@ -20,7 +20,7 @@ use tokio::task::JoinHandle;
 
 use super::database::Database;
 use super::slices::{bare_playlist, bare_track, bare_tracks, generated, slice, write};
-use super::training::{TINY, arguments, train};
+use super::training::{TINY, TINY_COMPLETION, arguments, train, train_for_completion};
 use super::{copy_folder, slices};
 
 /// A playlist written by hand: two tracks of odd ids, the first one twice, and some generated ones.
@@ -36,10 +36,13 @@ pub const LATE: &str = "late";
 /// One of those tracks.
 pub const LATE_TRACK: &str = "late:0";
 
-/// A catalog and a model trained on it, made once for all tests of a binary.
+/// A catalog and models trained on it, made once for all tests of a binary.
 struct Fixture {
     database: Database,
+    /// with a similarity bundle
     models: PathBuf,
+    /// with a completion bundle
+    completion_models: PathBuf,
 }
 
 async fn fixture() -> &'static Fixture {
@@ -73,12 +76,13 @@ async fn make_fixture() -> Fixture {
     let database = Database::new().await;
     let catalog = database.catalog().await;
     import(&catalog, &folder, &playlists).await;
-    let sequences = Sequences::load(&catalog).await.expect("sequences");
-    let models = folder.join("models");
-    train(&sequences, &TINY, &models);
+    let corpus = Corpus::load(&catalog).await.expect("a corpus");
+    let (models, completion_models) = (folder.join("models"), folder.join("completion-models"));
+    train(&corpus.sequences, &TINY, &models);
+    train_for_completion(&corpus, &TINY_COMPLETION, &completion_models);
     import(&catalog, &folder, &[bare_playlist(LATE, bare_tracks("late", 3))]).await;
     catalog.close().await;
-    Fixture { database, models }
+    Fixture { database, models, completion_models }
 }
 
 async fn import(catalog: &Catalog, folder: &Path, playlists: &[Value]) {
@@ -93,13 +97,15 @@ pub struct Setup {
     pub settings: ServeSettings,
     /// the catalog's URL, if not a copy of the fixture's catalog
     pub catalog: Option<String>,
-    /// whether the fixture's model is there
+    /// whether the fixture's similarity bundle is there
     pub with_model: bool,
+    /// whether the fixture's completion bundle is there
+    pub with_completion_model: bool,
 }
 
 impl Default for Setup {
     fn default() -> Self {
-        Self { settings: arguments(&[]), catalog: None, with_model: true }
+        Self { settings: arguments(&[]), catalog: None, with_model: true, with_completion_model: false }
     }
 }
 
@@ -123,9 +129,14 @@ pub struct TestApp {
 }
 
 impl TestApp {
-    /// Over the fixture's catalog and model.
+    /// Over the fixture's catalog and similarity bundle.
     pub async fn spawn() -> Self {
         Self::start(Setup::default()).await
+    }
+
+    /// Over the fixture's catalog and both of its bundles.
+    pub async fn spawn_with_completion_model() -> Self {
+        Self::start(Setup { with_completion_model: true, ..Setup::default() }).await
     }
 
     /// As `setup` says.
@@ -134,6 +145,9 @@ impl TestApp {
         let models = folder.path().join("models");
         if setup.with_model {
             copy_folder(&fixture().await.models, &models);
+        }
+        if setup.with_completion_model {
+            copy_folder(&fixture().await.completion_models, &models);
         }
         Self::start_on(setup, folder, models).await
     }
@@ -173,7 +187,12 @@ impl TestApp {
         self.database.as_ref().expect("a database of its own")
     }
 
-    /// The manifest of the model in its folder.
+    /// The manifest of the completion bundle in its folder.
+    pub fn completion_manifest(&self) -> Manifest {
+        CompletionBundle::load_current(&self.models).expect("a bundle").0
+    }
+
+    /// The manifest of the similarity bundle in its folder.
     pub fn manifest(&self) -> Manifest {
         SimilarityBundle::load_current(&self.models).expect("a bundle").0
     }
@@ -283,23 +302,28 @@ pub fn encode(id: &str) -> String {
         .collect()
 }
 
-/// Publishes a bundle whose content is wrong as if it were right: `damage` gets its folder.
-pub fn publish_damaged(from: &Path, models: &Path, damage: impl FnOnce(&Path)) -> String {
+/// Publishes the current bundle of `from` damaged, as if it were right: `damage` gets its folder.
+pub fn publish_damaged(kind: Kind, from: &Path, models: &Path, damage: impl FnOnce(&Path)) -> String {
     // Made and damaged elsewhere: at no moment is it there whole.
     let elsewhere = tempfile::tempdir().expect("a folder");
-    let version = super::training::publish_again(from, elsewhere.path()).version;
-    let made = elsewhere.path().join("similarity").join(&version);
+    let publish = match kind {
+        Kind::Completion => super::training::publish_completion_again,
+        Kind::Similarity => super::training::publish_again,
+    };
+    let version = publish(from, elsewhere.path()).version;
+    let made = elsewhere.path().join(kind.as_str()).join(&version);
     damage(&made);
-    copy_folder(&made, &models.join("similarity").join(&version));
-    point_current_at(models, &version);
+    copy_folder(&made, &models.join(kind.as_str()).join(&version));
+    point_current_at(kind, models, &version);
     version
 }
 
 /// Makes `version` the current one, by rename.
-pub fn point_current_at(models: &Path, version: &str) {
-    let link = models.join("similarity/.test-link");
+pub fn point_current_at(kind: Kind, models: &Path, version: &str) {
+    let folder = models.join(kind.as_str());
+    let link = folder.join(".test-link");
     std::os::unix::fs::symlink(version, &link).expect("a link");
-    std::fs::rename(&link, models.join("similarity/current")).expect("renamed");
+    std::fs::rename(&link, folder.join("current")).expect("renamed");
 }
 
 /// Writes a file anew with one byte flipped.

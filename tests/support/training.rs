@@ -3,13 +3,18 @@
 use std::path::Path;
 
 use clap::FromArgMatches;
-use segue::bundle::{BundleWriter, Kind, Manifest, NewManifest, SimilarityBundle};
-use segue::dataset::Sequences;
+use segue::bundle::{BundleWriter, CompletionBundle, Kind, Manifest, NewManifest, SimilarityBundle};
+use segue::dataset::{Corpus, Sequences};
 use segue::progress::Interrupt;
+use segue::train::completion::train_completion;
 use segue::train::similarity::{SimilaritySettings, train_similarity};
 
 /// Flags of a tiny model.
 pub const TINY: [&str; 6] = ["--dim", "8", "--epochs", "2", "--batch", "1024"];
+
+/// Flags of a completion model that is trained in about a second.
+pub const TINY_COMPLETION: [&str; 10] =
+    ["--factors", "8", "--als-iterations", "3", "--folds", "2", "--maskings", "2", "--trees", "20"];
 
 /// Settings as the command line has them.
 pub fn settings(flags: &[&str]) -> SimilaritySettings {
@@ -28,7 +33,12 @@ pub fn train(sequences: &Sequences, flags: &[&str], models: &Path) -> Manifest {
     train_similarity(sequences, &settings(flags), models, 1, &Interrupt::default()).expect("trained")
 }
 
-/// A file of a bundle.
+/// Trains a completion model to the end.
+pub fn train_for_completion(corpus: &Corpus, flags: &[&str], models: &Path) -> Manifest {
+    train_completion(corpus, &arguments(flags), models, 2, &Interrupt::default()).expect("trained")
+}
+
+/// A file of a similarity bundle.
 pub fn bundle_file(models: &Path, version: &str, name: &str) -> Vec<u8> {
     std::fs::read(models.join("similarity").join(version).join(name)).expect("a file of a bundle")
 }
@@ -39,18 +49,28 @@ pub fn publish_again(from: &Path, models: &Path) -> Manifest {
     publish(&bundle, &manifest, models)
 }
 
+/// Publishes the current completion bundle of `from` once more in `models`, under a new version.
+pub fn publish_completion_again(from: &Path, models: &Path) -> Manifest {
+    let (manifest, bundle) = CompletionBundle::load_current(from).expect("a bundle");
+    let mut writer = BundleWriter::begin(models, Kind::Completion).expect("a writer");
+    bundle.write(&mut writer).expect("written");
+    writer.publish(as_before(&manifest)).expect("published")
+}
+
+fn as_before(manifest: &Manifest) -> NewManifest {
+    NewManifest {
+        seed: manifest.seed,
+        parameters: manifest.parameters.clone(),
+        data: manifest.data.clone(),
+        metrics: manifest.metrics.clone(),
+    }
+}
+
 /// Publishes a bundle that says of itself what `manifest` says.
 pub fn publish(bundle: &SimilarityBundle, manifest: &Manifest, models: &Path) -> Manifest {
     let mut writer = BundleWriter::begin(models, Kind::Similarity).expect("a writer");
     bundle
         .write(&mut writer, |path| std::fs::write(path, "no tensors").map_err(|error| error.to_string()))
         .expect("written");
-    writer
-        .publish(NewManifest {
-            seed: manifest.seed,
-            parameters: manifest.parameters.clone(),
-            data: manifest.data.clone(),
-            metrics: manifest.metrics.clone(),
-        })
-        .expect("published")
+    writer.publish(as_before(manifest)).expect("published")
 }

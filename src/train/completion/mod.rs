@@ -165,6 +165,21 @@ pub struct TrainedCompletion {
     pub metrics: serde_json::Value,
 }
 
+impl TrainedCompletion {
+    /// With the names of `corpus`, which it was learned from.
+    pub fn into_bundle(self, corpus: &Corpus) -> Result<CompletionBundle, TrainError> {
+        Ok(CompletionBundle {
+            vocabulary: Vocabulary::new(corpus.sequences.track_ids.iter().map(String::as_str))
+                .map_err(TrainError::TooLittleData)?,
+            track_names: Texts::new(corpus.track_names.iter().map(String::as_str)),
+            artist_names: Texts::new(corpus.artist_names.iter().map(String::as_str)),
+            index: self.index,
+            trees: self.trees,
+            neumf: self.neumf,
+        })
+    }
+}
+
 /// Trains on `corpus` and publishes a bundle below `models`.
 ///
 /// Blocking, for minutes to hours. `interrupt` stops it; the same call goes on from there.
@@ -175,21 +190,13 @@ pub fn train_completion(
     threads: usize,
     interrupt: &Interrupt,
 ) -> Result<Manifest, TrainError> {
-    settings.check()?;
+    check(settings, corpus.sequences.playlists.rows())?;
     let mut writer = BundleWriter::begin(models, Kind::Completion)?;
     let stages = Stages::open(models, settings, corpus)?;
     let members: Vec<u32> = (0..corpus.sequences.playlists.rows() as u32).collect();
     let trained = learn(corpus, &members, settings, threads, Some(&stages), interrupt)?;
     let metrics = trained.metrics.clone();
-    let bundle = CompletionBundle {
-        vocabulary: Vocabulary::new(corpus.sequences.track_ids.iter().map(String::as_str))
-            .map_err(TrainError::TooLittleData)?,
-        track_names: Texts::new(corpus.track_names.iter().map(String::as_str)),
-        artist_names: Texts::new(corpus.artist_names.iter().map(String::as_str)),
-        index: trained.index,
-        trees: trained.trees,
-        neumf: trained.neumf,
-    };
+    let bundle = trained.into_bundle(corpus)?;
     bundle.write(&mut writer)?;
     let manifest = writer.publish(NewManifest {
         seed: settings.seed,
@@ -211,13 +218,7 @@ pub fn learn(
     stages: Option<&Stages>,
     interrupt: &Interrupt,
 ) -> Result<TrainedCompletion, TrainError> {
-    if members.len() < FEWEST_PLAYLISTS {
-        return Err(TrainError::TooLittleData(format!(
-            "completions are learned from {FEWEST_PLAYLISTS} or more playlists with tracks, the catalog has {}; import \
-             playlists first",
-            members.len()
-        )));
-    }
+    check(settings, members.len())?;
     let started = Instant::now();
     let trees = match stages.and_then(|stages| stages.trees("ranking")) {
         Some(trees) => trees,
@@ -244,6 +245,18 @@ pub fn learn(
         neumf = Some(trained.bundle);
     }
     Ok(TrainedCompletion { index, trees, neumf, metrics })
+}
+
+/// That it makes sense to begin.
+fn check(settings: &CompletionSettings, playlists: usize) -> Result<(), TrainError> {
+    settings.check()?;
+    if playlists < FEWEST_PLAYLISTS {
+        return Err(TrainError::TooLittleData(format!(
+            "completions are learned from {FEWEST_PLAYLISTS} or more playlists with tracks, the catalog has {playlists}; \
+             import playlists first"
+        )));
+    }
+    Ok(())
 }
 
 /// An index with progress, unless interrupted.

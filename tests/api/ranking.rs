@@ -1,0 +1,200 @@
+//! Completions from a completion bundle: `ranking`, with titles, reasons and diversity.
+
+use std::collections::HashSet;
+
+use serde_json::{Value, json};
+
+use crate::support::app::{EMPTY, HANDMADE, LATE, Setup, TestApp, encode, ids};
+
+/// The one completion of an inline request.
+async fn inline(app: &TestApp, body: &Value) -> Value {
+    let answer = app.post("/playlists/complete", body).await.ok();
+    assert_eq!(answer["completions"].as_array().map(Vec::len), Some(1), "{answer}");
+    answer["completions"][0].clone()
+}
+
+fn distinct(ids: &[String]) -> HashSet<&String> {
+    ids.iter().collect()
+}
+
+/// Every track of the playlists that the models were trained on.
+async fn all_tracks(app: &TestApp) -> Vec<String> {
+    let sql = "SELECT DISTINCT t.uri FROM playlist_tracks pt JOIN tracks t ON t.id = pt.track_id
+               WHERE t.uri NOT LIKE 'late:%' ORDER BY t.uri";
+    app.database().texts(sql).await
+}
+
+/// The `detail` and the field of a 422.
+async fn refused_field(app: &TestApp, body: &Value) -> String {
+    let problem = app.post("/playlists/0/complete", body).await.problem(422);
+    assert!(problem["errors"][0]["reason"].as_str().is_some_and(|reason| !reason.is_empty()), "{problem}");
+    problem["errors"][0]["field"].as_str().expect("a field").to_owned()
+}
+
+#[tokio::test]
+async fn the_ranking_answers_with_new_distinct_tracks_and_keeps_limit_and_exclusions() {
+    let app = TestApp::spawn_with_completion_model().await;
+    let version = app.completion_manifest().version;
+    for playlist in ["0", "7", HANDMADE] {
+        let path = format!("/playlists/{}/complete", encode(playlist));
+        let seeds = app.tracks_of(playlist).await;
+        let first = app.post(&path, &json!({"limit": 10})).await.ok();
+        assert_eq!((&first["source"], &first["model_version"]), (&json!("ranking"), &json!(version)));
+        let excluded = ids(&first["items"]);
+        assert_eq!(excluded.len(), 10);
+        let second = app.post(&path, &json!({"limit": 40, "exclude": excluded, "model": "ranking"})).await.ok();
+        let items = ids(&second["items"]);
+        assert_eq!((items.len(), distinct(&items).len()), (40, 40), "{playlist}: {items:?}");
+        for unwanted in seeds.iter().chain(&excluded) {
+            assert!(!items.contains(unwanted), "{playlist}: {unwanted} should not have been recommended");
+        }
+        let scores = second["items"].as_array().expect("items").iter().map(|item| item["score"].as_f64());
+        let scores: Vec<f64> = scores.map(|score| score.expect("a score")).collect();
+        assert!(scores.iter().all(|score| (0.0..=1.0).contains(score)), "{scores:?}");
+        assert!(scores.is_sorted_by(|left, right| left >= right), "{scores:?}");
+        assert!(second["items"].as_array().expect("items").iter().all(|item| item.get("reasons").is_none()));
+    }
+}
+
+#[tokio::test]
+async fn a_title_alone_finds_tracks_of_playlists_with_such_titles() {
+    let app = TestApp::spawn_with_completion_model().await;
+    // The title that most playlists have.
+    let sql = "SELECT title FROM playlists WHERE title <> '' GROUP BY title ORDER BY count(*) DESC, title LIMIT 1";
+    let title = app.database().texts(sql).await.remove(0);
+    let sql = "SELECT DISTINCT t.uri FROM playlist_tracks pt JOIN tracks t ON t.id = pt.track_id
+               JOIN playlists p ON p.id = pt.playlist_id
+               WHERE p.title = (SELECT title FROM playlists WHERE title <> ''
+                                GROUP BY title ORDER BY count(*) DESC, title LIMIT 1)";
+    let of_title: HashSet<String> = app.database().texts(sql).await.into_iter().collect();
+    let by_title = inline(&app, &json!({"playlists": [{"title": title}], "limit": 20})).await;
+    let popular = inline(&app, &json!({"playlists": [{}], "limit": 20, "model": "popularity"})).await;
+    assert_eq!((&by_title["source"], &popular["source"]), (&json!("ranking"), &json!("popularity")));
+    let share = |completion: &Value| ids(&completion["items"]).iter().filter(|&id| of_title.contains(id)).count();
+    assert_ne!(ids(&by_title["items"]), ids(&popular["items"]));
+    assert!(share(&by_title) > share(&popular), "{title}: {} and {}", share(&by_title), share(&popular));
+    assert!(share(&by_title) >= 15, "{title}: {by_title}");
+}
+
+#[tokio::test]
+async fn reasons_refer_to_tracks_of_the_playlist() {
+    let app = TestApp::spawn_with_completion_model().await;
+    let seeds = app.tracks_of("0").await;
+    let answer = app.post("/playlists/0/complete", &json!({"limit": 30, "explain": true})).await.ok();
+    let mut kinds: HashSet<String> = HashSet::new();
+    for item in answer["items"].as_array().expect("items") {
+        let reasons = item["reasons"].as_array().unwrap_or_else(|| panic!("no reasons in {item}"));
+        assert!(!reasons.is_empty(), "{item}");
+        for reason in reasons {
+            let kind = reason["kind"].as_str().expect("a kind");
+            kinds.insert(kind.to_owned());
+            let tracks: Vec<&str> =
+                reason["tracks"].as_array().map_or(Vec::new(), |ids| ids.iter().filter_map(Value::as_str).collect());
+            assert!(tracks.iter().all(|id| seeds.iter().any(|seed| seed == id)), "{reason}");
+            match kind {
+                "together" => assert!(!tracks.is_empty() && reason["playlists"].as_u64() > Some(0), "{reason}"),
+                "same_artist" | "same_album" | "taste" => assert!(!tracks.is_empty(), "{reason}"),
+                "title" => assert!(reason["title"].as_str().is_some_and(|title| !title.is_empty()), "{reason}"),
+                "artist_in_title" | "popularity" => assert_eq!(tracks, Vec::<&str>::new(), "{reason}"),
+                _ => panic!("the contract has no reason {reason}"),
+            }
+        }
+    }
+    assert!(kinds.contains("together"), "{kinds:?}");
+    // The order does not depend on whether reasons are given.
+    let plain = app.post("/playlists/0/complete", &json!({"limit": 30})).await.ok();
+    assert_eq!(ids(&plain["items"]), ids(&answer["items"]));
+}
+
+#[tokio::test]
+async fn diversity_brings_other_tracks_and_keeps_the_rules() {
+    let app = TestApp::spawn_with_completion_model().await;
+    for playlist in ["0", "1", "2", "3"] {
+        let path = format!("/playlists/{playlist}/complete");
+        let seeds = app.tracks_of(playlist).await;
+        let plain = app.post(&path, &json!({"limit": 20})).await.ok();
+        let zero = app.post(&path, &json!({"limit": 20, "diversity": 0})).await.ok();
+        assert_eq!(plain, zero);
+        let diverse = app.post(&path, &json!({"limit": 20, "diversity": 0.6})).await.ok();
+        let items = ids(&diverse["items"]);
+        assert_eq!((items.len(), distinct(&items).len()), (20, 20), "{items:?}");
+        assert!(!items.iter().any(|id| seeds.contains(id)), "{items:?}");
+        assert_ne!(items, ids(&plain["items"]));
+        assert_eq!(items[0], ids(&plain["items"])[0], "the most relevant one stays first");
+    }
+}
+
+#[tokio::test]
+async fn diversity_that_can_not_be_had_is_refused_naming_the_field() {
+    let app = TestApp::spawn_with_completion_model().await;
+    for diversity in [json!(1.01), json!(-0.1), json!("much"), json!(null)] {
+        assert_eq!(refused_field(&app, &json!({"diversity": diversity})).await, "diversity", "{diversity}");
+    }
+    for model in ["track2vec", "popularity"] {
+        assert_eq!(refused_field(&app, &json!({"diversity": 0.5, "model": model})).await, "diversity");
+        app.post("/playlists/0/complete", &json!({"diversity": 0, "model": model})).await.ok();
+    }
+    assert_eq!(refused_field(&app, &json!({"model": "oracle"})).await, "model");
+    app.post("/playlists/0/complete", &json!({"diversity": 1})).await.ok();
+}
+
+#[tokio::test]
+async fn with_nothing_to_go_by_the_popular_tracks_come_and_the_answer_says_so() {
+    let app = TestApp::spawn_with_completion_model().await;
+    let popular = inline(&app, &json!({"playlists": [{}], "limit": 5, "model": "popularity"})).await;
+    let stored = app.post(&format!("/playlists/{EMPTY}/complete"), &json!({"limit": 5})).await.ok();
+    let nothing = inline(&app, &json!({"playlists": [{"tracks": []}], "limit": 5, "explain": true})).await;
+    let late = app.post(&format!("/playlists/{LATE}/complete"), &json!({"limit": 5})).await.ok();
+    for completion in [&stored, &nothing, &late] {
+        assert_eq!(completion["source"], "popularity", "{completion}");
+        assert_eq!(ids(&completion["items"]), ids(&popular["items"]));
+    }
+    assert_eq!(late["unknown_tracks"], json!(["late:0", "late:1", "late:2"]));
+    for item in nothing["items"].as_array().expect("items") {
+        assert_eq!(item["reasons"], json!([{"kind": "popularity"}]));
+    }
+}
+
+#[tokio::test]
+async fn very_long_playlists_and_titles_are_answered() {
+    let app = TestApp::spawn_with_completion_model().await;
+    let all = all_tracks(&app).await;
+    let known: Vec<String> = all.iter().take(all.len() - 30).cycle().take(9_000).cloned().collect();
+    let answer = inline(&app, &json!({"playlists": [{"tracks": known}], "limit": 500})).await;
+    let (items, rest) = (ids(&answer["items"]), &all[all.len() - 30..]);
+    // What is left of the catalog, all of it and nothing else.
+    assert_eq!(distinct(&items), rest.iter().collect::<HashSet<&String>>());
+    assert_eq!(items.len(), 30);
+    let everything: Vec<String> = all.iter().cycle().take(9_000).cloned().collect();
+    let answer = inline(&app, &json!({"playlists": [{"tracks": everything}]})).await;
+    assert_eq!((&answer["items"], &answer["unknown_tracks"]), (&json!([]), &json!([])));
+
+    let emoji = "🎉".repeat(10_000);
+    let answer = inline(&app, &json!({"playlists": [{"title": emoji}], "limit": 10})).await;
+    assert_eq!(distinct(&ids(&answer["items"])).len(), 10);
+    let tracks = app.tracks_of("0").await;
+    let answer = inline(&app, &json!({"playlists": [{"title": emoji, "tracks": tracks}], "limit": 10})).await;
+    assert_eq!(answer["source"], "ranking");
+}
+
+#[tokio::test]
+async fn where_there_is_no_completion_bundle_the_similarity_bundle_answers_and_without_any_the_command_is_named() {
+    let app = TestApp::spawn().await;
+    let answer = app.post_nothing("/playlists/0/complete").await.ok();
+    assert_eq!((&answer["source"], &answer["model_version"]), (&json!("track2vec"), &json!(app.manifest().version)));
+    let problem = app.post("/playlists/0/complete", &json!({"model": "ranking"})).await.problem(503);
+    assert!(problem["detail"].as_str().is_some_and(|text| text.contains("segue train completion")), "{problem}");
+
+    let only_completion = Setup { with_model: false, with_completion_model: true, ..Setup::default() };
+    let app = TestApp::start(only_completion).await;
+    assert_eq!(app.post_nothing("/playlists/0/complete").await.ok()["source"], "ranking");
+    let problem = app.post("/playlists/0/complete", &json!({"model": "track2vec"})).await.problem(503);
+    assert!(problem["detail"].as_str().is_some_and(|text| text.contains("segue train similarity")), "{problem}");
+
+    let app = TestApp::start(Setup { with_model: false, ..Setup::default() }).await;
+    for model in [None, Some("ranking"), Some("track2vec"), Some("popularity")] {
+        let problem = app.post("/playlists/0/complete", &json!({"model": model})).await.problem(503);
+        assert_eq!(problem["type"], "urn:segue:problem:no-model", "{model:?}");
+        assert!(problem["detail"].as_str().is_some_and(|text| text.contains("segue train ")), "{problem}");
+    }
+}
