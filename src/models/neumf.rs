@@ -6,8 +6,8 @@
 //! * MLP: the concatenation [m_p; m_t] through dense layers with ReLU;
 //! * logit: the two side by side through one linear unit; σ of it is the chance that t belongs in p.
 //!
-//! The first dense layer is computed in halves, W [m_p; m_t] = W_p m_p + W_t m_t: the playlist's half once for a positive
-//! and all of its negatives, the track's half once for each distinct track of a batch. Gradients are written out, so that
+//! The first dense layer is computed in halves, W [m_p; m_t] = W_p m_p + W_t m_t: the playlist's half once for each
+//! distinct playlist of a batch, the track's half once for each distinct track. Gradients are written out, so that
 //! they come as they are needed: a table's for the rows that the batch touches, and no graph is built for each batch.
 
 use rand_distr::{Distribution, Normal, Uniform};
