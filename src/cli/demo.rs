@@ -129,7 +129,8 @@ fn short_training() -> anyhow::Result<CompletionArguments> {
     let mut arguments = defaults::<CompletionArguments>()?;
     let settings = &mut arguments.settings;
     (settings.factors, settings.als_iterations) = (32, 6);
-    (settings.folds, settings.maskings, settings.trees) = (3, 1, 100);
+    (settings.folds, settings.maskings, settings.trees, settings.order_trees) = (3, 1, 100, 50);
+    settings.without_neumf = true;
     Ok(arguments)
 }
 

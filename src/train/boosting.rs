@@ -138,8 +138,12 @@ pub fn boost(
         for level in 0..settings.depth {
             features.shuffle(&mut rng);
             let asked = &features[..features_of_a_level.min(features.len())];
-            let Some((feature, threshold)) = best_question(data, settings, asked, &seen, &sums, &leaf_of, 1 << level)
-            else {
+            let question = best_question(data, settings, asked, &seen, &sums, &leaf_of, 1 << level);
+            let Some((feature, threshold)) = question else {
+                // Nothing is left to ask: what was asked for this tree goes.
+                let whole = trees.leaves.len() >> settings.depth;
+                trees.features.truncate(whole * settings.depth);
+                trees.thresholds.truncate(whole * settings.depth);
                 return trees;
             };
             trees.features.push(feature as u8);
@@ -355,5 +359,15 @@ mod tests {
             assert_eq!(begun.trees(), 7);
             assert_eq!(boost(&data, &settings(objective), Some(begun), |_| true), trees);
         }
+    }
+
+    #[test]
+    fn boosting_ends_with_whole_trees_when_nothing_is_left_to_ask() {
+        let features: Vec<f32> = (0..40).map(|row| f32::from(u8::from(row % 2 == 0))).collect();
+        let labels: Vec<bool> = (0..40).map(|row| row % 2 == 0).collect();
+        let data = BoostingData::new(&features, 1, labels, vec![0, 20, 40], 32);
+        let trees = boost(&data, &settings(Objective::Logistic), None, |_| true);
+        assert_eq!(trees.features.len(), trees.trees() * 3);
+        assert_eq!(trees.leaves.len(), trees.trees() * 8);
     }
 }

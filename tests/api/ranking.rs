@@ -198,3 +198,22 @@ async fn where_there_is_no_completion_bundle_the_similarity_bundle_answers_and_w
         assert!(problem["detail"].as_str().is_some_and(|text| text.contains("segue train ")), "{problem}");
     }
 }
+
+#[tokio::test]
+async fn neumf_answers_when_asked_for_by_name() {
+    let app = TestApp::spawn_with_completion_model().await;
+    let seeds = app.tracks_of("3").await;
+    let answer = app.post("/playlists/3/complete", &json!({"model": "neumf", "limit": 60, "explain": true})).await.ok();
+    assert_eq!(
+        (&answer["source"], &answer["model_version"]),
+        (&json!("neumf"), &json!(app.completion_manifest().version))
+    );
+    let items = ids(&answer["items"]);
+    assert_eq!((items.len(), distinct(&items).len()), (60, 60));
+    assert!(items.iter().all(|item| !seeds.contains(item)));
+    let title_alone = inline(&app, &json!({"model": "neumf", "limit": 5, "playlists": [{"title": "jazz"}]})).await;
+    assert_eq!(title_alone["items"].as_array().map(Vec::len), Some(5), "{title_alone}");
+    let nothing = inline(&app, &json!({"model": "neumf", "limit": 5, "playlists": [{}]})).await;
+    assert_eq!(nothing["source"], "popularity");
+    assert_eq!(refused_field(&app, &json!({"model": "neumf", "diversity": 0.5})).await, "diversity");
+}

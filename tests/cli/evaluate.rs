@@ -72,8 +72,20 @@ async fn fixture() -> Fixture {
 }
 
 /// Flags of a completion model that is trained in a second or two.
-const QUICK: [&str; 10] =
-    ["--factors", "8", "--als-iterations", "2", "--folds", "2", "--maskings", "1", "--trees", "20"];
+const QUICK: [&str; 12] = [
+    "--factors",
+    "8",
+    "--als-iterations",
+    "2",
+    "--folds",
+    "2",
+    "--maskings",
+    "1",
+    "--trees",
+    "20",
+    "--order-trees",
+    "10",
+];
 
 /// What is compared where no model is named.
 const DEFAULT_MODELS: [&str; 6] = ["ranking", "playlist-knn", "item-knn", "als", "title", "popularity"];

@@ -13,8 +13,12 @@ use segue::train::similarity::{SimilaritySettings, train_similarity};
 pub const TINY: [&str; 6] = ["--dim", "8", "--epochs", "2", "--batch", "1024"];
 
 /// Flags of a completion model that is trained in about a second.
-pub const TINY_COMPLETION: [&str; 10] =
-    ["--factors", "8", "--als-iterations", "3", "--folds", "2", "--maskings", "2", "--trees", "20"];
+#[rustfmt::skip]
+pub const TINY_COMPLETION: [&str; 22] = [
+    "--factors", "8", "--als-iterations", "3", "--folds", "2", "--maskings", "2", "--trees", "20", "--order-trees", "10",
+    "--neumf-latent", "4", "--neumf-dense", "16,8", "--neumf-epochs", "1", "--neumf-negatives", "2",
+    "--neumf-clusters", "8",
+];
 
 /// Settings as the command line has them.
 pub fn settings(flags: &[&str]) -> SimilaritySettings {

@@ -11,13 +11,13 @@ use crate::recommend::retrieve::{Query, Workspace};
 /// The most popular tracks that always are candidates.
 const POPULAR: usize = 300;
 /// The most popular tracks that the factorisation may bring in by itself.
-const FACTORED: usize = 20_000;
+const FACTORED: usize = 6_000;
 /// Tracks of each of the seeds' artists, most popular first, that are candidates.
 const OF_ARTIST: usize = 20;
 /// Tracks of the artists whose name the title says.
 const OF_NAMED_ARTIST: usize = 50;
 /// Seeds that the nearest one is looked for among.
-const NEAREST_OF: usize = 10;
+const NEAREST_OF: usize = 8;
 /// How many times more tracks than candidates are looked at closer.
 const CLOSER_LOOK: usize = 2;
 /// Tracks of playlists with similar titles that stand in for seeds.

@@ -8,7 +8,7 @@ const POPULARITY_EXPONENT: f32 = 0.38;
 /// Playlists that vote in playlist-kNN.
 const NEIGHBOURS: usize = 1_500;
 /// Playlists that are walked over at all, nearest first.
-const WALKED: usize = 2_500;
+const WALKED: usize = 1_500;
 /// Playlists that vote by the artists they share.
 const ARTIST_NEIGHBOURS: usize = 500;
 /// Of an artist's playlists at most so many are looked at.
