@@ -39,7 +39,7 @@ pub enum EvaluateCommand {
 #[command(
     mut_arg("seed", |seed| seed.help("The same seed withholds the same playlists, and trains the same model on the others")),
     // On a challenge set nothing is trained.
-    mut_group("CompletionSettings", |settings| settings.conflicts_with("challenge"))
+    mut_args(trained_only)
 )]
 pub struct CompletionArguments {
     /// Challenge set in the form of challenge_set.json of the RecSys Challenge 2018; may be gzip
@@ -66,6 +66,14 @@ pub struct CompletionArguments {
     /// how to train on what is not withheld
     #[command(flatten)]
     pub settings: CompletionSettings,
+}
+
+/// How to train and what to withhold says nothing about a challenge set, which the published models answer.
+fn trained_only(argument: clap::Arg) -> clap::Arg {
+    match argument.get_id().as_str() {
+        "challenge" | "truth" | "model" | "format" | "plot" => argument,
+        _ => argument.conflicts_with("challenge"),
+    }
 }
 
 /// Models that complete playlists.

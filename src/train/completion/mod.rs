@@ -55,22 +55,22 @@ pub struct CompletionSettings {
     #[arg(long, default_value_t = 0.05)]
     pub als_regularization: f32,
     /// Parts that the playlists are dealt into to learn the ranking: each is asked about in an index of the others
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(2..=100))]
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(2..=100))]
     pub folds: u32,
     /// Playlists to learn the ranking from, at most
     #[arg(long, default_value_t = 12_000, value_parser = clap::value_parser!(u32).range(20..=1_000_000))]
     pub ranking_playlists: u32,
     /// How often each of them is masked, each time another way
-    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=10))]
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=10))]
     pub maskings: u32,
     /// Candidates of a playlist that were not in it, to learn the ranking from
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub negatives: u32,
     /// Trees that learn whether a candidate belongs to the playlist
-    #[arg(long, default_value_t = 350, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub trees: u32,
     /// Trees that learn the order of candidates, added to the others
-    #[arg(long, default_value_t = 150, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    #[arg(long, default_value_t = 250, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub order_trees: u32,
     /// Questions a tree
     #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..=8))]
