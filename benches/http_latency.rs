@@ -1,7 +1,8 @@
 //! Latency over HTTP, as one client on one connection sees it: `make bench`, or `make bench DATA=path/to/slices`.
 //!
-//! Imports into a private PostgreSQL, trains for one epoch (how long training went on does not change how long an
-//! answer takes), starts the program itself, and asks for one thing after another.
+//! Imports into a private PostgreSQL, trains briefly (how long training went on does not change how long an answer takes;
+//! the ranking has all of its trees), starts the program itself, and asks for one thing after another. At the end several
+//! connections ask at once, for the rate that the machine sustains with the client on it.
 
 #![expect(clippy::expect_used, reason = "a benchmark that can't be set up has nothing to report")]
 
@@ -39,6 +40,9 @@ fn main() {
     import.extend(paths.iter().map(String::as_str));
     segue(home.path(), &import);
     segue(home.path(), &["train", "similarity", "--epochs", "1"]);
+    let brief =
+        ["--folds", "2", "--maskings", "1", "--ranking-playlists", "600", "--negatives", "50", "--without-neumf"];
+    segue(home.path(), &[&["train", "completion"], brief.as_slice()].concat());
 
     let mut playlists: Vec<PlaylistRecord> = Vec::new();
     for file in find_slices(&slices).expect("slices").iter().take(2) {
@@ -131,6 +135,49 @@ async fn measure(address: &str, playlists: &[PlaylistRecord], rng: &mut Xoshiro2
     let requests =
         inline.iter().cycle().take(WARM_UP).map(|body| client.post(format!("{address}/playlists/complete")).json(body));
     report("POST /playlists/complete, 64 × limit 100", requests).await;
+
+    // Playlists cut to their first tracks, as an app would send one that is being made.
+    let first = |tracks: usize, limit: usize| -> Vec<serde_json::Value> {
+        let long_enough = playlists.iter().filter(|playlist| playlist.tracks.len() >= tracks);
+        let cut = long_enough.map(|playlist| {
+            let seeds: Vec<&String> = playlist.tracks[..tracks].iter().map(|track| &track.uri).collect();
+            json!({ "playlists": [{ "title": playlist.title, "tracks": seeds }], "limit": limit })
+        });
+        cut.collect()
+    };
+    for (tracks, limit) in [(10, 100), (100, 500)] {
+        let bodies = first(tracks, limit);
+        let bodies = bodies.iter().cycle().take(REQUESTS + WARM_UP);
+        let requests = bodies.map(|body| client.post(format!("{address}/playlists/complete")).json(body));
+        report(&format!("POST /playlists/complete, {tracks} seeds, limit {limit}"), requests).await;
+    }
+    rate(&format!("{address}/playlists/complete"), first(10, 100)).await;
+}
+
+/// Several connections, each sending one request after the other.
+async fn rate(url: &str, bodies: Vec<serde_json::Value>) {
+    const CONNECTIONS: usize = 4;
+    let bodies = std::sync::Arc::new(bodies);
+    let started = Instant::now();
+    let clients: Vec<_> = (0..CONNECTIONS)
+        .map(|connection| {
+            let (bodies, url) = (bodies.clone(), url.to_owned());
+            tokio::spawn(async move {
+                let client = Client::new();
+                for request in 0..REQUESTS / CONNECTIONS {
+                    let body = &bodies[(request * CONNECTIONS + connection) % bodies.len()];
+                    let response = client.post(&url).json(body).send().await.expect("an answer");
+                    assert!(response.status().is_success(), "{}", response.status());
+                    response.bytes().await.expect("a body");
+                }
+            })
+        })
+        .collect();
+    for client in clients {
+        client.await.expect("a client");
+    }
+    let rate = REQUESTS as f64 / started.elapsed().as_secs_f64();
+    println!("POST /playlists/complete, 10 seeds, limit 100: {rate:.0} requests/s over {CONNECTIONS} connections");
 }
 
 /// Sends one request after another; the first tenth is not counted.
