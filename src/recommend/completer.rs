@@ -12,6 +12,9 @@ use super::retrieve::playlists::neighbours;
 use super::retrieve::{Query, Workspace};
 use crate::bundle::{CompletionBundle, Vocabulary};
 
+/// Tracks that a diversified answer chooses from, at least.
+const DIVERSE_POOL: usize = 300;
+
 /// A recommended row with what speaks for it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Completed {
@@ -182,7 +185,8 @@ impl CompletionModel {
             // Rows of a small number are popular: of equal scores they come first.
             scores[right as usize].total_cmp(&scores[left as usize]).then(left.cmp(&right))
         };
-        let pool = if playlist.diversity > 0.0 { 3 * playlist.limit } else { playlist.limit };
+        // Of a prolific artist's fan the best few dozen may all be by that artist.
+        let pool = if playlist.diversity > 0.0 { (3 * playlist.limit).max(DIVERSE_POOL) } else { playlist.limit };
         if order.len() > pool && pool > 0 {
             order.select_nth_unstable_by(pool - 1, best_first);
         }

@@ -3,12 +3,12 @@
 use super::linear::dot;
 use crate::bundle::CompletionIndex;
 
-/// How alike two tracks of the same artist are at least.
-const SAME_ARTIST: f32 = 0.7;
+/// How much of the likeness of two tracks is that they have the same artist; the rest is the cosine of their factors.
+const SAME_ARTIST: f32 = 0.5;
 
 /// Chooses `limit` of `rows` (best first, with their `relevance`), one by one: each time the one that has most of
-/// (1 − diversity) · relevance − diversity · likeness to the most similar one chosen before. Likeness is the cosine of
-/// factors, or that of having the same artist; relevance is scaled to 0..1. Answers places in `rows`.
+/// (1 − diversity) · relevance − diversity · likeness to the most similar one chosen before. Likeness is half the
+/// cosine of factors and half that of having the same artist; relevance is scaled to 0..1. Answers places in `rows`.
 pub fn diversify(index: &CompletionIndex, rows: &[u32], relevance: &[f32], diversity: f32, limit: usize) -> Vec<usize> {
     let highest = relevance.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let lowest = relevance.iter().copied().fold(f32::INFINITY, f32::min);
@@ -17,7 +17,8 @@ pub fn diversify(index: &CompletionIndex, rows: &[u32], relevance: &[f32], diver
     let likeness = |left: u32, right: u32| {
         let norms = index.derived.inverse_norm[left as usize] * index.derived.inverse_norm[right as usize];
         let cosine = dot(index.factor(left), index.factor(right)) * norms;
-        if index.artist_of[left as usize] == index.artist_of[right as usize] { cosine.max(SAME_ARTIST) } else { cosine }
+        let same_artist = index.artist_of[left as usize] == index.artist_of[right as usize];
+        (1.0 - SAME_ARTIST) * cosine.max(0.0) + SAME_ARTIST * f32::from(u8::from(same_artist))
     };
     let mut nearest = vec![0.0f32; rows.len()];
     let mut left: Vec<usize> = (0..rows.len()).collect();
