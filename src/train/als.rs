@@ -161,15 +161,15 @@ mod tests {
 
     #[test]
     fn tracks_of_one_taste_get_factors_that_point_one_way() {
-        // Two tastes, of tracks 0..5 and 5..10; each playlist leaves one track out.
+        // As many factors as tastes, so that they can't tell more apart. Two tastes, of tracks 0..5 and 5..10; each playlist leaves one track out.
         let playlists = Csr::from_lists((0..20).map(|playlist: u32| {
             let first = playlist % 2 * 5;
             (first..first + 5).filter(move |track| track % 5 != playlist / 4)
         }));
         let settings =
-            AlsSettings { factors: 8, iterations: 10, alpha: 10.0, regularization: 0.05, seed: 1, threads: 2 };
+            AlsSettings { factors: 2, iterations: 10, alpha: 10.0, regularization: 0.05, seed: 1, threads: 2 };
         let factors = factorise(&playlists, &playlists.transpose(11), &settings, |_| true).expect("not stopped");
-        let vector = |track: usize| &factors[track * 8..(track + 1) * 8];
+        let vector = |track: usize| &factors[track * 2..(track + 1) * 2];
         let cosine = |left: usize, right: usize| {
             let (left, right) = (vector(left), vector(right));
             dot(left, right) / (dot(left, left) * dot(right, right)).sqrt()
