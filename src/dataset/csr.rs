@@ -95,6 +95,13 @@ impl Csr {
         &self.items[self.offsets[row] as usize..self.offsets[row + 1] as usize]
     }
 
+    /// One list, each item with what `values` holds for it: one value an item of all lists, in their order.
+    #[inline]
+    pub fn row_with<'a, T: Copy>(&'a self, row: usize, values: &'a [T]) -> impl Iterator<Item = (u32, T)> + 'a {
+        let values = &values[self.offsets[row] as usize..self.offsets[row + 1] as usize];
+        self.row(row).iter().copied().zip(values.iter().copied())
+    }
+
     /// All lists.
     pub fn iter(&self) -> impl Iterator<Item = &[u32]> {
         (0..self.rows()).map(|row| self.row(row))
@@ -120,6 +127,8 @@ mod tests {
         let lists = Csr::from_lists([vec![2, 0], vec![], vec![0, 3, 0]]);
         let transposed = lists.transpose(4);
         assert_eq!(transposed, Csr::from_lists([vec![0, 2, 2], vec![], vec![0], vec![2]]));
+        let values: Vec<(u32, char)> = lists.row_with(2, &['a', 'b', 'c', 'd', 'e']).collect();
+        assert_eq!(values, [(0, 'c'), (3, 'd'), (0, 'e')]);
         assert_eq!(Csr::group(&[1, 0, 1], 3), Csr::from_lists([vec![1], vec![0, 2], vec![]]));
     }
 

@@ -5,6 +5,7 @@ mod csr;
 mod masking;
 mod sequences;
 mod text;
+pub mod top;
 mod values;
 
 pub use corpus::{Corpus, NONE};

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use super::top::{by_score, sort_best};
 use super::{Csr, Values};
 
 /// Lengths of the n-grams, in characters.
@@ -218,8 +219,7 @@ impl TextIndex {
         let mut scores = vec![0.0f32; if query.is_empty() { 0 } else { self.documents }];
         for (place, value) in query {
             let value = value / norm.sqrt();
-            let from = self.postings.offsets()[place] as usize;
-            for (&document, &weight) in self.postings.row(place).iter().zip(&self.weights[from..]) {
+            for (document, weight) in self.postings.row_with(place, &self.weights) {
                 scores[document as usize] += value * weight;
             }
         }
@@ -229,12 +229,7 @@ impl TextIndex {
             .filter(|&(_, score)| score > 0.0)
             .map(|(row, score)| (row as u32, score))
             .collect();
-        let best = |left: &(u32, f32), right: &(u32, f32)| right.1.total_cmp(&left.1).then(left.0.cmp(&right.0));
-        if found.len() > limit {
-            found.select_nth_unstable_by(limit, best);
-            found.truncate(limit);
-        }
-        found.sort_unstable_by(best);
+        sort_best(&mut found, limit, by_score);
         found
     }
 }

@@ -11,6 +11,7 @@ use super::rank::features::{Candidates, FEATURES, WIDTH, candidates};
 use super::retrieve::playlists::neighbours;
 use super::retrieve::{Query, Workspace};
 use crate::bundle::{CompletionBundle, Vocabulary};
+use crate::dataset::top::sort_best;
 
 /// Tracks that a diversified answer chooses from, at least.
 const DIVERSE_POOL: usize = 300;
@@ -111,9 +112,8 @@ impl CompletionModel {
             value(right).total_cmp(&value(left)).then(found.rows[left].cmp(&found.rows[right]))
         });
         let mut rows: Vec<u32> = said.into_iter().take(playlist.limit).map(|place| found.rows[place]).collect();
-        let mut taken = [excluded, rows.clone()].concat();
-        taken.sort_unstable();
-        rows.extend(self.popular(&taken, playlist.limit - rows.len()).into_iter().map(|track| track.row));
+        let popular = self.popular_behind(&rows, &excluded, playlist.limit);
+        rows.extend(popular.into_iter().map(|track| track.row));
         rows
     }
 
@@ -124,7 +124,6 @@ impl CompletionModel {
 
     fn with_workspace<T>(&self, work: impl FnOnce(&mut Workspace) -> T) -> T {
         let mut workspace = self.workspaces.lock().ok().and_then(|mut free| free.pop()).unwrap_or_default();
-        workspace.reserve(&self.bundle.index);
         let answer = work(&mut workspace);
         if let Ok(mut free) = self.workspaces.lock() {
             free.push(workspace);
@@ -143,6 +142,7 @@ impl CompletionModel {
         let query = Query::new(index, playlist.title.as_deref(), &playlist.seeds);
         let excluded = playlist.forbidden();
         let like: Vec<(u32, f32)> = self.with_workspace(|workspace| {
+            workspace.reserve(index);
             let (found, _) = neighbours(index, &query, workspace);
             workspace.clear();
             let by_seeds = !query.seeds.is_empty();
@@ -161,14 +161,19 @@ impl CompletionModel {
 
     /// With popular tracks behind, where there are fewer than `limit`.
     fn filled_up(&self, mut completed: Vec<Completed>, excluded: &[u32], limit: usize) -> Vec<Completed> {
-        if completed.len() < limit {
-            let own: Vec<u32> = completed.iter().map(|item| item.recommended.row).collect();
-            let mut taken = [excluded, &own].concat();
-            taken.sort_unstable();
-            let rest = self.popular(&taken, limit - completed.len());
-            completed.extend(rest.into_iter().map(Completed::from));
-        }
+        let rows: Vec<u32> = completed.iter().map(|item| item.recommended.row).collect();
+        completed.extend(self.popular_behind(&rows, excluded, limit).into_iter().map(Completed::from));
         completed
+    }
+
+    /// The popular tracks that `rows` lack to be `limit`.
+    fn popular_behind(&self, rows: &[u32], excluded: &[u32], limit: usize) -> Vec<Recommended> {
+        if rows.len() >= limit {
+            return Vec::new();
+        }
+        let mut taken = [excluded, rows].concat();
+        taken.sort_unstable();
+        self.popular(&taken, limit - rows.len())
     }
 
     /// Whether a normalised title has anything in common with the titles and names that the index knows.
@@ -187,11 +192,7 @@ impl CompletionModel {
         };
         // Of a prolific artist's fan the best few dozen may all be by that artist.
         let pool = if playlist.diversity > 0.0 { (3 * playlist.limit).max(DIVERSE_POOL) } else { playlist.limit };
-        if order.len() > pool && pool > 0 {
-            order.select_nth_unstable_by(pool - 1, best_first);
-        }
-        order.truncate(pool);
-        order.sort_unstable_by(best_first);
+        sort_best(&mut order, pool, best_first);
         if playlist.diversity > 0.0 {
             let rows: Vec<u32> = order.iter().map(|&place| found.rows[place as usize]).collect();
             let relevance: Vec<f32> = order.iter().map(|&place| scores[place as usize]).collect();

@@ -9,11 +9,10 @@
 //! the model is loaded. What is left goes over [`LANES`] candidates at once: an activation is a short vector of one value
 //! for each, which compilers turn into vector instructions.
 
-use std::cmp::Ordering;
-
 use super::linear::dot;
 use crate::bundle::{DenseLayer, NeumfBundle};
 use crate::dataset::Csr;
+use crate::dataset::top::{by_score, sort_best};
 
 /// Training playlists that a folded-in embedding is the mean of.
 const NEIGHBOURS: usize = 100;
@@ -97,11 +96,8 @@ impl NeumfModel {
             if nth >= CLUSTERS && held.len() >= limit {
                 break;
             }
-            let offset = self.tracks.offsets()[cluster as usize] as usize;
-            let tracks = self.tracks.row(cluster as usize);
-            let holders = &self.holders[offset..offset + tracks.len()];
-            let allowed = |(track, _): &(u32, u32)| excluded.binary_search(track).is_err();
-            held.extend(tracks.iter().copied().zip(holders.iter().copied()).filter(allowed));
+            let tracks = self.tracks.row_with(cluster as usize, &self.holders);
+            held.extend(tracks.filter(|(track, _)| excluded.binary_search(track).is_err()));
             held.sort_unstable();
             held.dedup_by(|next, first| {
                 let same = next.0 == first.0;
@@ -109,7 +105,7 @@ impl NeumfModel {
                 same
             });
         }
-        keep_best(&mut held, CANDIDATES.max(limit), |left, right| right.1.cmp(&left.1).then(left.0.cmp(&right.0)));
+        sort_best(&mut held, CANDIDATES.max(limit), |left, right| right.1.cmp(&left.1).then(left.0.cmp(&right.0)));
         let mut tracks: Vec<u32> = held.into_iter().map(|(track, _)| track).collect();
         tracks.sort_unstable(); // read in the order in which they lie
         tracks
@@ -120,8 +116,7 @@ impl NeumfModel {
     /// playlist-kNN, or by title where there is no track to go by. `None` without such a weight.
     pub fn fold_in(&self, neighbours: &[(u32, f32)]) -> Option<PlaylistEmbedding> {
         let mut neighbours: Vec<(u32, f32)> = neighbours.iter().copied().filter(|&(_, weight)| weight > 0.0).collect();
-        neighbours.sort_unstable_by(|left, right| right.1.total_cmp(&left.1).then(left.0.cmp(&right.0)));
-        neighbours.truncate(NEIGHBOURS);
+        sort_best(&mut neighbours, NEIGHBOURS, by_score);
         let total: f32 = neighbours.iter().map(|&(_, weight)| weight).sum();
         let mean = |table: &[f32], length: usize| {
             let mut mean = vec![0.0; length];
@@ -144,7 +139,7 @@ impl NeumfModel {
         let candidates = self.candidates(embedding, excluded, limit);
         let logits = self.logits(embedding, &candidates);
         let mut scored: Vec<(u32, f32)> = candidates.into_iter().zip(logits).collect();
-        keep_best(&mut scored, limit, |left, right| right.1.total_cmp(&left.1).then(left.0.cmp(&right.0)));
+        sort_best(&mut scored, limit, by_score);
         scored
     }
 
@@ -191,15 +186,6 @@ impl NeumfModel {
     }
 }
 
-/// Sorts the first `limit` of `items` to the front, and drops the rest.
-fn keep_best<T>(items: &mut Vec<T>, limit: usize, mut order: impl FnMut(&T, &T) -> Ordering) {
-    if items.len() > limit && limit > 0 {
-        items.select_nth_unstable_by(limit - 1, &mut order);
-    }
-    items.truncate(limit);
-    items.sort_unstable_by(order);
-}
-
 /// The tracks of the playlists `members` with how many of them hold each; up to [`CANDIDATES`], most first.
 fn tracks_held(playlists: &Csr, members: &[u32]) -> Vec<(u32, u32)> {
     let mut tracks: Vec<u32> = Vec::new();
@@ -213,7 +199,7 @@ fn tracks_held(playlists: &Csr, members: &[u32]) -> Vec<(u32, u32)> {
     tracks.sort_unstable();
     let same = tracks.chunk_by(|left, right| left == right);
     let mut held: Vec<(u32, u32)> = same.map(|same| (same[0], same.len() as u32)).collect();
-    keep_best(&mut held, CANDIDATES, |left, right| right.1.cmp(&left.1).then(left.0.cmp(&right.0)));
+    sort_best(&mut held, CANDIDATES, |left, right| right.1.cmp(&left.1).then(left.0.cmp(&right.0)));
     held
 }
 

@@ -2,9 +2,10 @@
 
 use crate::bundle::{CompletionIndex, Derived};
 use crate::dataset::NONE;
+use crate::dataset::top::{by_score, keep_best};
 use crate::recommend::linear::{axpy, dot};
 use crate::recommend::retrieve::factors::fold_in;
-use crate::recommend::retrieve::playlists::{Neighbourhood, neighbours};
+use crate::recommend::retrieve::playlists::{Neighbourhood, add_by_artists, neighbours};
 use crate::recommend::retrieve::walk::{order, walk};
 use crate::recommend::retrieve::{Query, Workspace};
 
@@ -100,10 +101,10 @@ pub const FEATURES: [&str; 66] = [
 /// Number of features.
 pub const WIDTH: usize = FEATURES.len();
 
-/// Tracks that may be recommended, best first by a simple sum of the retrievers' scores.
+/// Tracks that may be recommended: the best by a simple sum of the retrievers' scores.
 #[derive(Debug, Default)]
 pub struct Candidates {
-    /// rows of the tracks
+    /// rows of the tracks, rising
     pub rows: Vec<u32>,
     /// `[rows, WIDTH]`
     pub features: Vec<f32>,
@@ -199,7 +200,8 @@ pub fn candidates(
     workspace: &mut Workspace,
 ) -> Candidates {
     workspace.reserve(index);
-    let (found, about) = neighbours(index, query, workspace);
+    let (mut found, about) = neighbours(index, query, workspace);
+    add_by_artists(index, query, &mut found, workspace);
     walk(index, query, &found, workspace);
     let candidates = gather(index, query, excluded, limit, &about, workspace);
     workspace.clear();
@@ -245,37 +247,37 @@ fn gather(
     }
     let weights = [1.0, 1.0, 1.0, 0.5, 0.5, 0.3];
     let weights: [f32; 6] = std::array::from_fn(|place| weights[place] / highest[place]);
-    let mut by_sums: Vec<(f32, u32)> = rows
+    let mut by_sums: Vec<(u32, f32)> = rows
         .iter()
         .zip(&sums_of)
-        .map(|(&row, sums)| (sums.iter().zip(&weights).map(|(value, weight)| value * weight).sum(), row))
+        .map(|(&row, sums)| (row, sums.iter().zip(&weights).map(|(value, weight)| value * weight).sum()))
         .collect();
     // The sums alone drop the hopeless ones, which saves looking up their artists.
-    keep_best(&mut by_sums, 2 * CLOSER_LOOK * limit);
-    for (sum, row) in &mut by_sums {
+    keep_best(&mut by_sums, 2 * CLOSER_LOOK * limit, by_score);
+    for (row, sum) in &mut by_sums {
         let artist = index.artist_of[*row as usize];
         *sum += workspace.artists.get(artist).seeds
             + workspace.name_matches.get(artist).iter().sum::<f32>()
             + 0.3 * workspace.track_matches.get(*row)
             + 0.02 * log_popularity[*row as usize];
     }
-    keep_best(&mut by_sums, CLOSER_LOOK * limit);
+    keep_best(&mut by_sums, CLOSER_LOOK * limit, by_score);
     rows.clear();
-    rows.extend(by_sums.iter().map(|scored| scored.1));
+    rows.extend(by_sums.iter().map(|scored| scored.0));
     let score =
         |factor: &Option<Vec<f32>>, row: u32| factor.as_ref().map_or(0.0, |factor| dot(factor, index.factor(row)));
     if rows.len() > limit {
         let values: Vec<[f32; 2]> = rows.iter().map(|&row| [score(&factor, row), score(&title_factor, row)]).collect();
         let top = |place: usize| values.iter().map(|values| values[place]).fold(1e-9f32, f32::max);
         let (by_seeds, by_title) = (top(0), top(1));
-        let mut scored: Vec<(f32, u32)> = rows
+        let mut scored: Vec<(u32, f32)> = rows
             .iter()
             .zip(&by_sums)
             .zip(&values)
-            .map(|((&row, sum), values)| (sum.0 + 2.0 * values[0] / by_seeds + 0.5 * values[1] / by_title, row))
+            .map(|((&row, sum), values)| (row, sum.1 + 2.0 * values[0] / by_seeds + 0.5 * values[1] / by_title))
             .collect();
-        keep_best(&mut scored, limit);
-        rows = scored.into_iter().map(|scored| scored.1).collect();
+        keep_best(&mut scored, limit, by_score);
+        rows = scored.into_iter().map(|scored| scored.0).collect();
     }
     rows.sort_unstable();
 
@@ -397,10 +399,10 @@ fn gather(
 /// The factor of the tracks that playlists of similar titles hold most: stands in for seeds.
 fn title_factor(index: &CompletionIndex, workspace: &Workspace) -> Option<Vec<f32>> {
     let score = |row: u32| workspace.tracks.get(row).title * index.derived.discount[row as usize].sqrt();
-    let mut scored: Vec<(f32, u32)> = workspace.tracks.touched().iter().map(|&row| (score(row), row)).collect();
-    scored.retain(|&(score, _)| score > 0.0);
-    keep_best(&mut scored, TITLE_SEEDS);
-    let mut rows: Vec<u32> = scored.into_iter().map(|scored| scored.1).collect();
+    let mut scored: Vec<(u32, f32)> = workspace.tracks.touched().iter().map(|&row| (row, score(row))).collect();
+    scored.retain(|&(_, score)| score > 0.0);
+    keep_best(&mut scored, TITLE_SEEDS, by_score);
+    let mut rows: Vec<u32> = scored.into_iter().map(|scored| scored.0).collect();
     rows.sort_unstable();
     fold_in(index, &rows)
 }
@@ -445,10 +447,10 @@ fn add_unvisited(
         extra.extend(index.album_tracks.row(album as usize).iter().take(OF_ARTIST));
     }
     for factor in [factor, title_factor].into_iter().flatten() {
-        let mut scored: Vec<(f32, u32)> =
-            index.popular.iter().take(FACTORED).map(|&row| (dot(factor, index.factor(row)), row)).collect();
-        keep_best(&mut scored, limit / 2);
-        extra.extend(scored.iter().map(|scored| scored.1));
+        let mut scored: Vec<(u32, f32)> =
+            index.popular.iter().take(FACTORED).map(|&row| (row, dot(factor, index.factor(row)))).collect();
+        keep_best(&mut scored, limit / 2, by_score);
+        extra.extend(scored.iter().map(|scored| scored.0));
     }
     for row in extra {
         // A trace: enough to be listed, too little to count.
@@ -463,16 +465,4 @@ fn mean_direction(index: &CompletionIndex, rows: &[u32]) -> Option<Vec<f32>> {
         axpy(index.derived.inverse_norm[row as usize] / rows.len() as f32, index.factor(row), &mut mean);
     }
     (!rows.is_empty()).then_some(mean)
-}
-
-fn best_first(left: &(f32, u32), right: &(f32, u32)) -> std::cmp::Ordering {
-    right.0.total_cmp(&left.0).then(left.1.cmp(&right.1))
-}
-
-/// Leaves the `limit` best, in no order.
-fn keep_best(scored: &mut Vec<(f32, u32)>, limit: usize) {
-    if scored.len() > limit {
-        scored.select_nth_unstable_by(limit, best_first);
-        scored.truncate(limit);
-    }
 }

@@ -1,14 +1,13 @@
 //! Playlists like the one asked about: by the tracks they share, and by title.
 
-use super::{Query, Sparse, Workspace};
+use super::{Query, Workspace};
 use crate::bundle::CompletionIndex;
+use crate::dataset::top::{by_score, sort_best};
 
 /// A seed in this many playlists counts about half of one in a single playlist (exponent of Kelen et al. 2018).
 const POPULARITY_EXPONENT: f32 = 0.38;
-/// Playlists that vote in playlist-kNN.
+/// Playlists that vote by the tracks they share.
 const NEIGHBOURS: usize = 1_500;
-/// Playlists that are walked over at all, nearest first.
-const WALKED: usize = 1_500;
 /// Playlists that vote by the artists they share.
 const ARTIST_NEIGHBOURS: usize = 500;
 /// Of an artist's playlists at most so many are looked at.
@@ -38,7 +37,7 @@ pub struct Overlap {
 pub struct Neighbour {
     /// row of the playlist
     pub playlist: u32,
-    /// playlist-kNN (Kelen et al. 2018): squared similarity above that of the last neighbour, of the best one 1
+    /// playlist-kNN (after Kelen et al. 2018): squared similarity, of the best one 1
     pub knn: f32,
     /// item-kNN: what its seeds count by rarity
     pub item: f32,
@@ -52,7 +51,7 @@ pub struct Neighbour {
     pub same_title: f32,
     /// similarity by seeds and by title together
     pub joint: f32,
-    /// as `knn`, by artists instead of tracks
+    /// as `knn`, by artists instead of tracks, and above the similarity of the last neighbour
     pub artist_knn: f32,
 }
 
@@ -71,7 +70,7 @@ pub struct Neighbourhood {
     pub same_title: usize,
 }
 
-/// Finds the playlists to walk over.
+/// Finds playlists that share tracks or the title's words.
 pub fn neighbours(
     index: &CompletionIndex,
     query: &Query,
@@ -95,21 +94,20 @@ pub fn neighbours(
         }
     }
     let root = (query.seeds.len().max(1) as f32).sqrt();
-    let mut found: Vec<(f32, u32)> = Vec::with_capacity(overlaps.touched().len());
+    let mut found: Vec<(u32, f32)> = Vec::with_capacity(overlaps.touched().len());
     for &playlist in overlaps.touched() {
         let overlap = overlaps.get(playlist);
         let length = index.playlists.row(playlist as usize).len() as f32;
         // One that holds nothing but seeds has nothing to give; often it is the very playlist that is asked about.
         if overlap.seeds < length {
             about.most_seeds = about.most_seeds.max(overlap.seeds);
-            found.push((overlap.similarity / (length.sqrt() * root), playlist));
+            found.push((playlist, overlap.similarity / (length.sqrt() * root)));
         }
     }
     about.overlapping = found.len();
-    keep_best(&mut found, WALKED);
-    let lowest = found.get(NEIGHBOURS).map_or(0.0, |neighbour| neighbour.0);
-    let highest = found.first().map_or(1.0, |neighbour| neighbour.0);
-    about.best_similarity = found.first().map_or(0.0, |neighbour| neighbour.0);
+    sort_best(&mut found, NEIGHBOURS, by_score);
+    let highest = found.first().map_or(1.0, |neighbour| neighbour.1);
+    about.best_similarity = found.first().map_or(0.0, |neighbour| neighbour.1);
 
     let by_title = &mut workspace.titles;
     if !query.title.is_empty() {
@@ -128,14 +126,13 @@ pub fn neighbours(
     }
     let mut neighbours: Vec<Neighbour> = found
         .iter()
-        .map(|&(similarity, playlist)| {
+        .map(|&(playlist, similarity)| {
             let overlap = overlaps.get(playlist);
             let [title, same_title] = by_title.get(playlist);
-            let above = (similarity - lowest).max(0.0) / highest;
             let share = similarity / highest;
             Neighbour {
                 playlist,
-                knn: above * above,
+                knn: share * share,
                 item: overlap.item,
                 together: 1.0,
                 last: overlap.last,
@@ -153,18 +150,17 @@ pub fn neighbours(
             neighbours.push(by_title_only);
         }
     }
-    add_by_artists(index, query, &mut neighbours, &mut workspace.by_artists, &mut workspace.places);
     (neighbours, about)
 }
 
-/// Playlists that are near by their artists: as playlist-kNN, with artists in place of tracks.
-fn add_by_artists(
+/// Adds playlists that are near by their artists: as playlist-kNN, with artists in place of tracks.
+pub fn add_by_artists(
     index: &CompletionIndex,
     query: &Query,
     neighbours: &mut Vec<Neighbour>,
-    by_artists: &mut Sparse<f32>,
-    places: &mut Sparse<u32>,
+    workspace: &mut Workspace,
 ) {
+    let Workspace { by_artists, places, .. } = workspace;
     let mut artists: Vec<u32> = query.seeds.iter().map(|&seed| index.artist_of[seed as usize]).collect();
     artists.sort_unstable();
     for run in artists.chunk_by(|left, right| left == right) {
@@ -174,20 +170,20 @@ fn add_by_artists(
             *by_artists.touch(playlist) += weight;
         }
     }
-    let mut found: Vec<(f32, u32)> = by_artists
+    let mut found: Vec<(u32, f32)> = by_artists
         .touched()
         .iter()
         .map(|&playlist| {
-            (by_artists.get(playlist) / (index.playlists.row(playlist as usize).len() as f32).sqrt(), playlist)
+            (playlist, by_artists.get(playlist) / (index.playlists.row(playlist as usize).len() as f32).sqrt())
         })
         .collect();
-    keep_best(&mut found, ARTIST_NEIGHBOURS);
-    let lowest = if found.len() == ARTIST_NEIGHBOURS { found.last().map_or(0.0, |last| last.0) } else { 0.0 };
-    let highest = found.first().map_or(1.0, |first| first.0);
+    sort_best(&mut found, ARTIST_NEIGHBOURS, by_score);
+    let lowest = if found.len() == ARTIST_NEIGHBOURS { found.last().map_or(0.0, |last| last.1) } else { 0.0 };
+    let highest = found.first().map_or(1.0, |first| first.1);
     for (place, neighbour) in neighbours.iter().enumerate() {
         *places.touch(neighbour.playlist) = place as u32 + 1;
     }
-    for (similarity, playlist) in found {
+    for (playlist, similarity) in found {
         let above = (similarity - lowest) / highest;
         let artist_knn = above * above;
         match places.get(playlist) {
@@ -196,14 +192,4 @@ fn add_by_artists(
             place => neighbours[place as usize - 1].artist_knn = artist_knn,
         }
     }
-}
-
-/// The `limit` highest, highest first; equal ones by row.
-fn keep_best(found: &mut Vec<(f32, u32)>, limit: usize) {
-    let best = |left: &(f32, u32), right: &(f32, u32)| right.0.total_cmp(&left.0).then(left.1.cmp(&right.1));
-    if found.len() > limit {
-        found.select_nth_unstable_by(limit, best);
-        found.truncate(limit);
-    }
-    found.sort_unstable_by(best);
 }

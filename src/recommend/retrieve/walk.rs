@@ -113,9 +113,8 @@ pub fn walk(index: &CompletionIndex, query: &Query, neighbours: &[Neighbour], wo
             }
         }
         if neighbour.knn > 0.0 || neighbour.title > 0.0 || neighbour.artist_knn > 0.0 {
-            let from = index.playlist_artists.offsets()[neighbour.playlist as usize] as usize;
-            let list = index.playlist_artists.row(neighbour.playlist as usize);
-            for (&artist, &weight) in list.iter().zip(&index.playlist_artist_weights[from..]) {
+            let weighted = index.playlist_artists.row_with(neighbour.playlist as usize, &index.playlist_artist_weights);
+            for (artist, weight) in weighted {
                 let sums = artists.touch(artist);
                 sums.knn += weight * neighbour.knn;
                 sums.title += weight * neighbour.title;
@@ -142,9 +141,7 @@ pub fn walk(index: &CompletionIndex, query: &Query, neighbours: &[Neighbour], wo
         of_seeds.into_iter().map(|artist| (artist, artists.get(artist).seeds)).collect()
     };
     for (artist, share) in of_seeds {
-        let from = index.artist_neighbours.offsets()[artist as usize] as usize;
-        let list = index.artist_neighbours.row(artist as usize);
-        for (&other, &weight) in list.iter().zip(&index.artist_neighbour_weights[from..]) {
+        for (other, weight) in index.artist_neighbours.row_with(artist as usize, &index.artist_neighbour_weights) {
             artists.touch(other).near += share.sqrt() * weight;
         }
     }

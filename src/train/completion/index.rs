@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use crate::bundle::{CompletionIndex, Derived};
+use crate::dataset::top::{by_score, sort_best};
 use crate::dataset::{Corpus, Csr, NONE, TextIndex, Unit, normalise};
 use crate::recommend::linear::gram;
 use crate::train::als::{AlsSettings, factorise};
@@ -136,12 +137,7 @@ fn neighbours(playlist_artists: &Csr, postings: &Csr) -> (Csr, Vec<f32>) {
         for other in touched {
             together[other as usize] = 0.0;
         }
-        let best = |left: &(u32, f32), right: &(u32, f32)| right.1.total_cmp(&left.1).then(left.0.cmp(&right.0));
-        if scored.len() > ARTIST_NEIGHBOURS {
-            scored.select_nth_unstable_by(ARTIST_NEIGHBOURS, best);
-            scored.truncate(ARTIST_NEIGHBOURS);
-        }
-        scored.sort_unstable_by(best);
+        sort_best(&mut scored, ARTIST_NEIGHBOURS, by_score);
         weights.extend(scored.iter().map(|neighbour| neighbour.1));
         scored.into_iter().map(|neighbour| neighbour.0).collect::<Vec<u32>>()
     });
