@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::top::{by_score, sort_best};
+use super::top::sort_best;
 use super::{Csr, Values};
 
 /// Lengths of the n-grams, in characters.
@@ -229,7 +229,7 @@ impl TextIndex {
             .filter(|&(_, score)| score > 0.0)
             .map(|(row, score)| (row as u32, score))
             .collect();
-        sort_best(&mut found, limit, by_score);
+        sort_best(&mut found, limit);
         found
     }
 }

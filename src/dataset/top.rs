@@ -1,24 +1,51 @@
-//! The best few of many.
+//! The best few of many scored rows.
+//!
+//! Best is the highest score; of equal ones the row of the smaller number, so that there is one order.
 
-use std::cmp::Ordering;
+/// A row and its score as one number that rises from the best to the worst: integers are compared several times faster
+/// than pairs.
+fn key(row: u32, score: f32) -> u64 {
+    let bits = score.to_bits();
+    // As `f32::total_cmp` orders: the bits of a negative number fall as it rises.
+    let rising = if bits >> 31 == 0 { bits | 1 << 31 } else { !bits };
+    u64::from(!rising) << 32 | u64::from(row)
+}
 
-/// Leaves the first `limit` of `items` by `order`, in no order. Linear in their number.
-pub fn keep_best<T>(items: &mut Vec<T>, limit: usize, order: impl FnMut(&T, &T) -> Ordering) {
-    if items.len() > limit {
-        items.select_nth_unstable_by(limit, order);
-        items.truncate(limit);
+fn unkey(key: u64) -> (u32, f32) {
+    let rising = !((key >> 32) as u32);
+    let bits = if rising >> 31 == 1 { rising & !(1 << 31) } else { !rising };
+    (key as u32, f32::from_bits(bits))
+}
+
+fn best_keys(scored: &[(u32, f32)], limit: usize) -> Vec<u64> {
+    let mut keys: Vec<u64> = scored.iter().map(|&(row, score)| key(row, score)).collect();
+    if keys.len() > limit {
+        keys.select_nth_unstable(limit);
+        keys.truncate(limit);
+    }
+    keys
+}
+
+/// Leaves the best `limit` of `scored`, in no order. Linear in their number.
+pub fn keep_best(scored: &mut Vec<(u32, f32)>, limit: usize) {
+    if scored.len() > limit {
+        *scored = best_keys(scored, limit).into_iter().map(unkey).collect();
     }
 }
 
-/// Leaves the first `limit` of `items` by `order`, in that order.
-pub fn sort_best<T>(items: &mut Vec<T>, limit: usize, mut order: impl FnMut(&T, &T) -> Ordering) {
-    keep_best(items, limit, &mut order);
-    items.sort_unstable_by(order);
+/// Leaves the best `limit` of `scored`, best first.
+pub fn sort_best(scored: &mut Vec<(u32, f32)>, limit: usize) {
+    let mut keys = best_keys(scored, limit);
+    keys.sort_unstable();
+    scored.clear();
+    scored.extend(keys.into_iter().map(unkey));
 }
 
-/// Rows by falling score, equal ones by row.
-pub fn by_score(left: &(u32, f32), right: &(u32, f32)) -> Ordering {
-    right.1.total_cmp(&left.1).then(left.0.cmp(&right.0))
+/// The places of `values`, that of the highest first.
+pub fn by_falling(values: &[f32]) -> Vec<u32> {
+    let mut keys: Vec<u64> = values.iter().zip(0..).map(|(&value, place)| key(place, value)).collect();
+    keys.sort_unstable();
+    keys.into_iter().map(|key| key as u32).collect()
 }
 
 #[cfg(test)]
@@ -27,17 +54,29 @@ mod tests {
 
     #[test]
     fn the_best_are_those_that_sorting_everything_gives() {
-        let scored: Vec<(u32, f32)> = (0..200).map(|row| (row, ((row * 37) % 23) as f32)).collect();
+        let scored: Vec<(u32, f32)> = (0..200).map(|row| (row, ((row * 37) % 23) as f32 - 11.0)).collect();
         let mut sorted = scored.clone();
-        sorted.sort_by(by_score);
+        sorted.sort_by(|left, right| right.1.total_cmp(&left.1).then(left.0.cmp(&right.0)));
         for limit in [0, 1, 50, 199, 200, 500] {
             let mut best = scored.clone();
-            sort_best(&mut best, limit, by_score);
+            sort_best(&mut best, limit);
             assert_eq!(best, sorted[..limit.min(200)]);
             let mut kept = scored.clone();
-            keep_best(&mut kept, limit, by_score);
-            kept.sort_by(by_score);
+            keep_best(&mut kept, limit);
+            sort_best(&mut kept, limit);
             assert_eq!(kept, best);
+        }
+        let values: Vec<f32> = scored.iter().map(|scored| scored.1).collect();
+        assert_eq!(by_falling(&values), sorted.iter().map(|scored| scored.0).collect::<Vec<u32>>());
+    }
+
+    #[test]
+    fn scores_of_every_kind_are_given_back_as_they_were() {
+        let scores = [f32::INFINITY, 3.5, f32::MIN_POSITIVE, 0.0, -0.0, -1e-30, -7.25, f32::NEG_INFINITY];
+        let mut scored: Vec<(u32, f32)> = (0..8).zip(scores).rev().collect();
+        sort_best(&mut scored, 8);
+        for ((place, score), (found, given)) in (0..).zip(scores).zip(scored) {
+            assert_eq!((place, score.to_bits()), (found, given.to_bits()));
         }
     }
 }

@@ -6,6 +6,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::recommend::linear::vectorised;
+
 /// Rows that are scored together; their bins stay in the first-level cache.
 const BLOCK: usize = 64;
 
@@ -88,12 +90,16 @@ impl ObliviousTrees {
                 }
             }
             let mut sums = [0.0; BLOCK];
-            self.add_scores(&bins, &mut sums);
+            vectorised(
+                #[inline(always)]
+                || self.add_scores(&bins, &mut sums),
+            );
             scores.copy_from_slice(&sums[..scores.len()]);
         }
         scores
     }
 
+    #[inline(always)]
     fn add_scores(&self, bins: &[[u8; BLOCK]], sums: &mut [f32; BLOCK]) {
         let questions = self.features.chunks_exact(self.depth).zip(self.thresholds.chunks_exact(self.depth));
         for ((features, thresholds), leaves) in questions.zip(self.leaves.chunks_exact(1 << self.depth)) {

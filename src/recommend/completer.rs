@@ -185,14 +185,12 @@ impl CompletionModel {
     fn rank(&self, query: &Query, found: &Candidates, excluded: &[u32], playlist: &Completion) -> Vec<Completed> {
         let index = &self.bundle.index;
         let scores = self.bundle.trees.score(&found.features);
-        let mut order: Vec<u32> = (0..found.rows.len() as u32).collect();
-        let best_first = |&left: &u32, &right: &u32| {
-            // Rows of a small number are popular: of equal scores they come first.
-            scores[right as usize].total_cmp(&scores[left as usize]).then(left.cmp(&right))
-        };
         // Of a prolific artist's fan the best few dozen may all be by that artist.
         let pool = if playlist.diversity > 0.0 { (3 * playlist.limit).max(DIVERSE_POOL) } else { playlist.limit };
-        sort_best(&mut order, pool, best_first);
+        // Places of rows, which rise: of equal scores the row of the smaller number, which is popular, comes first.
+        let mut best: Vec<(u32, f32)> = (0..).zip(scores.iter().copied()).collect();
+        sort_best(&mut best, pool);
+        let mut order: Vec<u32> = best.into_iter().map(|(place, _)| place).collect();
         if playlist.diversity > 0.0 {
             let rows: Vec<u32> = order.iter().map(|&place| found.rows[place as usize]).collect();
             let relevance: Vec<f32> = order.iter().map(|&place| scores[place as usize]).collect();

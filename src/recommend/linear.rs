@@ -1,10 +1,21 @@
 //! The little linear algebra that retrieval needs, on plain slices.
+//!
+//! The loops are written so that the compiler can turn them into vector instructions. Which of these the processor has
+//! is asked when the program runs ([`vectorised`]): one program for old processors and for new ones. Results do not
+//! depend on it, since the order of additions is fixed by the source.
 
 /// Independent sums in a dot product, so that the compiler can use vector instructions.
 const LANES: usize = 16;
 
-/// Dot product of two vectors of the same length.
+/// Runs `work` compiled for the vector instructions that this processor has (AVX2 on x86-64 from 2013 on). What it calls
+/// is compiled so too if it is inlined.
 #[inline]
+pub fn vectorised<T>(work: impl FnOnce() -> T) -> T {
+    pulp::Arch::new().dispatch(work)
+}
+
+/// Dot product of two vectors of the same length.
+#[inline(always)]
 pub fn dot(left: &[f32], right: &[f32]) -> f32 {
     let (left_lanes, left_rest) = left.as_chunks::<LANES>();
     let (right_lanes, right_rest) = right.as_chunks::<LANES>();
@@ -18,8 +29,25 @@ pub fn dot(left: &[f32], right: &[f32]) -> f32 {
     sums.iter().sum::<f32>() + rest
 }
 
+/// `[rows, directions]`: the dot products of some rows of `table` with each direction.
+pub fn products(table: &[f32], rows: &[u32], directions: &[&[f32]]) -> Vec<f32> {
+    vectorised(
+        #[inline(always)]
+        || {
+            let mut products = Vec::with_capacity(rows.len() * directions.len());
+            for &row in rows {
+                products.extend(directions.iter().map(|direction| {
+                    let from = row as usize * direction.len();
+                    dot(direction, &table[from..from + direction.len()])
+                }));
+            }
+            products
+        },
+    )
+}
+
 /// `sum += factor · vector`.
-#[inline]
+#[inline(always)]
 pub fn axpy(factor: f32, vector: &[f32], sum: &mut [f32]) {
     for (sum, value) in sum.iter_mut().zip(vector) {
         *sum += factor * value;
@@ -39,11 +67,16 @@ pub fn gram(table: &[f32], dimensions: usize, threads: usize) -> Vec<f32> {
             scope.spawn(move || {
                 for (block, sum) in blocks.iter().zip(sums) {
                     *sum = vec![0.0; dimensions * dimensions];
-                    for row in block.chunks_exact(dimensions) {
-                        for (&value, sums) in row.iter().zip(sum.chunks_exact_mut(dimensions)) {
-                            axpy(value, row, sums);
-                        }
-                    }
+                    vectorised(
+                        #[inline(always)]
+                        || {
+                            for row in block.chunks_exact(dimensions) {
+                                for (&value, sums) in row.iter().zip(sum.chunks_exact_mut(dimensions)) {
+                                    axpy(value, row, sums);
+                                }
+                            }
+                        },
+                    );
                 }
             });
         }
@@ -58,6 +91,14 @@ pub fn gram(table: &[f32], dimensions: usize, threads: usize) -> Vec<f32> {
 /// Solves `matrix · x = right` in place of `right` by Cholesky decomposition; `matrix` (symmetric, positive definite,
 /// row after row) is overwritten. False when it is not positive definite.
 pub fn solve(matrix: &mut [f32], right: &mut [f32]) -> bool {
+    vectorised(
+        #[inline(always)]
+        || decompose_and_solve(matrix, right),
+    )
+}
+
+#[inline(always)]
+fn decompose_and_solve(matrix: &mut [f32], right: &mut [f32]) -> bool {
     let size = right.len();
     for row in 0..size {
         for column in 0..=row {

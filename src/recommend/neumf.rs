@@ -9,10 +9,10 @@
 //! the model is loaded. What is left goes over [`LANES`] candidates at once: an activation is a short vector of one value
 //! for each, which compilers turn into vector instructions.
 
-use super::linear::dot;
+use super::linear::{dot, vectorised};
 use crate::bundle::{DenseLayer, NeumfBundle};
 use crate::dataset::Csr;
-use crate::dataset::top::{by_score, sort_best};
+use crate::dataset::top::{keep_best, sort_best};
 
 /// Training playlists that a folded-in embedding is the mean of.
 const NEIGHBOURS: usize = 100;
@@ -91,21 +91,22 @@ impl NeumfModel {
     /// Up to [`CANDIDATES`] distinct tracks, rising; from more than [`CLUSTERS`] clusters only where these hold less than
     /// `limit`.
     fn candidates(&self, embedding: &PlaylistEmbedding, excluded: &[u32], limit: usize) -> Vec<u32> {
-        let mut held: Vec<(u32, u32)> = Vec::new();
+        let mut held: Vec<(u32, f32)> = Vec::new();
         for (nth, cluster) in self.nearest_clusters(embedding).into_iter().enumerate() {
             if nth >= CLUSTERS && held.len() >= limit {
                 break;
             }
             let tracks = self.tracks.row_with(cluster as usize, &self.holders);
-            held.extend(tracks.filter(|(track, _)| excluded.binary_search(track).is_err()));
-            held.sort_unstable();
+            let allowed = tracks.filter(|(track, _)| excluded.binary_search(track).is_err());
+            held.extend(allowed.map(|(track, holders)| (track, holders as f32)));
+            held.sort_unstable_by_key(|&(track, _)| track);
             held.dedup_by(|next, first| {
                 let same = next.0 == first.0;
-                first.1 += if same { next.1 } else { 0 };
+                first.1 += if same { next.1 } else { 0.0 };
                 same
             });
         }
-        sort_best(&mut held, CANDIDATES.max(limit), |left, right| right.1.cmp(&left.1).then(left.0.cmp(&right.0)));
+        keep_best(&mut held, CANDIDATES.max(limit));
         let mut tracks: Vec<u32> = held.into_iter().map(|(track, _)| track).collect();
         tracks.sort_unstable(); // read in the order in which they lie
         tracks
@@ -116,7 +117,7 @@ impl NeumfModel {
     /// playlist-kNN, or by title where there is no track to go by. `None` without such a weight.
     pub fn fold_in(&self, neighbours: &[(u32, f32)]) -> Option<PlaylistEmbedding> {
         let mut neighbours: Vec<(u32, f32)> = neighbours.iter().copied().filter(|&(_, weight)| weight > 0.0).collect();
-        sort_best(&mut neighbours, NEIGHBOURS, by_score);
+        sort_best(&mut neighbours, NEIGHBOURS);
         let total: f32 = neighbours.iter().map(|&(_, weight)| weight).sum();
         let mean = |table: &[f32], length: usize| {
             let mut mean = vec![0.0; length];
@@ -139,7 +140,7 @@ impl NeumfModel {
         let candidates = self.candidates(embedding, excluded, limit);
         let logits = self.logits(embedding, &candidates);
         let mut scored: Vec<(u32, f32)> = candidates.into_iter().zip(logits).collect();
-        sort_best(&mut scored, limit, by_score);
+        sort_best(&mut scored, limit);
         scored
     }
 
@@ -198,9 +199,9 @@ fn tracks_held(playlists: &Csr, members: &[u32]) -> Vec<(u32, u32)> {
     }
     tracks.sort_unstable();
     let same = tracks.chunk_by(|left, right| left == right);
-    let mut held: Vec<(u32, u32)> = same.map(|same| (same[0], same.len() as u32)).collect();
-    sort_best(&mut held, CANDIDATES, |left, right| right.1.cmp(&left.1).then(left.0.cmp(&right.0)));
-    held
+    let mut held: Vec<(u32, f32)> = same.map(|same| (same[0], same.len() as f32)).collect();
+    sort_best(&mut held, CANDIDATES);
+    held.into_iter().map(|(track, holders)| (track, holders as u32)).collect()
 }
 
 /// W_t m_t of the first layer for each track.
@@ -236,16 +237,22 @@ fn dense(layer: &DenseLayer, inputs: &[Lanes], outputs: &mut Vec<Lanes>) {
 /// `outputs` = `weights` · `inputs`; `weights` is `[outputs, inputs]`.
 fn multiply(weights: &[f32], inputs: &[Lanes], outputs: &mut Vec<Lanes>) {
     outputs.clear();
-    let mut blocks = weights.chunks_exact(OUTPUTS * inputs.len());
-    for block in &mut blocks {
-        outputs.extend(multiply_rows::<OUTPUTS>(block, inputs));
-    }
-    for row in blocks.remainder().chunks_exact(inputs.len()) {
-        outputs.extend(multiply_rows::<1>(row, inputs));
-    }
+    vectorised(
+        #[inline(always)]
+        || {
+            let mut blocks = weights.chunks_exact(OUTPUTS * inputs.len());
+            for block in &mut blocks {
+                outputs.extend(multiply_rows::<OUTPUTS>(block, inputs));
+            }
+            for row in blocks.remainder().chunks_exact(inputs.len()) {
+                outputs.extend(multiply_rows::<1>(row, inputs));
+            }
+        },
+    );
 }
 
 /// The sums of `ROWS` outputs stay in registers while the inputs go by.
+#[inline(always)]
 fn multiply_rows<const ROWS: usize>(weights: &[f32], inputs: &[Lanes]) -> [Lanes; ROWS] {
     let rows: [&[f32]; ROWS] = std::array::from_fn(|row| &weights[row * inputs.len()..][..inputs.len()]);
     let mut sums = [[0.0; LANES]; ROWS];

@@ -9,7 +9,7 @@ use rand_distr::{Distribution, Normal};
 use rand_xoshiro::Xoshiro256PlusPlus;
 
 use crate::dataset::Csr;
-use crate::recommend::linear::{axpy, dot, gram};
+use crate::recommend::linear::{axpy, dot, gram, vectorised};
 
 /// Steps of conjugate gradients a row.
 const STEPS: usize = 3;
@@ -86,12 +86,17 @@ fn half_step(fixed: &[f32], lists: &Csr, target: &mut [f32], settings: &AlsSetti
             scope.spawn(move || {
                 let mut solver = Solver::new(factors, settings.alpha);
                 for (first, chunk) in shares {
-                    for (offset, row) in chunk.chunks_exact_mut(factors).enumerate() {
-                        let list = lists.row(first + offset);
-                        if list.len() >= shortest {
-                            solver.solve(matrix, fixed, list, row);
-                        }
-                    }
+                    vectorised(
+                        #[inline(always)]
+                        || {
+                            for (offset, row) in chunk.chunks_exact_mut(factors).enumerate() {
+                                let list = lists.row(first + offset);
+                                if list.len() >= shortest {
+                                    solver.solve(matrix, fixed, list, row);
+                                }
+                            }
+                        },
+                    );
                 }
             });
         }
@@ -112,6 +117,7 @@ impl Solver {
         Self { factors, alpha, residual: vec![0.0; factors], direction: vec![0.0; factors], image: vec![0.0; factors] }
     }
 
+    #[inline(always)]
     fn solve(&mut self, matrix: &[f32], fixed: &[f32], list: &[u32], row: &mut [f32]) {
         let factors = self.factors;
         let vector = |item: u32| &fixed[item as usize * factors..(item as usize + 1) * factors];
@@ -148,6 +154,7 @@ impl Solver {
 }
 
 /// `image = matrix · vector` for a symmetric matrix.
+#[inline(always)]
 fn multiply(matrix: &[f32], vector: &[f32], image: &mut [f32]) {
     image.fill(0.0);
     for (row, &value) in matrix.chunks_exact(vector.len()).zip(vector) {

@@ -2,8 +2,8 @@
 
 use crate::bundle::{CompletionIndex, Derived};
 use crate::dataset::NONE;
-use crate::dataset::top::{by_score, keep_best};
-use crate::recommend::linear::{axpy, dot};
+use crate::dataset::top::{by_falling, keep_best};
+use crate::recommend::linear::{axpy, products};
 use crate::recommend::retrieve::factors::fold_in;
 use crate::recommend::retrieve::playlists::{Neighbourhood, add_by_artists, neighbours};
 use crate::recommend::retrieve::walk::{order, walk};
@@ -175,11 +175,9 @@ impl Column {
 
     /// ln(1 + rank) of each value, from 0 for the highest; equal ones share the rank of the first.
     fn log_ranks(&self) -> Vec<f32> {
-        let mut order: Vec<u32> = (0..self.values.len() as u32).collect();
-        order.sort_unstable_by(|&left, &right| self.values[right as usize].total_cmp(&self.values[left as usize]));
         let mut ranks = vec![0.0; self.values.len()];
         let (mut shared, mut last) = (0.0, f32::NAN);
-        for (rank, &candidate) in order.iter().enumerate() {
+        for (rank, candidate) in by_falling(&self.values).into_iter().enumerate() {
             let value = self.values[candidate as usize];
             if value != last {
                 shared = (rank as f32).ln_1p();
@@ -223,8 +221,10 @@ fn gather(
 
     // The walk comes by tens of thousands of tracks. The sums at hand choose a few times as many as are wanted, and
     // only those are looked at closer.
-    let usable = |row: &u32| workspace.positions.get(*row) == 0 && excluded.binary_search(row).is_err();
-    let mut rows: Vec<u32> = workspace.tracks.touched().iter().copied().filter(usable).collect();
+    for &row in query.seeds.iter().chain(excluded).filter(|&&row| (row as usize) < index.tracks()) {
+        workspace.tracks.forget(row);
+    }
+    let workspace = &*workspace;
     let seen = |row: u32| {
         let sums = workspace.tracks.get(row);
         let discount = discount[row as usize];
@@ -238,22 +238,18 @@ fn gather(
             ordered[order::NEXT],
         ]
     };
-    let sums_of: Vec<[f32; 6]> = rows.iter().map(|&row| seen(row)).collect();
     let mut highest = [1e-9f32; 6];
-    for sums in &sums_of {
-        for (highest, &value) in highest.iter_mut().zip(sums) {
+    for row in workspace.tracks.touched() {
+        for (highest, value) in highest.iter_mut().zip(seen(row)) {
             *highest = highest.max(value);
         }
     }
     let weights = [1.0, 1.0, 1.0, 0.5, 0.5, 0.3];
     let weights: [f32; 6] = std::array::from_fn(|place| weights[place] / highest[place]);
-    let mut by_sums: Vec<(u32, f32)> = rows
-        .iter()
-        .zip(&sums_of)
-        .map(|(&row, sums)| (row, sums.iter().zip(&weights).map(|(value, weight)| value * weight).sum()))
-        .collect();
+    let weighted = |row: u32| seen(row).iter().zip(&weights).map(|(value, weight)| value * weight).sum();
+    let mut by_sums: Vec<(u32, f32)> = workspace.tracks.touched().map(|row| (row, weighted(row))).collect();
     // The sums alone drop the hopeless ones, which saves looking up their artists.
-    keep_best(&mut by_sums, 2 * CLOSER_LOOK * limit, by_score);
+    keep_best(&mut by_sums, 2 * CLOSER_LOOK * limit);
     for (row, sum) in &mut by_sums {
         let artist = index.artist_of[*row as usize];
         *sum += workspace.artists.get(artist).seeds
@@ -261,25 +257,32 @@ fn gather(
             + 0.3 * workspace.track_matches.get(*row)
             + 0.02 * log_popularity[*row as usize];
     }
-    keep_best(&mut by_sums, CLOSER_LOOK * limit, by_score);
-    rows.clear();
-    rows.extend(by_sums.iter().map(|scored| scored.0));
-    let score =
-        |factor: &Option<Vec<f32>>, row: u32| factor.as_ref().map_or(0.0, |factor| dot(factor, index.factor(row)));
-    if rows.len() > limit {
-        let values: Vec<[f32; 2]> = rows.iter().map(|&row| [score(&factor, row), score(&title_factor, row)]).collect();
-        let top = |place: usize| values.iter().map(|values| values[place]).fold(1e-9f32, f32::max);
+    keep_best(&mut by_sums, CLOSER_LOOK * limit);
+    let nothing = vec![0.0; index.dimensions()];
+    let factor = factor.as_deref().unwrap_or(&nothing);
+    let title_factor = title_factor.as_deref().unwrap_or(&nothing);
+    if by_sums.len() > limit {
+        let rows: Vec<u32> = by_sums.iter().map(|scored| scored.0).collect();
+        let values = products(&index.factors, &rows, &[factor, title_factor]);
+        let top = |place: usize| values.iter().skip(place).step_by(2).copied().fold(1e-9f32, f32::max);
         let (by_seeds, by_title) = (top(0), top(1));
-        let mut scored: Vec<(u32, f32)> = rows
-            .iter()
-            .zip(&by_sums)
-            .zip(&values)
-            .map(|((&row, sum), values)| (row, sum.1 + 2.0 * values[0] / by_seeds + 0.5 * values[1] / by_title))
-            .collect();
-        keep_best(&mut scored, limit, by_score);
-        rows = scored.into_iter().map(|scored| scored.0).collect();
+        for ((_, sum), values) in by_sums.iter_mut().zip(values.chunks_exact(2)) {
+            *sum += 2.0 * values[0] / by_seeds + 0.5 * values[1] / by_title;
+        }
+        keep_best(&mut by_sums, limit);
     }
+    let mut rows: Vec<u32> = by_sums.into_iter().map(|scored| scored.0).collect();
     rows.sort_unstable();
+
+    let mean = mean_direction(index, &query.seeds);
+    let last_mean = mean_direction(index, &query.seeds[query.seeds.len().saturating_sub(1)..]);
+    let mut directions: Vec<&[f32]> = vec![factor, title_factor, &mean, &last_mean];
+    // The nearest of a few seeds from all over the playlist: all of a hundred would cost more than all else.
+    let step = query.seeds.len().div_ceil(NEAREST_OF).max(1);
+    let few_seeds: Vec<u32> = query.seeds.iter().rev().step_by(step).copied().collect();
+    directions.extend(few_seeds.iter().map(|&seed| index.factor(seed)));
+    let alike = products(&index.factors, &rows, &directions);
+    let alike = |place: usize| &alike[place * directions.len()..(place + 1) * directions.len()];
 
     let column = |value: &dyn Fn(u32) -> f32| Column::new(rows.iter().map(|&row| value(row)).collect());
     let sums = |row: u32| workspace.tracks.get(row);
@@ -288,8 +291,8 @@ fn gather(
     let item = column(&|row| sums(row).item * discount[row as usize]);
     let title = column(&|row| sums(row).title);
     let artist_knn = column(&|row| sums(row).artist_knn);
-    let factored = column(&|row| score(&factor, row));
-    let title_factored = column(&|row| score(&title_factor, row));
+    let factored = Column::new((0..rows.len()).map(|place| alike(place)[0]).collect());
+    let title_factored = Column::new((0..rows.len()).map(|place| alike(place)[1]).collect());
     let last = column(&|row| sums(row).last * discount[row as usize]);
     let near = column(&|row| ordered(row, order::NEAR) * discount[row as usize]);
     let behind = column(&|row| ordered(row, order::BEHIND));
@@ -299,19 +302,6 @@ fn gather(
     let [knn_ranks, item_ranks, factor_ranks, artist_knn_ranks, title_ranks, title_factor_ranks] =
         [&knn, &item, &factored, &artist_knn, &title, &title_factored].map(Column::log_ranks);
     let context = Context::new(index, query);
-    let mean = mean_direction(index, &query.seeds);
-    let last_mean = mean_direction(index, &query.seeds[query.seeds.len().saturating_sub(1)..]);
-    let cosine = |direction: &Option<Vec<f32>>, row: u32| {
-        direction.as_ref().map_or(f32::NAN, |direction| dot(direction, index.factor(row)) * inverse_norm[row as usize])
-    };
-    // The nearest of a few seeds from all over the playlist: all of a hundred would cost more than all else.
-    let step = query.seeds.len().div_ceil(NEAREST_OF).max(1);
-    let nearest_of: Vec<(&[f32], f32)> =
-        query.seeds.iter().rev().step_by(step).map(|&seed| (index.factor(seed), inverse_norm[seed as usize])).collect();
-    let nearest_seed = |row: u32| {
-        let cosines = nearest_of.iter().map(|(factor, norm)| dot(factor, index.factor(row)) * norm);
-        cosines.fold(f32::NEG_INFINITY, f32::max) * inverse_norm[row as usize]
-    };
     let by_seeds = |value: f32| if query.seeds.is_empty() { f32::NAN } else { value };
     let by_title = |value: f32| if query.title.is_empty() { f32::NAN } else { value };
     let mut features = Vec::with_capacity(rows.len() * WIDTH);
@@ -323,6 +313,13 @@ fn gather(
         let most_popular = index.artist_tracks.row(artist_row).first().map_or(1, |&top| index.popularity(top));
         let album = index.album_of[row as usize];
         let popularity = index.popularity(row) as f32;
+        let [_, _, along_mean, along_last, along_seeds @ ..] = alike(place) else { continue };
+        let norm = inverse_norm[row as usize];
+        let nearest_seed = few_seeds
+            .iter()
+            .zip(along_seeds)
+            .map(|(&seed, along)| along * inverse_norm[seed as usize])
+            .fold(f32::NEG_INFINITY, f32::max);
         let values: [f32; WIDTH] = [
             by_seeds(sums.knn),
             by_seeds(knn.share(place)),
@@ -345,9 +342,9 @@ fn gather(
             by_seeds(factored.values[place]),
             by_seeds(factored.share(place)),
             by_seeds(factor_ranks[place]),
-            cosine(&mean, row),
-            cosine(&last_mean, row),
-            by_seeds(nearest_seed(row)),
+            by_seeds(along_mean * norm),
+            by_seeds(along_last * norm),
+            by_seeds(nearest_seed * norm),
             by_seeds(joint.share(place)),
             by_seeds(sums.artist_knn),
             by_seeds(artist_knn.share(place)),
@@ -399,9 +396,9 @@ fn gather(
 /// The factor of the tracks that playlists of similar titles hold most: stands in for seeds.
 fn title_factor(index: &CompletionIndex, workspace: &Workspace) -> Option<Vec<f32>> {
     let score = |row: u32| workspace.tracks.get(row).title * index.derived.discount[row as usize].sqrt();
-    let mut scored: Vec<(u32, f32)> = workspace.tracks.touched().iter().map(|&row| (row, score(row))).collect();
+    let mut scored: Vec<(u32, f32)> = workspace.tracks.touched().map(|row| (row, score(row))).collect();
     scored.retain(|&(_, score)| score > 0.0);
-    keep_best(&mut scored, TITLE_SEEDS, by_score);
+    keep_best(&mut scored, TITLE_SEEDS);
     let mut rows: Vec<u32> = scored.into_iter().map(|scored| scored.0).collect();
     rows.sort_unstable();
     fold_in(index, &rows)
@@ -435,21 +432,22 @@ fn add_unvisited(
     }
     let mut extra: Vec<u32> = index.popular.iter().copied().take(POPULAR).collect();
     extra.extend(workspace.track_matches.touched());
-    for &artist in workspace.name_matches.touched() {
+    for artist in workspace.name_matches.touched() {
         extra.extend(index.artist_tracks.row(artist as usize).iter().take(OF_NAMED_ARTIST));
     }
-    for &artist in workspace.artists.touched() {
+    for artist in workspace.artists.touched() {
         if workspace.artists.get(artist).seeds > 0.0 {
             extra.extend(index.artist_tracks.row(artist as usize).iter().take(OF_ARTIST));
         }
     }
-    for &album in workspace.albums.touched() {
+    for album in workspace.albums.touched() {
         extra.extend(index.album_tracks.row(album as usize).iter().take(OF_ARTIST));
     }
     for factor in [factor, title_factor].into_iter().flatten() {
-        let mut scored: Vec<(u32, f32)> =
-            index.popular.iter().take(FACTORED).map(|&row| (row, dot(factor, index.factor(row)))).collect();
-        keep_best(&mut scored, limit / 2, by_score);
+        let rows = &index.popular[..FACTORED.min(index.popular.len())];
+        let values = products(&index.factors, rows, &[factor]);
+        let mut scored: Vec<(u32, f32)> = rows.iter().copied().zip(values).collect();
+        keep_best(&mut scored, limit / 2);
         extra.extend(scored.iter().map(|scored| scored.0));
     }
     for row in extra {
@@ -458,11 +456,11 @@ fn add_unvisited(
     }
 }
 
-/// The mean of the tracks' factors, each of length 1.
-fn mean_direction(index: &CompletionIndex, rows: &[u32]) -> Option<Vec<f32>> {
+/// The mean of the tracks' factors, each of length 1; zeros of no tracks.
+fn mean_direction(index: &CompletionIndex, rows: &[u32]) -> Vec<f32> {
     let mut mean = vec![0.0; index.dimensions()];
     for &row in rows {
         axpy(index.derived.inverse_norm[row as usize] / rows.len() as f32, index.factor(row), &mut mean);
     }
-    (!rows.is_empty()).then_some(mean)
+    mean
 }

@@ -2,7 +2,7 @@
 
 use super::{Query, Workspace};
 use crate::bundle::CompletionIndex;
-use crate::dataset::top::{by_score, sort_best};
+use crate::dataset::top::sort_best;
 
 /// A seed in this many playlists counts about half of one in a single playlist (exponent of Kelen et al. 2018).
 const POPULARITY_EXPONENT: f32 = 0.38;
@@ -94,8 +94,8 @@ pub fn neighbours(
         }
     }
     let root = (query.seeds.len().max(1) as f32).sqrt();
-    let mut found: Vec<(u32, f32)> = Vec::with_capacity(overlaps.touched().len());
-    for &playlist in overlaps.touched() {
+    let mut found: Vec<(u32, f32)> = Vec::new();
+    for playlist in overlaps.touched() {
         let overlap = overlaps.get(playlist);
         let length = index.playlists.row(playlist as usize).len() as f32;
         // One that holds nothing but seeds has nothing to give; often it is the very playlist that is asked about.
@@ -105,7 +105,7 @@ pub fn neighbours(
         }
     }
     about.overlapping = found.len();
-    sort_best(&mut found, NEIGHBOURS, by_score);
+    sort_best(&mut found, NEIGHBOURS);
     let highest = found.first().map_or(1.0, |neighbour| neighbour.1);
     about.best_similarity = found.first().map_or(0.0, |neighbour| neighbour.1);
 
@@ -113,10 +113,12 @@ pub fn neighbours(
     if !query.title.is_empty() {
         let titles = index.titles.search(&query.title, TITLES);
         about.best_title = titles.first().map_or(0.0, |title| title.1);
+        let mut titled = 0;
         for (title, similarity) in titles {
-            if by_title.touched().len() >= TITLED {
+            if titled >= TITLED {
                 break;
             }
+            titled += index.title_playlists.row(title as usize).len();
             let same = f32::from(u8::from(similarity > 0.9999));
             for &playlist in index.title_playlists.row(title as usize) {
                 *by_title.touch(playlist) = [similarity * similarity, same];
@@ -143,8 +145,8 @@ pub fn neighbours(
             }
         })
         .collect();
-    for &playlist in by_title.touched() {
-        if overlaps.get(playlist).seeds == 0.0 {
+    for playlist in by_title.touched() {
+        if !overlaps.holds(playlist) {
             let [title, same_title] = by_title.get(playlist);
             let by_title_only = Neighbour { playlist, title, same_title, ..Neighbour::default() };
             neighbours.push(by_title_only);
@@ -172,12 +174,11 @@ pub fn add_by_artists(
     }
     let mut found: Vec<(u32, f32)> = by_artists
         .touched()
-        .iter()
-        .map(|&playlist| {
+        .map(|playlist| {
             (playlist, by_artists.get(playlist) / (index.playlists.row(playlist as usize).len() as f32).sqrt())
         })
         .collect();
-    sort_best(&mut found, ARTIST_NEIGHBOURS, by_score);
+    sort_best(&mut found, ARTIST_NEIGHBOURS);
     let lowest = if found.len() == ARTIST_NEIGHBOURS { found.last().map_or(0.0, |last| last.1) } else { 0.0 };
     let highest = found.first().map_or(1.0, |first| first.1);
     for (place, neighbour) in neighbours.iter().enumerate() {

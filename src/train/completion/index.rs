@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use crate::bundle::{CompletionIndex, Derived};
-use crate::dataset::top::{by_score, sort_best};
+use crate::dataset::top::sort_best;
 use crate::dataset::{Corpus, Csr, NONE, TextIndex, Unit, normalise};
 use crate::recommend::linear::gram;
 use crate::train::als::{AlsSettings, factorise};
@@ -137,7 +137,7 @@ fn neighbours(playlist_artists: &Csr, postings: &Csr) -> (Csr, Vec<f32>) {
         for other in touched {
             together[other as usize] = 0.0;
         }
-        sort_best(&mut scored, ARTIST_NEIGHBOURS, by_score);
+        sort_best(&mut scored, ARTIST_NEIGHBOURS);
         weights.extend(scored.iter().map(|neighbour| neighbour.1));
         scored.into_iter().map(|neighbour| neighbour.0).collect::<Vec<u32>>()
     });
