@@ -54,6 +54,44 @@ pub fn axpy(factor: f32, vector: &[f32], sum: &mut [f32]) {
     }
 }
 
+/// `sums` (`[rows, columns]`) += `left` (`[rows, inner]`) · `right` (`[inner, columns]`), for small matrices that the
+/// cache holds. `columns` must be a multiple of 16.
+#[inline(always)]
+pub fn multiply_add(left: &[f32], right: &[f32], sums: &mut [f32], inner: usize, columns: usize) {
+    /// Rows whose sums stay in registers together.
+    const ROWS: usize = 4;
+    debug_assert!(columns.is_multiple_of(LANES) && right.len() == inner * columns);
+    let rows = left.len() / inner;
+    let blocks = rows / ROWS;
+    for block in 0..blocks {
+        let left = &left[block * ROWS * inner..(block + 1) * ROWS * inner];
+        add_rows::<ROWS>(left, right, &mut sums[block * ROWS * columns..], inner, columns);
+    }
+    for row in blocks * ROWS..rows {
+        add_rows::<1>(&left[row * inner..(row + 1) * inner], right, &mut sums[row * columns..], inner, columns);
+    }
+}
+
+#[inline(always)]
+fn add_rows<const ROWS: usize>(left: &[f32], right: &[f32], sums: &mut [f32], inner: usize, columns: usize) {
+    let left: [&[f32]; ROWS] = std::array::from_fn(|row| &left[row * inner..(row + 1) * inner]);
+    for from in (0..columns).step_by(LANES) {
+        let mut block = [[0.0f32; LANES]; ROWS];
+        for step in 0..inner {
+            let values = &right[step * columns + from..step * columns + from + LANES];
+            for row in 0..ROWS {
+                let factor = left[row][step];
+                for lane in 0..LANES {
+                    block[row][lane] += factor * values[lane];
+                }
+            }
+        }
+        for (row, block) in block.iter().enumerate() {
+            axpy(1.0, block, &mut sums[row * columns + from..row * columns + from + LANES]);
+        }
+    }
+}
+
 /// `[dimensions, dimensions]`: the product of the transposed table with itself, for a table `[rows, dimensions]`.
 ///
 /// Sums are formed over fixed blocks of rows, so the result does not depend on the number of threads.
@@ -137,6 +175,23 @@ fn decompose_and_solve(matrix: &mut [f32], right: &mut [f32]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn products_of_matrices_are_sums_of_products() {
+        let (rows, inner, columns) = (7, 5, 32);
+        let value = |index: usize| ((index * 7919) % 101) as f32 / 50.0 - 1.0;
+        let left: Vec<f32> = (0..rows * inner).map(value).collect();
+        let right: Vec<f32> = (0..inner * columns).map(|index| value(index + 13)).collect();
+        let mut sums = vec![1.0; rows * columns];
+        multiply_add(&left, &right, &mut sums, inner, columns);
+        for row in 0..rows {
+            for column in 0..columns {
+                let expected: f32 =
+                    (0..inner).map(|step| left[row * inner + step] * right[step * columns + column]).sum();
+                assert!((sums[row * columns + column] - 1.0 - expected).abs() < 1e-5);
+            }
+        }
+    }
 
     #[test]
     fn solving_gives_back_what_was_multiplied() {

@@ -5,6 +5,8 @@
 
 use tch::{Kind, Tensor};
 
+use crate::recommend::linear::vectorised;
+
 const BETA1: f64 = 0.9;
 const BETA2: f64 = 0.999;
 const EPSILON: f64 = 1e-8;
@@ -46,9 +48,74 @@ impl RowAdam {
     }
 }
 
+/// As [`RowAdam`], for a table in plain memory.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PlainRowAdam {
+    /// mean of the gradients
+    pub first: Vec<f32>,
+    /// mean of their squares
+    pub second: Vec<f32>,
+}
+
+impl PlainRowAdam {
+    /// For a table of so many values.
+    pub fn new(values: usize) -> Self {
+        Self { first: vec![0.0; values], second: vec![0.0; values] }
+    }
+
+    /// One step on the rows `rows` (distinct) of `table` (`[_, width]`) along `gradient` (`[rows, stride]`, of which the
+    /// first `width` count). `step` counts from 1.
+    pub fn step(
+        &mut self,
+        table: &mut [f32],
+        width: usize,
+        rows: &[u32],
+        gradient: &[f32],
+        learning_rate: f64,
+        step: u64,
+    ) {
+        let stride = gradient.len() / rows.len().max(1);
+        let exponent = i32::try_from(step).unwrap_or(i32::MAX);
+        let rate = (learning_rate / (1.0 - BETA1.powi(exponent))) as f32;
+        let correction = (1.0 / (1.0 - BETA2.powi(exponent)).sqrt()) as f32;
+        let (beta1, beta2, epsilon) = (BETA1 as f32, BETA2 as f32, EPSILON as f32);
+        vectorised(
+            #[inline(always)]
+            || {
+                for (&row, gradient) in rows.iter().zip(gradient.chunks_exact(stride)) {
+                    let place = row as usize * width..(row as usize + 1) * width;
+                    let moments = self.first[place.clone()].iter_mut().zip(&mut self.second[place.clone()]);
+                    for ((value, (first, second)), gradient) in table[place].iter_mut().zip(moments).zip(gradient) {
+                        *first = beta1 * *first + (1.0 - beta1) * gradient;
+                        *second = beta2 * *second + (1.0 - beta2) * (gradient * gradient);
+                        *value -= rate * *first / (second.sqrt() * correction + epsilon);
+                    }
+                }
+            },
+        );
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_table_in_plain_memory_moves_as_the_tensor_does() {
+        let start: Vec<f32> = (0..12).map(|value| value as f32 / 10.0).collect();
+        let (mut tensor, mut plain) = (Tensor::from_slice(&start).reshape([4, 3]), start);
+        let (mut of_tensor, mut of_plain) = (RowAdam::new(&tensor), PlainRowAdam::new(12));
+        for step in 1..=4u64 {
+            let gradient = [0.3f32, -0.2, 0.1 * step as f32, 9.0, 0.4, -1.0, 2.0, 9.0];
+            let narrow = Tensor::from_slice(&gradient).reshape([2, 4]).narrow(1, 0, 3);
+            of_tensor.step(&mut tensor, &Tensor::from_slice(&[3i64, 1]), &narrow, 0.01, step);
+            of_plain.step(&mut plain, 3, &[3, 1], &gradient, 0.01, step);
+        }
+        let expected = Vec::<f32>::try_from(tensor.reshape([12])).expect("twelve values");
+        for (found, expected) in plain.iter().zip(expected) {
+            assert!((found - expected).abs() < 1e-6, "{found} {expected}");
+        }
+    }
 
     /// Against Adam written out for a single number.
     #[test]

@@ -7,7 +7,7 @@ use rand_distr::weighted::WeightedAliasIndex;
 use rand_xoshiro::Xoshiro256PlusPlus;
 
 use crate::dataset::HeldOut;
-use crate::models::track2vec::PairBatch;
+use crate::models::track2vec::{PairBatch, TILE};
 
 /// Pairs that are mixed with one another before they are cut into batches.
 const SHUFFLE: usize = 1 << 20;
@@ -23,7 +23,7 @@ pub struct PairSampling {
     pub exponent: f64,
     /// pairs in a batch
     pub batch: usize,
-    /// negatives in a batch's pool
+    /// negatives that every [`TILE`] pairs share
     pub pool: usize,
     /// whether targets and contexts are rows of one table
     pub one_table: bool,
@@ -108,22 +108,22 @@ impl<'a> PairSampler<'a> {
         let mut batch = PairBatch {
             targets: Vec::with_capacity(pairs.len()),
             contexts: Vec::with_capacity(pairs.len()),
-            negatives: Vec::with_capacity(self.sampling.pool),
             ..PairBatch::default()
         };
         slots.clear();
-        batch.targets.extend(pairs.iter().map(|&(target, _)| slots.of(target, &mut batch.target_rows)));
-        let others = if self.sampling.one_table {
-            &mut batch.target_rows
+        batch.targets.extend(pairs.iter().map(|&(target, _)| slots.of::<u32>(target, &mut batch.target_rows)));
+        let (others, first) = if self.sampling.one_table {
+            (&mut batch.target_rows, 0)
         } else {
             slots.clear();
-            &mut batch.context_rows
+            (&mut batch.context_rows, batch.target_rows.len() as u32)
         };
-        batch.contexts.extend(pairs.iter().map(|&(_, context)| slots.of(context, others)));
-        for _ in 0..self.sampling.pool {
+        batch.contexts.extend(pairs.iter().map(|&(_, context)| first + slots.of::<u32>(context, others)));
+        let negatives = pairs.len().div_ceil(TILE) * self.sampling.pool;
+        batch.negatives.extend((0..negatives).map(|_| {
             let row = self.present[self.negatives.sample(rng)];
-            batch.negatives.push(slots.of(row, others));
-        }
+            first + slots.of::<u32>(row, others)
+        }));
         batch
     }
 }
@@ -152,7 +152,7 @@ impl Slots {
         self.round += 1;
     }
 
-    pub(super) fn of(&mut self, row: u32, rows: &mut Vec<i64>) -> i64 {
+    pub(super) fn of<T: From<u32>>(&mut self, row: u32, rows: &mut Vec<T>) -> T {
         let slot = &mut self.slot[row as usize];
         if slot.0 != self.round {
             *slot = (self.round, rows.len() as u32);
@@ -183,10 +183,12 @@ mod tests {
             let sampler = PairSampler::new(&data, sampling(one_table)).expect("tracks");
             let mut pairs = Vec::new();
             sampler.epoch(0, |batch| {
-                let others = if one_table { &batch.target_rows } else { &batch.context_rows };
-                assert!(batch.negatives.iter().all(|&slot| (slot as usize) < others.len()));
-                for (target, context) in batch.targets.iter().zip(&batch.contexts) {
-                    pairs.push((batch.target_rows[*target as usize], others[*context as usize]));
+                assert_eq!(batch.context_rows.is_empty(), one_table);
+                let others = if one_table { 0 } else { batch.target_rows.len() as u32 };
+                let rows = [batch.target_rows, batch.context_rows].concat();
+                assert!(batch.negatives.iter().all(|slot| (others..rows.len() as u32).contains(slot)));
+                for (&target, &context) in batch.targets.iter().zip(&batch.contexts) {
+                    pairs.push((rows[target as usize] as i32, rows[context as usize] as i32));
                 }
                 true
             });

@@ -14,11 +14,11 @@ use rand_distr::{Distribution, Normal};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use tch::{Kind as TensorKind, Tensor};
+use tch::Tensor;
 use tracing::info;
 
 use super::TrainError;
-use super::row_adam::RowAdam;
+use super::row_adam::PlainRowAdam;
 use super::sampler::{PairSampler, PairSampling};
 use crate::bundle::{BundleWriter, Kind, Manifest, NewManifest, SimilarityBundle, Vocabulary};
 use crate::dataset::{HeldOut, Sequences};
@@ -27,6 +27,8 @@ use crate::models::track2vec::{Architecture, PairBatch, Track2Vec};
 use crate::progress::{Interrupt, Progress};
 
 const PROGRESS_PER_EPOCH: u64 = 1_000;
+/// Names of the network's tables in checkpoints.
+const TABLES: [&str; 2] = ["target.weight", "context.weight"];
 /// How much training a kill may cost.
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(30);
 
@@ -45,8 +47,8 @@ pub struct SimilaritySettings {
     /// Negatives a pair
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub negatives: u32,
-    /// Negatives drawn for a batch and shared by its pairs (weighted so that a pair sees `negatives` of them)
-    #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..=65536))]
+    /// Negatives drawn for 64 pairs and shared by them (weighted so that a pair sees `negatives` of them)
+    #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=65536))]
     pub pool: u32,
     /// Exponent α: negatives are drawn in proportion to (placements of a track)^α; may be negative
     #[arg(long, default_value_t = -0.5, allow_negative_numbers = true)]
@@ -98,7 +100,6 @@ pub fn train_similarity(
     interrupt: &Interrupt,
 ) -> Result<Manifest, TrainError> {
     settings.check()?;
-    tch::set_num_threads(threads as i32);
     let held_out = sequences.hold_out_last(settings.min_count);
     let sampling = PairSampling {
         window: settings.window as usize,
@@ -123,9 +124,9 @@ pub fn train_similarity(
         run.load(&resume_file)?;
         info!(epochs_done = run.epochs, "resuming the training that was stopped");
     }
-    run.train(settings, &sampler, &resume_file, interrupt)?;
+    run.train(settings, &sampler, threads, &resume_file, interrupt)?;
     let train_seconds = run.seconds;
-    let vectors = trained_vectors(&run.model, &held_out)?;
+    let vectors = trained_vectors(&run.model, &held_out);
     let metrics = next_track(&vectors, settings.dim as usize, &held_out.queries);
     info!(
         hit_at_10 = metrics.hit_at_10,
@@ -180,8 +181,8 @@ fn resume_file(models: &Path, settings: &SimilaritySettings, sequences: &Sequenc
 /// The network and its optimiser, and how far they are.
 struct Run {
     model: Track2Vec,
-    tables: Vec<RowAdam>,
-    unit: RowAdam,
+    tables: Vec<PlainRowAdam>,
+    unit: PlainRowAdam,
     /// epochs done whole
     epochs: usize,
     /// batches done of the epoch under way, their pairs and the sum of those pairs' losses
@@ -205,9 +206,9 @@ impl Run {
         let initial: Vec<f32> = Normal::new(0.0, spread)
             .map(|law| law.sample_iter(&mut rng).take(held_out.vocabulary * dimensions).collect())
             .unwrap_or_default();
-        let model = Track2Vec::new(settings.architecture, held_out.vocabulary, dimensions, &initial);
-        let tables = model.tables.iter().map(RowAdam::new).collect();
-        let unit = RowAdam::new(&model.unit);
+        let model = Track2Vec::new(settings.architecture, held_out.vocabulary, dimensions, initial);
+        let tables = model.tables.iter().map(|table| PlainRowAdam::new(table.len())).collect();
+        let unit = PlainRowAdam::new(model.unit.len());
         Self {
             model,
             tables,
@@ -226,6 +227,7 @@ impl Run {
         &mut self,
         settings: &SimilaritySettings,
         sampler: &PairSampler<'_>,
+        threads: usize,
         resume_file: &Path,
         interrupt: &Interrupt,
     ) -> Result<(), TrainError> {
@@ -247,7 +249,7 @@ impl Run {
                     }
                     let done = epoch as f64 + (self.pairs as f64 / expected_pairs).min(1.0);
                     let rate = settings.learning_rate * (1.0 - 0.9 * done / epochs as f64);
-                    let loss = self.step(&batch, settings, rate);
+                    let loss = self.step(&batch, settings, threads, rate);
                     self.batches += 1;
                     self.seconds += clock.elapsed().as_secs_f64();
                     clock = Instant::now();
@@ -277,26 +279,28 @@ impl Run {
         Ok(())
     }
 
-    fn step(&mut self, batch: &PairBatch, settings: &SimilaritySettings, rate: f64) -> f64 {
+    fn step(&mut self, batch: &PairBatch, settings: &SimilaritySettings, threads: usize, rate: f64) -> f64 {
         self.step += 1;
-        let gradients = self.model.gradients(batch, settings.negatives.into());
-        let tables = self.model.tables.iter_mut().zip(&mut self.tables);
-        for ((table, adam), (rows, gradient)) in tables.zip(&gradients.tables) {
-            adam.step(table, rows, gradient, rate, self.step);
+        let gradients = self.model.gradients(batch, settings.negatives as f32, threads);
+        let (of_targets, of_contexts) = gradients.slots.split_at(batch.target_rows.len() * gradients.stride);
+        let lists = [(&batch.target_rows, of_targets), (&batch.context_rows, of_contexts)];
+        let width = self.model.dimensions();
+        for ((table, adam), (rows, gradient)) in self.model.tables.iter_mut().zip(&mut self.tables).zip(lists) {
+            adam.step(table, width, rows, gradient, rate, self.step);
         }
-        if let Some(gradient) = &gradients.unit {
-            self.unit.step_whole(&mut self.model.unit, gradient, rate, self.step);
+        if settings.architecture == Architecture::Cosine {
+            self.unit.step(&mut self.model.unit, 2, &[0], &gradients.unit, rate, self.step);
         }
         gradients.loss
     }
 
     /// The network's own tensors by name.
     fn parameters(&self) -> Vec<(String, Tensor)> {
-        let names = ["target", "context"];
-        let tables = names.iter().zip(&self.model.tables);
+        let shape = [-1, self.model.dimensions() as i64];
+        let tables = TABLES.iter().zip(&self.model.tables);
         let mut parameters: Vec<(String, Tensor)> =
-            tables.map(|(name, table)| (format!("{name}.weight"), table.shallow_clone())).collect();
-        parameters.push(("unit".to_owned(), self.model.unit.shallow_clone()));
+            tables.map(|(name, table)| ((*name).to_owned(), Tensor::from_slice(table).reshape(shape))).collect();
+        parameters.push(("unit".to_owned(), Tensor::from_slice(&self.model.unit)));
         parameters
     }
 
@@ -304,8 +308,8 @@ impl Run {
     fn save(&self, path: &Path) -> Result<(), TrainError> {
         let mut tensors = self.parameters();
         for (number, adam) in self.tables.iter().chain([&self.unit]).enumerate() {
-            tensors.push((format!("adam.{number}.first"), adam.first.shallow_clone()));
-            tensors.push((format!("adam.{number}.second"), adam.second.shallow_clone()));
+            tensors.push((format!("adam.{number}.first"), Tensor::from_slice(&adam.first)));
+            tensors.push((format!("adam.{number}.second"), Tensor::from_slice(&adam.second)));
         }
         // Counts are whole numbers far below 2^53, which a double holds exactly.
         let progress = [
@@ -328,23 +332,27 @@ impl Run {
 
     fn load(&mut self, path: &Path) -> Result<(), TrainError> {
         let tensors: std::collections::HashMap<String, Tensor> = Tensor::read_safetensors(path)?.into_iter().collect();
-        let take = |name: &str| {
-            tensors.get(name).map(Tensor::copy).ok_or_else(|| {
-                TrainError::Settings(format!("{} lacks {name}; delete it to start anew", path.display()))
-            })
+        let damaged = |what: &str| TrainError::Settings(format!("{} {what}; delete it to start anew", path.display()));
+        let take = |name: &str| tensors.get(name).ok_or_else(|| damaged(&format!("lacks {name}")));
+        let read = |name: &str, values: &mut [f32]| {
+            let read = Vec::<f32>::try_from(take(name)?.reshape([-1]))?;
+            if read.len() != values.len() {
+                return Err(damaged(&format!("has {} values of {name} instead of {}", read.len(), values.len())));
+            }
+            values.copy_from_slice(&read);
+            Ok(())
         };
-        for (name, table) in ["target.weight", "context.weight"].iter().zip(&mut self.model.tables) {
-            *table = take(name)?;
+        for (name, table) in TABLES.iter().zip(&mut self.model.tables) {
+            read(name, table)?;
         }
-        self.model.unit = take("unit")?;
+        read("unit", &mut self.model.unit)?;
         for (number, adam) in self.tables.iter_mut().chain([&mut self.unit]).enumerate() {
-            adam.first = take(&format!("adam.{number}.first"))?;
-            adam.second = take(&format!("adam.{number}.second"))?;
+            read(&format!("adam.{number}.first"), &mut adam.first)?;
+            read(&format!("adam.{number}.second"), &mut adam.second)?;
         }
         let progress = Vec::<f64>::try_from(take("progress")?)?;
         let &[epochs, batches, pairs, loss_sum, step, loss, seconds] = progress.as_slice() else {
-            let path = path.display();
-            return Err(TrainError::Settings(format!("{path} is of another version; delete it to start anew")));
+            return Err(damaged("is of another version"));
         };
         (self.epochs, self.batches, self.pairs) = (epochs as usize, batches as usize, pairs as u64);
         (self.loss_sum, self.step, self.loss, self.seconds) = (loss_sum, step as u64, loss, seconds);
@@ -353,10 +361,14 @@ impl Run {
 }
 
 /// `[vocabulary * dimensions]` values, rows of length 1; zero for tracks that training never saw.
-fn trained_vectors(model: &Track2Vec, held_out: &HeldOut) -> Result<Vec<f32>, TrainError> {
-    let seen: Vec<f32> = held_out.counts.iter().map(|&count| if count > 0 { 1.0 } else { 0.0 }).collect();
-    let vectors = model.normalised_vectors() * Tensor::from_slice(&seen).unsqueeze(1);
-    Ok(Vec::<f32>::try_from(vectors.to_kind(TensorKind::Float).contiguous().view(-1))?)
+fn trained_vectors(model: &Track2Vec, held_out: &HeldOut) -> Vec<f32> {
+    let mut vectors = model.normalised_vectors();
+    for (vector, &count) in vectors.chunks_exact_mut(model.dimensions()).zip(&held_out.counts) {
+        if count == 0 {
+            vector.fill(0.0);
+        }
+    }
+    vectors
 }
 
 /// Gives every other track of the catalog the mean of its neighbours' vectors, so that it can be asked with.
