@@ -128,6 +128,8 @@ pub struct CompletionIndex {
     pub gram: Values<f32>,
     /// weight of an observed cell above that of an unobserved one, as in training
     pub alpha: f32,
+    /// `[N, vector_length]`: the tracks' vectors by Track2Vec, of length 1; zeros for tracks that less than two playlists hold
+    pub vectors: Values<f32>,
     /// what follows from the rest
     pub derived: Derived,
 }
@@ -137,6 +139,8 @@ pub struct CompletionIndex {
 pub struct Derived {
     /// length of a factor
     pub dimensions: usize,
+    /// length of a vector
+    pub vector_length: usize,
     /// `[N]`: (playlists that hold the track + 20)^−0.75, the discount of item-kNN
     pub discount: Vec<f32>,
     /// `[N]`: ln(1 + playlists that hold the track)
@@ -191,6 +195,7 @@ impl CompletionIndex {
         }
         self.derived = Derived {
             dimensions,
+            vector_length: self.vectors.len() / self.tracks().max(1),
             discount: tracks.clone().map(|track| (popularity(track) + 20.0).powf(-0.75)).collect(),
             log_popularity: tracks.clone().map(|track| popularity(track).ln_1p()).collect(),
             inverse_norm: tracks
@@ -201,6 +206,13 @@ impl CompletionIndex {
             mean_length: lengths,
             artist_postings: self.playlist_artists.transpose(self.artist_counts.len()),
         };
+    }
+
+    /// Vector of a track.
+    #[inline]
+    pub fn vector(&self, track: u32) -> &[f32] {
+        let length = self.derived.vector_length;
+        &self.vectors[track as usize * length..(track as usize + 1) * length]
     }
 
     /// Factor of a track.
@@ -262,6 +274,11 @@ impl CompletionIndex {
         finite("factors.npy", &factors)?;
         finite("gram.npy", &gram)?;
         let alpha: Values<f32> = folder.map_values("alpha.npy", 1)?;
+        let (shape, vectors) = folder.map_array::<f32>("vectors.npy")?;
+        if shape.len() != 2 || shape[0] != tracks {
+            return Err(refuse("vectors.npy", "it has not as many rows as track_ids"));
+        }
+        finite("vectors.npy", &vectors)?;
         let mut index = Self {
             postings: folder.map_csr("postings", Some(tracks), count)?,
             popular,
@@ -285,6 +302,7 @@ impl CompletionIndex {
             factors,
             gram,
             alpha: alpha[0],
+            vectors,
             derived: Derived::default(),
             playlists,
         };
@@ -326,7 +344,8 @@ impl CompletionIndex {
         write_text_index(writer, "track_words", &self.track_words)?;
         writer.write("factors.npy", &encode_array(&[self.tracks(), dimensions], &self.factors))?;
         writer.write("gram.npy", &encode_array(&[dimensions, dimensions], &self.gram))?;
-        writer.write("alpha.npy", &encode_array(&[1], &[self.alpha]))
+        writer.write("alpha.npy", &encode_array(&[1], &[self.alpha]))?;
+        writer.write("vectors.npy", &encode_array(&[self.tracks(), self.derived.vector_length], &self.vectors))
     }
 }
 

@@ -6,7 +6,7 @@ use super::completion::{Completion, Recommended, Source};
 use super::diversify::diversify;
 use super::explain::{Reason, explain};
 use super::neumf::NeumfModel;
-use super::rank::CANDIDATES;
+use super::rank::candidates_for;
 use super::rank::features::{Candidates, FEATURES, WIDTH, candidates};
 use super::retrieve::playlists::neighbours;
 use super::retrieve::{Query, Workspace};
@@ -119,7 +119,7 @@ impl CompletionModel {
 
     fn candidates(&self, query: &Query, excluded: &[u32], limit: usize) -> Candidates {
         let index = &self.bundle.index;
-        self.with_workspace(|workspace| candidates(index, query, excluded, CANDIDATES.max(2 * limit), workspace))
+        self.with_workspace(|workspace| candidates(index, query, excluded, candidates_for(limit), workspace))
     }
 
     fn with_workspace<T>(&self, work: impl FnOnce(&mut Workspace) -> T) -> T {

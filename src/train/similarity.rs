@@ -101,16 +101,7 @@ pub fn train_similarity(
 ) -> Result<Manifest, TrainError> {
     settings.check()?;
     let held_out = sequences.hold_out_last(settings.min_count);
-    let sampling = PairSampling {
-        window: settings.window as usize,
-        subsample: settings.subsample,
-        exponent: settings.alpha,
-        batch: settings.batch as usize,
-        pool: settings.pool as usize,
-        one_table: settings.architecture == Architecture::Cosine,
-        seed: settings.seed,
-    };
-    let sampler = PairSampler::new(&held_out, sampling).ok_or_else(|| {
+    let sampler = PairSampler::new(&held_out, sampling(settings)).ok_or_else(|| {
         TrainError::TooLittleData(format!(
             "the catalog has no track with {} or more placements to learn from; import playlists first",
             settings.min_count
@@ -167,6 +158,41 @@ struct MetricsRecord {
     protocol: &'static str,
     #[serde(flatten)]
     metrics: NextTrackMetrics,
+}
+
+fn sampling(settings: &SimilaritySettings) -> PairSampling {
+    PairSampling {
+        window: settings.window as usize,
+        subsample: settings.subsample,
+        exponent: settings.alpha,
+        batch: settings.batch as usize,
+        pool: settings.pool as usize,
+        one_table: settings.architecture == Architecture::Cosine,
+        seed: settings.seed,
+    }
+}
+
+/// `[vocabulary, dim]`: vectors of length 1 (or zero) learned from `data`, for models that have other uses for them.
+/// `each_batch` may stop it by answering false. `None` then, and where there is nothing to learn from.
+pub fn fit_vectors(
+    data: &HeldOut,
+    settings: &SimilaritySettings,
+    threads: usize,
+    mut each_batch: impl FnMut() -> bool,
+) -> Option<Vec<f32>> {
+    let sampler = PairSampler::new(data, sampling(settings))?;
+    let expected_pairs = sampler.expected_pairs().max(1.0);
+    let mut run = Run::new(settings, data);
+    let mut going_on = true;
+    while going_on && run.epochs < settings.epochs as usize {
+        sampler.epoch(run.epochs, |batch| {
+            run.step(&batch, settings, threads, expected_pairs);
+            going_on = each_batch();
+            going_on
+        });
+        run.end_epoch();
+    }
+    (going_on && run.loss.is_finite()).then(|| trained_vectors(&run.model, data))
 }
 
 /// A file of its own for each combination of settings and data: a run with other settings does not go on from it.
@@ -247,14 +273,9 @@ impl Run {
                         self.save(resume_file)?;
                         return Err(TrainError::Interrupted { epoch: epoch + 1, epochs });
                     }
-                    let done = epoch as f64 + (self.pairs as f64 / expected_pairs).min(1.0);
-                    let rate = settings.learning_rate * (1.0 - 0.9 * done / epochs as f64);
-                    let loss = self.step(&batch, settings, threads, rate);
-                    self.batches += 1;
+                    let done = self.step(&batch, settings, threads, expected_pairs);
                     self.seconds += clock.elapsed().as_secs_f64();
                     clock = Instant::now();
-                    self.pairs += batch.targets.len() as u64;
-                    self.loss_sum += loss * batch.targets.len() as f64;
                     if saved.elapsed() >= CHECKPOINT_INTERVAL {
                         self.save(resume_file)?;
                         saved = Instant::now();
@@ -267,9 +288,7 @@ impl Run {
                 }
                 Ok(())
             })?;
-            self.epochs += 1;
-            self.loss = self.loss_sum / self.pairs.max(1) as f64;
-            (self.batches, self.pairs, self.loss_sum) = (0, 0, 0.0);
+            self.end_epoch();
             if !self.loss.is_finite() {
                 let _ = fs::remove_file(resume_file); // to go on from it would not help
                 let learning_rate = settings.learning_rate;
@@ -279,7 +298,17 @@ impl Run {
         Ok(())
     }
 
-    fn step(&mut self, batch: &PairBatch, settings: &SimilaritySettings, threads: usize, rate: f64) -> f64 {
+    fn end_epoch(&mut self) {
+        self.epochs += 1;
+        self.loss = self.loss_sum / self.pairs.max(1) as f64;
+        (self.batches, self.pairs, self.loss_sum) = (0, 0, 0.0);
+    }
+
+    /// Learns from a batch; gives the epochs done, the part of the one under way included. `expected_pairs` are those of
+    /// an epoch.
+    fn step(&mut self, batch: &PairBatch, settings: &SimilaritySettings, threads: usize, expected_pairs: f64) -> f64 {
+        let done = self.epochs as f64 + (self.pairs as f64 / expected_pairs).min(1.0);
+        let rate = settings.learning_rate * (1.0 - 0.9 * done / f64::from(settings.epochs));
         self.step += 1;
         let gradients = self.model.gradients(batch, settings.negatives as f32, threads);
         let (of_targets, of_contexts) = gradients.slots.split_at(batch.target_rows.len() * gradients.stride);
@@ -291,7 +320,10 @@ impl Run {
         if settings.architecture == Architecture::Cosine {
             self.unit.step(&mut self.model.unit, 2, &[0], &gradients.unit, rate, self.step);
         }
-        gradients.loss
+        self.batches += 1;
+        self.pairs += batch.targets.len() as u64;
+        self.loss_sum += gradients.loss * batch.targets.len() as f64;
+        done
     }
 
     /// The network's own tensors by name.

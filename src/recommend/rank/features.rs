@@ -3,7 +3,7 @@
 use crate::bundle::{CompletionIndex, Derived};
 use crate::dataset::NONE;
 use crate::dataset::top::{by_falling, keep_best};
-use crate::recommend::linear::{axpy, products};
+use crate::recommend::linear::{axpy, dot, products};
 use crate::recommend::retrieve::factors::fold_in;
 use crate::recommend::retrieve::playlists::{Neighbourhood, add_by_artists, neighbours};
 use crate::recommend::retrieve::walk::{order, walk};
@@ -11,7 +11,7 @@ use crate::recommend::retrieve::{Query, Workspace};
 
 /// The most popular tracks that always are candidates.
 const POPULAR: usize = 300;
-/// The most popular tracks that the factorisation may bring in by itself.
+/// The most popular tracks that the factorisation and the vectors may bring in by themselves.
 const FACTORED: usize = 6_000;
 /// Tracks of each of the seeds' artists, most popular first, that are candidates.
 const OF_ARTIST: usize = 20;
@@ -29,7 +29,7 @@ const NAMED_TRACKS: usize = 300;
 const NAMED_ARTISTS: usize = 20;
 
 /// What each column of [`Candidates::features`] is.
-pub const FEATURES: [&str; 66] = [
+pub const FEATURES: [&str; 71] = [
     "knn",
     "knn_share",
     "knn_rank",
@@ -54,6 +54,11 @@ pub const FEATURES: [&str; 66] = [
     "factor_cosine",
     "last_factor_cosine",
     "best_factor_cosine",
+    "vector_cosine",
+    "vector_rank",
+    "vector_last_cosine",
+    "vector_late_cosine",
+    "vector_best_cosine",
     "joint_share",
     "artist_knn",
     "artist_knn_share",
@@ -217,7 +222,13 @@ fn gather(
     let Derived { discount, log_popularity, inverse_norm, .. } = &index.derived;
     let factor = fold_in(index, &query.seeds);
     let title_factor = (!query.title.is_empty()).then(|| title_factor(index, workspace)).flatten();
-    add_unvisited(index, query, limit, factor.as_deref(), title_factor.as_deref(), workspace);
+    let towards = VectorDirections::new(index, &query.seeds);
+    let mut latent: Vec<(&[f32], &[f32])> = Vec::new();
+    latent.extend([&factor, &title_factor].into_iter().flatten().map(|factor| (&*index.factors, factor.as_slice())));
+    if !query.seeds.is_empty() {
+        latent.push((&*index.vectors, &towards.mean));
+    }
+    add_unvisited(index, query, limit, &latent, workspace);
 
     // The walk comes by tens of thousands of tracks. The sums at hand choose a few times as many as are wanted, and
     // only those are looked at closer.
@@ -283,6 +294,11 @@ fn gather(
     directions.extend(few_seeds.iter().map(|&seed| index.factor(seed)));
     let alike = products(&index.factors, &rows, &directions);
     let alike = |place: usize| &alike[place * directions.len()..(place + 1) * directions.len()];
+    let by_vectors = products(&index.vectors, &rows, &towards.list(index, &few_seeds));
+    let by_vectors = |place: usize| {
+        let width = 3 + few_seeds.len();
+        &by_vectors[place * width..(place + 1) * width]
+    };
 
     let column = |value: &dyn Fn(u32) -> f32| Column::new(rows.iter().map(|&row| value(row)).collect());
     let sums = |row: u32| workspace.tracks.get(row);
@@ -292,6 +308,7 @@ fn gather(
     let title = column(&|row| sums(row).title);
     let artist_knn = column(&|row| sums(row).artist_knn);
     let factored = Column::new((0..rows.len()).map(|place| alike(place)[0]).collect());
+    let vectored = Column::new((0..rows.len()).map(|place| by_vectors(place)[0]).collect());
     let title_factored = Column::new((0..rows.len()).map(|place| alike(place)[1]).collect());
     let last = column(&|row| sums(row).last * discount[row as usize]);
     let near = column(&|row| ordered(row, order::NEAR) * discount[row as usize]);
@@ -299,8 +316,8 @@ fn gather(
     let before = column(&|row| ordered(row, order::BEFORE));
     let next = column(&|row| ordered(row, order::NEXT));
     let joint = column(&|row| sums(row).joint);
-    let [knn_ranks, item_ranks, factor_ranks, artist_knn_ranks, title_ranks, title_factor_ranks] =
-        [&knn, &item, &factored, &artist_knn, &title, &title_factored].map(Column::log_ranks);
+    let [knn_ranks, item_ranks, factor_ranks, vector_ranks, artist_knn_ranks, title_ranks, title_factor_ranks] =
+        [&knn, &item, &factored, &vectored, &artist_knn, &title, &title_factored].map(Column::log_ranks);
     let context = Context::new(index, query);
     let by_seeds = |value: f32| if query.seeds.is_empty() { f32::NAN } else { value };
     let by_title = |value: f32| if query.title.is_empty() { f32::NAN } else { value };
@@ -314,6 +331,8 @@ fn gather(
         let album = index.album_of[row as usize];
         let popularity = index.popularity(row) as f32;
         let [_, _, along_mean, along_last, along_seeds @ ..] = alike(place) else { continue };
+        let [along_vectors, along_last_vector, along_late, near_vectors @ ..] = by_vectors(place) else { continue };
+        let nearest_vector = near_vectors.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         let norm = inverse_norm[row as usize];
         let nearest_seed = few_seeds
             .iter()
@@ -345,6 +364,11 @@ fn gather(
             by_seeds(along_mean * norm),
             by_seeds(along_last * norm),
             by_seeds(nearest_seed * norm),
+            by_seeds(*along_vectors),
+            by_seeds(vector_ranks[place]),
+            by_seeds(*along_last_vector),
+            by_seeds(*along_late),
+            by_seeds(nearest_vector),
             by_seeds(joint.share(place)),
             by_seeds(sums.artist_knn),
             by_seeds(artist_knn.share(place)),
@@ -404,13 +428,13 @@ fn title_factor(index: &CompletionIndex, workspace: &Workspace) -> Option<Vec<f3
     fold_in(index, &rows)
 }
 
-/// Makes candidates of tracks that the walk may not have come by.
+/// Makes candidates of tracks that the walk may not have come by. `latent` are tables of factors or vectors, each with
+/// the direction in which the playlist lies.
 fn add_unvisited(
     index: &CompletionIndex,
     query: &Query,
     limit: usize,
-    factor: Option<&[f32]>,
-    title_factor: Option<&[f32]>,
+    latent: &[(&[f32], &[f32])],
     workspace: &mut Workspace,
 ) {
     if !query.title.is_empty() {
@@ -443,9 +467,9 @@ fn add_unvisited(
     for album in workspace.albums.touched() {
         extra.extend(index.album_tracks.row(album as usize).iter().take(OF_ARTIST));
     }
-    for factor in [factor, title_factor].into_iter().flatten() {
+    for (table, direction) in latent {
         let rows = &index.popular[..FACTORED.min(index.popular.len())];
-        let values = products(&index.factors, rows, &[factor]);
+        let values = products(table, rows, &[direction]);
         let mut scored: Vec<(u32, f32)> = rows.iter().copied().zip(values).collect();
         keep_best(&mut scored, limit / 2);
         extra.extend(scored.iter().map(|scored| scored.0));
@@ -453,6 +477,42 @@ fn add_unvisited(
     for row in extra {
         // A trace: enough to be listed, too little to count.
         workspace.tracks.touch(row).item += f32::MIN_POSITIVE;
+    }
+}
+
+/// Directions in the space of the vectors that candidates are compared with.
+struct VectorDirections {
+    /// mean of the seeds' vectors, of length 1
+    mean: Vec<f32>,
+    /// mean of the seeds' vectors, the last ones weighing most, of length 1
+    late: Vec<f32>,
+    last: Option<u32>,
+}
+
+impl VectorDirections {
+    fn new(index: &CompletionIndex, seeds: &[u32]) -> Self {
+        /// A seed this many places further from the end weighs half.
+        const HALF_LIFE: f32 = 3.0;
+        let mean = |half_life: f32| {
+            let mut mean = vec![0.0; index.derived.vector_length];
+            for (distance, &seed) in seeds.iter().rev().enumerate() {
+                axpy(0.5f32.powf(distance as f32 / half_life), index.vector(seed), &mut mean);
+            }
+            let norm = dot(&mean, &mean).sqrt();
+            if norm > 1e-6 {
+                mean.iter_mut().for_each(|value| *value /= norm);
+            }
+            mean
+        };
+        Self { mean: mean(f32::INFINITY), late: mean(HALF_LIFE), last: seeds.last().copied() }
+    }
+
+    /// The mean, the last seed (or the mean without seeds), the late mean, then some of the seeds.
+    fn list<'a>(&'a self, index: &'a CompletionIndex, few_seeds: &[u32]) -> Vec<&'a [f32]> {
+        let last = self.last.map_or(self.mean.as_slice(), |last| index.vector(last));
+        let mut directions = vec![self.mean.as_slice(), last, self.late.as_slice()];
+        directions.extend(few_seeds.iter().map(|&seed| index.vector(seed)));
+        directions
     }
 }
 

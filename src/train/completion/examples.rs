@@ -9,8 +9,8 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 use crate::bundle::CompletionIndex;
 use crate::dataset::{Corpus, Masked, SeedKind, mask};
 use crate::progress::{Interrupt, Progress};
-use crate::recommend::rank::CANDIDATES;
 use crate::recommend::rank::features::{WIDTH, candidates};
+use crate::recommend::rank::{LONGEST_ANSWER, candidates_for};
 use crate::recommend::retrieve::{Query, Workspace};
 
 /// How to sample examples.
@@ -161,7 +161,7 @@ fn add(
     let mut excluded = masked.seeds.clone();
     excluded.sort_unstable();
     let query = Query::new(index, masked.title, &masked.seeds);
-    let found = candidates(index, &query, &excluded, CANDIDATES, workspace);
+    let found = candidates(index, &query, &excluded, candidates_for(LONGEST_ANSWER), workspace);
     let hidden: HashSet<u32> = masked.holdouts.iter().copied().collect();
     let (mut chosen, mut others): (Vec<usize>, Vec<usize>) =
         (0..found.rows.len()).partition(|&place| hidden.contains(&found.rows[place]));

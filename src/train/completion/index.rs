@@ -4,22 +4,29 @@ use std::collections::HashMap;
 
 use crate::bundle::{CompletionIndex, Derived};
 use crate::dataset::top::sort_best;
-use crate::dataset::{Corpus, Csr, NONE, TextIndex, Unit, normalise};
+use crate::dataset::{Corpus, Csr, HeldOut, NONE, TextIndex, Unit, normalise};
+use crate::models::track2vec::Architecture;
 use crate::recommend::linear::gram;
 use crate::train::als::{AlsSettings, factorise};
+use crate::train::similarity::{SimilaritySettings, fit_vectors};
 
+/// Length of a track's vector by Track2Vec.
+const VECTOR_LENGTH: usize = 64;
+/// Tracks that fewer playlists hold get no vector: one playlist says too little.
+const FEWEST_PLACEMENTS: usize = 2;
 /// Neighbours kept of an artist.
 const ARTIST_NEIGHBOURS: usize = 50;
 /// An artist's neighbours are counted in at most this many of its playlists.
 const ARTIST_SAMPLE: usize = 2_000;
 
 /// An index of those of the corpus' playlists that `members` names. `each_iteration` hears of every iteration of the
-/// factorisation and may stop it by answering false; then there is no index.
+/// factorisation, and of the vectors' training often in between, with the number of iterations done; it may stop it by
+/// answering false, and then there is no index.
 pub fn build_index(
     corpus: &Corpus,
     members: &[u32],
     settings: &AlsSettings,
-    each_iteration: impl FnMut(usize) -> bool,
+    mut each_iteration: impl FnMut(usize) -> bool,
 ) -> Option<CompletionIndex> {
     let tracks = corpus.artist_of.len();
     let mut last_seen = vec![NONE; tracks];
@@ -78,7 +85,8 @@ pub fn build_index(
     }
     let artist_names: Vec<String> = corpus.artist_names.iter().map(|name| normalise(name)).collect();
     let track_names: Vec<String> = corpus.track_names.iter().map(|name| normalise(name)).collect();
-    let factors = factorise(&playlists, &postings, settings, each_iteration)?;
+    let factors = factorise(&playlists, &postings, settings, &mut each_iteration)?;
+    let vectors = vectors(&playlists, &postings, &popular, settings, || each_iteration(settings.iterations))?;
     let mut gram = gram(&factors, settings.factors, settings.threads);
     for diagonal in 0..settings.factors {
         gram[diagonal * settings.factors + diagonal] += settings.regularization;
@@ -103,12 +111,58 @@ pub fn build_index(
         factors: factors.into(),
         gram: gram.into(),
         alpha: settings.alpha,
+        vectors: vectors.into(),
         playlists,
         postings,
         derived: Derived::default(),
     };
     index.derive();
     Some(index)
+}
+
+/// `[tracks, VECTOR_LENGTH]`: what Track2Vec makes of the playlists' order.
+fn vectors(
+    playlists: &Csr,
+    postings: &Csr,
+    popular: &[u32],
+    settings: &AlsSettings,
+    each_batch: impl FnMut() -> bool,
+) -> Option<Vec<f32>> {
+    let popularity = |row: u32| postings.row(row as usize).len();
+    let common = &popular[..popular.partition_point(|&row| popularity(row) >= FEWEST_PLACEMENTS)];
+    let mut number = vec![NONE; postings.rows()];
+    for (row, place) in common.iter().zip(0..) {
+        number[*row as usize] = place;
+    }
+    let numbered = |row: &u32| Some(number[*row as usize]).filter(|&number| number != NONE);
+    let data = HeldOut {
+        playlists: Csr::from_lists(playlists.iter().map(|rows| rows.iter().filter_map(numbered))),
+        queries: Vec::new(),
+        vocabulary: common.len(),
+        counts: common.iter().map(|&row| popularity(row) as u32).collect(),
+    };
+    let training = SimilaritySettings {
+        architecture: Architecture::Cosine,
+        dim: VECTOR_LENGTH as u32,
+        window: 5,
+        negatives: 5,
+        pool: 32,
+        alpha: -0.5,
+        subsample: 1e-5,
+        min_count: FEWEST_PLACEMENTS as u32,
+        epochs: 4,
+        batch: 4096,
+        learning_rate: 0.005,
+        seed: settings.seed,
+    };
+    let mut vectors = vec![0.0; postings.rows() * VECTOR_LENGTH];
+    if !common.is_empty() {
+        let trained = fit_vectors(&data, &training, settings.threads, each_batch)?;
+        for (&row, vector) in common.iter().zip(trained.chunks_exact(VECTOR_LENGTH)) {
+            vectors[row as usize * VECTOR_LENGTH..(row as usize + 1) * VECTOR_LENGTH].copy_from_slice(vector);
+        }
+    }
+    Some(vectors)
 }
 
 /// For each artist the ones that most often share playlists with it, popularity discounted.
