@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 
 use segue::bundle::Vocabulary;
+use segue::catalog::TrackMention;
 use segue::dataset::SeedKind;
 use segue::evaluate::{Challenge, Recommender, TestSet, evaluate};
 use segue::import::{mpd, read_file};
@@ -83,6 +84,7 @@ fn popularity_on_the_challenge_set_has_the_metrics_that_another_scorer_gives_it(
         let bytes = read_file(&slice).expect("a file");
         for track in mpd::parse_slice(&slice, &bytes).expect("a slice").playlists.into_iter().flat_map(|one| one.tracks)
         {
+            let TrackMention::Described(track) = track else { panic!("a slice describes its tracks") };
             *counts.entry(track.uri.clone()).or_default() += 1;
             artists.insert(track.uri, track.artist.name);
         }
