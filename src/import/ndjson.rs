@@ -281,6 +281,10 @@ pub fn read<R: BufRead>(mut source: Source<R>, kind: RowKind, sink: &mut Sink<'_
 
 /// Parses a line; the reason for a failure names the field and the column.
 fn parse<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, String> {
+    // serde would take an array for the fields one after another.
+    if !text.trim_ascii_start().starts_with('{') {
+        return Err("expected a JSON object".to_owned());
+    }
     let mut deserializer = serde_json::Deserializer::from_str(text);
     let row = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
         let path = error.path().to_string();

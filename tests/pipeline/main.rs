@@ -4,6 +4,7 @@
 mod atomicity;
 mod bundles;
 mod completion;
+mod formats;
 mod import;
 mod import_resume;
 mod published_data;
