@@ -23,6 +23,7 @@ use parquet::errors::ParquetError;
 use parquet::file::properties::WriterProperties;
 use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
 use parquet::schema::parser::parse_message_type;
+use parquet::schema::types::ColumnPath;
 
 use super::{Vocabulary, encode_array};
 
@@ -231,7 +232,12 @@ fn write_parquet(table: &EmbeddingTable<'_>, file: &mut (impl Write + Send)) -> 
             required group vector (LIST) { repeated group list { required float element; } }
         }",
     )?;
-    let properties = WriterProperties::builder().set_compression(Compression::UNCOMPRESSED).build();
+    // Few values of vectors occur twice.
+    let vectors = ColumnPath::new(["vector", "list", "element"].map(str::to_owned).to_vec());
+    let properties = WriterProperties::builder()
+        .set_compression(Compression::UNCOMPRESSED)
+        .set_column_dictionary_enabled(vectors, false)
+        .build();
     let mut writer = SerializedFileWriter::new(file, Arc::new(schema), Arc::new(properties))?;
     let rows = table.vocabulary.len();
     for begin in (0..rows).step_by(ROW_GROUP) {
@@ -348,6 +354,6 @@ mod tests {
             reader.get_row_iter(None).expect("rows").map(|row| row.expect("a row").to_string()).collect();
         assert_eq!(rows.len(), 2);
         assert!(rows[0].contains("t:1") && rows[0].contains("placements: 9") && rows[0].contains("true"), "{rows:?}");
-        assert!(rows[1].contains("name: null") && rows[1].contains("-0.25"), "{rows:?}");
+        assert!(rows[1].contains("name: null") && rows[1].contains("vector: [-2.5E-1, 0.000000001]"), "{rows:?}");
     }
 }

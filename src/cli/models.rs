@@ -7,7 +7,7 @@ use anyhow::{Context, bail};
 use clap::{Subcommand, ValueEnum};
 use serde_json::Value;
 
-use super::{Global, ReportFormat};
+use super::{Global, ReportFormat, print_text};
 use crate::bundle::{BundleFolder, Kind, Manifest, current_version, versions};
 
 /// How to list bundles, or which one to show.
@@ -125,38 +125,45 @@ fn show(global: &Global, arguments: &ShowArguments) -> anyhow::Result<ExitCode> 
         None => BundleFolder::open_current(&models, kind)?,
     };
     let manifest = folder.manifest();
-    let value = serde_json::to_value(manifest).context("the manifest can't be printed")?;
     if arguments.format == ReportFormat::Json {
-        println!("{}", serde_json::to_string_pretty(manifest)?);
+        print_text(&(serde_json::to_string_pretty(manifest)? + "\n"))?;
         return Ok(ExitCode::SUCCESS);
     }
+    let value = serde_json::to_value(manifest).context("the manifest can't be printed")?;
     let is_current = current_version(&models, kind).as_ref() == Some(&manifest.version);
-    println!("{kind} {}{}", manifest.version, if is_current { "  current" } else { "" });
-    println!("published     {} by segue {} ({})", manifest.created_at, manifest.segue_version, manifest.git_commit);
-    println!("seed          {}", manifest.seed);
+    let mut lines = vec![
+        format!("{kind} {}{}", manifest.version, if is_current { "  current" } else { "" }),
+        format!("published     {} by segue {} ({})", manifest.created_at, manifest.segue_version, manifest.git_commit),
+        format!("seed          {}", manifest.seed),
+    ];
     for (title, part) in [("data", &value["data"]), ("settings", &value["parameters"]), ("metrics", &value["metrics"])]
     {
-        println!("{title}");
-        print_fields(part, "");
+        lines.push(title.to_owned());
+        add_fields(part, "", &mut lines);
     }
-    println!("files in {}", folder.path("").display());
-    for file in &manifest.files {
-        println!("  {:<40} {:>12} bytes", file.name, file.bytes);
-    }
+    lines.push(format!("files in {}", folder.path("").display()));
+    lines.extend(manifest.files.iter().map(|file| format!("  {:<40} {:>12} bytes", file.name, file.bytes)));
+    print_text(&(lines.join("\n") + "\n"))?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// A line a value, fields of objects joined by dots.
-fn print_fields(value: &Value, path: &str) {
+/// Lists this long are not shown.
+const LONG_LIST: usize = 10;
+
+/// A line a value, names of nested objects joined by dots.
+fn add_fields(value: &Value, path: &str, lines: &mut Vec<String>) {
     match value {
         Value::Object(fields) => {
             for (name, value) in fields {
                 let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
-                print_fields(value, &path);
+                add_fields(value, &path, lines);
             }
         }
-        Value::String(text) => println!("  {path:<40} {text}"),
         Value::Null => {}
-        other => println!("  {path:<40} {other}"),
+        Value::String(text) => lines.push(format!("  {path:<40} {text}")),
+        Value::Array(values) if values.len() > LONG_LIST => {
+            lines.push(format!("  {path:<40} {} of them; --format json lists them", values.len()));
+        }
+        other => lines.push(format!("  {path:<40} {other}")),
     }
 }

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::bail;
 use serde::Serialize;
 
-use super::{Global, ReportFormat};
+use super::{Global, ReportFormat, print_text};
 use crate::bundle::{SimilarityBundle, Vocabulary};
 use crate::catalog::{Catalog, TrackName};
 use crate::dataset::{Found, TrackFinder};
@@ -72,13 +72,14 @@ pub(super) async fn run(global: &Global, arguments: SimilarArguments) -> anyhow:
         ReportFormat::Json => {
             let asked = vocabulary.id(row);
             let report = serde_json::json!({ "track_id": asked, "model_version": manifest.version, "items": items });
-            println!("{}", serde_json::to_string_pretty(&report)?);
+            print_text(&(serde_json::to_string_pretty(&report)? + "\n"))?;
         }
         ReportFormat::Table => {
-            println!("like {}, by model {}:", label(vocabulary, &names, row), manifest.version);
-            for (place, (item, answer)) in (1..).zip(similar.iter().zip(&items)) {
-                println!("{place:>4}  {:.3}  {}", answer.score, label(vocabulary, &names, item.row));
-            }
+            let mut lines = vec![format!("like {}, by model {}:", label(vocabulary, &names, row), manifest.version)];
+            lines.extend((1..).zip(&similar).map(|(place, item)| {
+                format!("{place:>4}  {:.3}  {}", item.score, label(vocabulary, &names, item.row))
+            }));
+            print_text(&(lines.join("\n") + "\n"))?;
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -1,5 +1,5 @@
 //! Tracks found by what people call them: artist and title in any order, or the title alone, whatever the case and the
-//! punctuation.
+//! punctuation. "Come Together" is found as "Come Together - Remastered 2009" where no track is called just so.
 
 use super::normalise;
 use super::top::{by_score, sort_best};
@@ -10,7 +10,7 @@ const PIECE: usize = 3;
 /// What a query finds, in rows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Found {
-    /// Tracks of one artist and title; several where a catalog has it several times, in order of rows.
+    /// Tracks of one artist and title, additions aside; several where a catalog has it several times, in order of rows.
     Track(Vec<u32>),
     /// Tracks of this title by different artists, in order of rows.
     Several(Vec<u32>),
@@ -18,18 +18,41 @@ pub enum Found {
     Nearest(Vec<u32>),
 }
 
-/// Names of rows 0..n, normalised.
+/// What a track is called, normalised.
+#[derive(Debug, Default)]
+struct Name {
+    artist: String,
+    title: String,
+    /// length of the title without what was added to it, in bytes of `title`
+    bare: usize,
+}
+
+impl Name {
+    fn new(title: &str, artist: &str) -> Self {
+        let addition = [" (", " [", " - "].iter().filter_map(|mark| title.find(mark)).min();
+        let bare = normalise(&title[..addition.unwrap_or(title.len())]);
+        let title = normalise(title);
+        // A title that is nothing but an addition is that.
+        let bare = if bare.is_empty() || !title.starts_with(&bare) { title.len() } else { bare.len() };
+        Self { artist: normalise(artist), title, bare }
+    }
+
+    fn bare_title(&self) -> &str {
+        &self.title[..self.bare]
+    }
+}
+
+/// Names of rows 0..n.
 #[derive(Debug, Default)]
 pub struct TrackFinder {
-    /// (artist, title)
-    names: Vec<(String, String)>,
+    names: Vec<Name>,
 }
 
 impl TrackFinder {
     /// Of titles and artists in order of rows; the rows without either can't be found.
     pub fn new<'a>(names: impl Iterator<Item = Option<(&'a str, &'a str)>>) -> Self {
-        let normalised = |name: Option<(&str, &str)>| name.map(|(title, artist)| (normalise(artist), normalise(title)));
-        Self { names: names.map(|name| normalised(name).unwrap_or_default()).collect() }
+        let name = |name: Option<(&str, &str)>| name.map(|(title, artist)| Name::new(title, artist));
+        Self { names: names.map(|one| name(one).unwrap_or_default()).collect() }
     }
 
     /// What `query` means; of the nearest names at most `limit`.
@@ -39,21 +62,30 @@ impl TrackFinder {
         if query.is_empty() {
             return Found::Nearest(Vec::new());
         }
-        let rows = |matches: &dyn Fn(&str, &str) -> bool| -> Vec<u32> {
-            let named = (0..).zip(&self.names).filter(|(_, (_, title))| !title.is_empty());
-            named.filter(|(_, (artist, title))| matches(artist, title)).map(|(row, _)| row).collect()
+        let rows = |matches: &dyn Fn(&Name) -> bool| -> Vec<u32> {
+            let named = (0..).zip(&self.names).filter(|(_, name)| !name.title.is_empty());
+            named.filter(|(_, name)| matches(name)).map(|(row, _)| row).collect()
         };
         let is_pair = |left: &str, right: &str| {
             query.strip_prefix(left).and_then(|rest| rest.strip_prefix(' ')).is_some_and(|rest| rest == right)
         };
-        let mut found = rows(&|artist, title| is_pair(artist, title) || is_pair(title, artist));
-        if found.is_empty() {
-            found = rows(&|_, title| title == query);
-        }
+        let is_track = |artist: &str, title: &str| is_pair(artist, title) || is_pair(title, artist);
+        // The first way that finds any counts.
+        let ways: [&dyn Fn(&Name) -> bool; 4] = [
+            &|name| is_track(&name.artist, &name.title),
+            &|name| is_track(&name.artist, name.bare_title()),
+            &|name| name.title == query,
+            &|name| name.bare_title() == query,
+        ];
+        let found = ways.into_iter().map(rows).find(|rows| !rows.is_empty()).unwrap_or_default();
         match found.split_first() {
             None => Found::Nearest(self.nearest(&query, limit)),
             Some((&first, others)) => {
-                let is_same = |&row: &u32| self.names[row as usize] == self.names[first as usize];
+                let key = |row: u32| {
+                    let name = &self.names[row as usize];
+                    (&name.artist, name.bare_title())
+                };
+                let is_same = |&row: &u32| key(row) == key(first);
                 if others.iter().all(is_same) { Found::Track(found) } else { Found::Several(found) }
             }
         }
@@ -64,7 +96,7 @@ impl TrackFinder {
     fn nearest(&self, query: &str, limit: usize) -> Vec<u32> {
         let wanted = pieces(query);
         let mut scored: Vec<(u32, f32)> = Vec::new();
-        for (row, (artist, title)) in (0..).zip(&self.names) {
+        for (row, Name { artist, title, .. }) in (0..).zip(&self.names) {
             let name = pieces(&format!("{artist} {title}"));
             let common = in_common(&wanted, &name) as f32;
             if common > 0.0 {
@@ -137,12 +169,20 @@ mod tests {
     }
 
     #[test]
+    fn what_was_added_to_a_title_need_not_be_said() {
+        assert_eq!(finder().find("the beatles – come together", 5), Found::Track(vec![4]));
+        assert_eq!(finder().find("come together", 5), Found::Track(vec![4]));
+        assert_eq!(finder().find("come together remastered 2009", 5), Found::Track(vec![4]));
+        assert_eq!(finder().find("Together", 5), Found::Track(vec![5]));
+    }
+
+    #[test]
     fn where_nothing_is_called_so_the_nearest_names_are_given() {
         let nearest = |query: &str| match finder().find(query, 2) {
             Found::Nearest(rows) => rows,
             other => panic!("{other:?}"),
         };
-        assert_eq!(nearest("Beatles – Come Together")[0], 4);
+        assert_eq!(nearest("Beatles – Come Togther")[0], 4);
         assert_eq!(nearest("Jon Coltrain Naima"), [2, 3]);
         assert!(nearest("").is_empty() && nearest("?!").is_empty() && nearest("xyzzy").is_empty());
     }

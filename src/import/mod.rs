@@ -52,6 +52,9 @@ pub enum ImportError {
     /// The catalog could not be written.
     #[error(transparent)]
     Catalog(#[from] CatalogError),
+    /// The thread that reads the files ended before them.
+    #[error("the reader of the import ended badly: {0}")]
+    Reader(String),
     /// The rejects file could not be written.
     #[error("the rejects file {}: {source}", path.display())]
     Rejects {
@@ -290,9 +293,7 @@ async fn import_files(
         }
     }
     drop(receiver);
-    if let Err(error) = reader.await {
-        warn!("the reader of the import ended badly: {error}");
-    }
+    reader.await.map_err(|error| ImportError::Reader(error.to_string()))?;
     let outcome = &report.outcome;
     if outcome.playlists_added + outcome.playlists_changed + outcome.tracks_added > 0 {
         catalog.analyze().await?;
