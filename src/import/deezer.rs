@@ -172,7 +172,7 @@ impl Playlists {
                     true => "",
                     false => "; --placeholder-artists reads files without artists, place-holders in their stead",
                 };
-                let reason = format!("{}: {reason}, and no row before or after it is right{hint}", place.number);
+                let reason = format!("{}: {reason}; of {} rows not one is right{hint}", place.number, self.wrong.len());
                 Err(FormatError { offset: place.offset, reason }.into())
             }
             Some(_) => self.settle(sink),

@@ -30,7 +30,8 @@ pub struct Limits {
 }
 
 impl Default for Limits {
-    /// Enough for a million playlists; together at most about a gigabyte, and no more than 32 bytes for each of the file's.
+    /// Enough for a million playlists. All together hold about a gigabyte at most, beside the texts, which are no longer
+    /// than the file.
     fn default() -> Self {
         Self { stack: 1 << 20, memo: 1 << 25, lists: 1 << 22, entries: 1 << 27, text_bytes: 1 << 16 }
     }
@@ -135,9 +136,9 @@ impl Global {
 enum Value {
     None,
     Bool(bool),
-    /// none if it does not fit
-    Number(Option<i32>),
-    Float,
+    Number(i32),
+    /// one that does not fit, or is not whole
+    OtherNumber,
     Bytes,
     NotUtf8,
     Text(u32),
@@ -153,7 +154,7 @@ impl Value {
         match self {
             Self::None => "None",
             Self::Bool(_) => "a truth value",
-            Self::Number(_) | Self::Float => "a number",
+            Self::Number(_) | Self::OtherNumber => "a number",
             Self::Bytes => "bytes",
             Self::NotUtf8 => "a text that is not UTF-8",
             Self::Text(_) => "a text",
@@ -234,21 +235,13 @@ pub struct PickledArray {
 }
 
 /// One element of an array, or one row of an array with two dimensions.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 pub struct Row<'a> {
     /// where it begins, in bytes from the start of the file
     pub offset: u64,
     entries: Result<&'a [u32], RowProblem>,
     names: &'a Names,
 }
-
-impl PartialEq for Names {
-    fn eq(&self, other: &Self) -> bool {
-        (&self.text, &self.ends) == (&other.text, &other.ends)
-    }
-}
-
-impl Eq for Names {}
 
 /// Why a row is no list of texts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -355,17 +348,17 @@ pub fn read_array<R: BufRead>(source: &mut Source<R>, limits: &Limits) -> Result
             op::NONE => Value::None,
             op::NEWTRUE => Value::Bool(true),
             op::NEWFALSE => Value::Bool(false),
-            op::BININT => Value::Number(Some(i32::from_le_bytes(source.array()?))),
-            op::BININT1 => Value::Number(Some(source.byte()?.into())),
-            op::BININT2 => Value::Number(Some(u16::from_le_bytes(source.array()?).into())),
+            op::BININT => Value::Number(i32::from_le_bytes(source.array()?)),
+            op::BININT1 => Value::Number(source.byte()?.into()),
+            op::BININT2 => Value::Number(u16::from_le_bytes(source.array()?).into()),
             op::LONG1 => {
                 let length = source.byte()?;
                 source.bytes(length.into())?;
-                Value::Number(None)
+                Value::OtherNumber
             }
             op::BINFLOAT => {
                 source.array::<8>()?;
-                Value::Float
+                Value::OtherNumber
             }
             op::SHORT_BINSTRING | op::SHORT_BINUNICODE | op::SHORT_BINBYTES => {
                 let length = source.byte()?;
@@ -698,7 +691,7 @@ impl Machine<'_> {
                 let shape: Option<Vec<u64>> = self.tuples[shape as usize]
                     .iter()
                     .map(|length| match length {
-                        Value::Number(Some(length)) => u64::try_from(*length).ok(),
+                        Value::Number(length) => u64::try_from(*length).ok(),
                         _ => None,
                     })
                     .collect();
