@@ -197,7 +197,7 @@ impl<R: BufRead> Source<R> {
         Ok(&self.buffer)
     }
 
-    /// The next line; none at the end of the file. Of a line that is too long no more than [`MAX_LINE_BYTES`] are held.
+    /// The next line; none at the end of the file. Of a line that is too long no more than 16 MiB are held.
     ///
     /// # Errors
     ///
