@@ -15,7 +15,7 @@ use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use reqwest::Client;
-use segue::catalog::PlaylistRecord;
+use segue::catalog::{PlaylistRecord, TrackMention};
 use segue::import::mpd::{find_slices, parse_slice};
 use segue::import::read_file;
 use serde_json::json;
@@ -110,7 +110,7 @@ async fn measure(address: &str, playlists: &[PlaylistRecord], rng: &mut Xoshiro2
             .map(|_| {
                 let tracks = &playlists[rng.random_range(0..playlists.len())].tracks;
                 let track = &tracks[rng.random_range(0..tracks.len())];
-                format!("{address}/tracks/{}/similar?limit={limit}", escape(&track.uri))
+                format!("{address}/tracks/{}/similar?limit={limit}", escape(track.uri()))
             })
             .collect();
         let requests = urls.iter().map(|url| client.get(url));
@@ -127,7 +127,7 @@ async fn measure(address: &str, playlists: &[PlaylistRecord], rng: &mut Xoshiro2
         .map(|chunk| {
             let playlists: Vec<serde_json::Value> = chunk
                 .iter()
-                .map(|playlist| json!({ "tracks": playlist.tracks.iter().map(|track| &track.uri).collect::<Vec<_>>() }))
+                .map(|playlist| json!({ "tracks": playlist.tracks.iter().map(TrackMention::uri).collect::<Vec<_>>() }))
                 .collect();
             json!({ "playlists": playlists, "limit": 100 })
         })
@@ -140,7 +140,7 @@ async fn measure(address: &str, playlists: &[PlaylistRecord], rng: &mut Xoshiro2
     let first = |tracks: usize, limit: usize| -> Vec<serde_json::Value> {
         let long_enough = playlists.iter().filter(|playlist| playlist.tracks.len() >= tracks);
         let cut = long_enough.map(|playlist| {
-            let seeds: Vec<&String> = playlist.tracks[..tracks].iter().map(|track| &track.uri).collect();
+            let seeds: Vec<&str> = playlist.tracks[..tracks].iter().map(TrackMention::uri).collect();
             json!({ "playlists": [{ "title": playlist.title, "tracks": seeds }], "limit": limit })
         });
         cut.collect()

@@ -6,6 +6,7 @@
 
 mod array;
 mod completion;
+mod export;
 mod load;
 mod manifest;
 mod neumf;
@@ -18,6 +19,7 @@ use std::path::{Path, PathBuf};
 
 pub use array::{Array, decode_array, encode_array};
 pub use completion::{CompletionBundle, CompletionIndex, Derived};
+pub use export::{EmbeddingTable, ExportError, ExportFormat, ExportName, export_embeddings, names_file};
 pub use load::{BundleFolder, current_version, versions};
 pub use manifest::{FORMAT_VERSION, FileEntry, Kind, Manifest, NewManifest};
 pub use neumf::{DenseLayer, NeumfBundle};

@@ -5,11 +5,11 @@
 //! rows, go in by `COPY` too. Nothing is written for a playlist that is already as it should be, so that importing the
 //! same file twice changes nothing.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt::Write;
 use std::hash::Hash;
 
-use sqlx::{Acquire, PgConnection};
+use sqlx::{Acquire, PgConnection, Postgres, Transaction};
 use time::OffsetDateTime;
 
 use super::{Catalog, CatalogError};
@@ -47,6 +47,25 @@ pub struct TrackRecord {
     pub duration_ms: Option<i32>,
 }
 
+/// A track of a playlist.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TrackMention {
+    /// with all that the source says of it
+    Described(TrackRecord),
+    /// by the app's id alone; the catalog has to have it already
+    Id(String),
+}
+
+impl TrackMention {
+    /// The app's id.
+    pub fn uri(&self) -> &str {
+        match self {
+            Self::Described(track) => &track.uri,
+            Self::Id(uri) => uri,
+        }
+    }
+}
+
 /// A playlist as a source describes it, tracks in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PlaylistRecord {
@@ -70,8 +89,39 @@ pub struct PlaylistRecord {
     pub duration_ms: Option<i64>,
     /// last change by its owner
     pub modified_at: Option<OffsetDateTime>,
+    /// the app's id of the user whose it is
+    pub user: Option<String>,
     /// its tracks in order
-    pub tracks: Vec<TrackRecord>,
+    pub tracks: Vec<TrackMention>,
+}
+
+impl PlaylistRecord {
+    /// A playlist of which a source says nothing but its tracks.
+    pub fn bare(external_id: String, tracks: Vec<TrackMention>) -> Self {
+        Self {
+            external_id,
+            title: None,
+            description: None,
+            collaborative: None,
+            num_followers: None,
+            num_edits: None,
+            num_albums: None,
+            num_artists: None,
+            duration_ms: None,
+            modified_at: None,
+            user: None,
+            tracks,
+        }
+    }
+}
+
+/// A track that a playlist of a batch names and the catalog does not have: it is not placed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UnknownTrack {
+    /// place of the playlist in the batch
+    pub playlist: usize,
+    /// place of the track in the playlist
+    pub track: usize,
 }
 
 /// What a batch did to the catalog.
@@ -87,10 +137,14 @@ pub struct BatchOutcome {
     pub placements: u64,
     /// tracks that were not there
     pub tracks_added: u64,
+    /// tracks that were there and of which something else is said now
+    pub tracks_changed: u64,
     /// artists that were not there
     pub artists_added: u64,
     /// albums that were not there
     pub albums_added: u64,
+    /// users that were not there
+    pub users_added: u64,
 }
 
 impl std::ops::AddAssign for BatchOutcome {
@@ -100,8 +154,10 @@ impl std::ops::AddAssign for BatchOutcome {
         self.playlists_unchanged += other.playlists_unchanged;
         self.placements += other.placements;
         self.tracks_added += other.tracks_added;
+        self.tracks_changed += other.tracks_changed;
         self.artists_added += other.artists_added;
         self.albums_added += other.albums_added;
+        self.users_added += other.users_added;
     }
 }
 
@@ -128,6 +184,12 @@ impl<K: Hash + Eq, V> Interner<K, V> {
 #[derive(Clone, Copy)]
 struct BatchTrack<'a> {
     uri: &'a str,
+    /// none when it is only named by its id
+    described: Option<DescribedTrack<'a>>,
+}
+
+#[derive(Clone, Copy)]
+struct DescribedTrack<'a> {
     name: &'a str,
     artist: &'a ArtistRecord,
     album: Option<&'a AlbumRecord>,
@@ -138,28 +200,24 @@ struct BatchTrack<'a> {
 }
 
 impl<'a> BatchTrack<'a> {
-    fn new(track: &'a TrackRecord) -> Self {
-        Self {
-            uri: &track.uri,
+    fn add_description(&mut self, track: &'a TrackRecord) {
+        let known = self.described.get_or_insert_with(|| DescribedTrack {
             name: &track.name,
             artist: &track.artist,
-            album: track.album.as_ref(),
-            duration_ms: track.duration_ms,
+            album: None,
+            duration_ms: None,
             artist_place: 0,
             album_place: None,
-        }
-    }
-
-    fn add_mention(&mut self, track: &'a TrackRecord) {
-        if self.artist.uri.is_none() && track.artist.uri.is_some() {
-            self.artist = &track.artist;
+        });
+        if known.artist.uri.is_none() && track.artist.uri.is_some() {
+            known.artist = &track.artist;
         }
         if let Some(album) = &track.album
-            && self.album.is_none_or(|known| known.uri.is_none() && album.uri.is_some())
+            && known.album.is_none_or(|known| known.uri.is_none() && album.uri.is_some())
         {
-            self.album = Some(album);
+            known.album = Some(album);
         }
-        self.duration_ms = self.duration_ms.or(track.duration_ms);
+        known.duration_ms = known.duration_ms.or(track.duration_ms);
     }
 }
 
@@ -174,21 +232,37 @@ struct Batch<'a> {
 }
 
 impl<'a> Batch<'a> {
-    fn new(playlists: &'a [PlaylistRecord]) -> Self {
+    fn of_playlists(playlists: &'a [PlaylistRecord]) -> Self {
         let mut tracks: Interner<&str, BatchTrack<'_>> = Interner::new();
         let mut placements = Vec::with_capacity(playlists.len());
         for playlist in playlists {
             let places = playlist.tracks.iter().map(|track| {
-                let place = tracks.intern(&track.uri, || BatchTrack::new(track));
-                tracks.values[place].add_mention(track);
+                let uri = track.uri();
+                let place = tracks.intern(uri, || BatchTrack { uri, described: None });
+                if let TrackMention::Described(track) = track {
+                    tracks.values[place].add_description(track);
+                }
                 place
             });
             placements.push(places.collect());
         }
+        Self::new(tracks.values, placements)
+    }
+
+    fn of_tracks(records: &'a [TrackRecord]) -> Self {
+        let mut tracks: Interner<&str, BatchTrack<'_>> = Interner::new();
+        for track in records {
+            let place = tracks.intern(&track.uri, || BatchTrack { uri: &track.uri, described: None });
+            tracks.values[place].add_description(track);
+        }
+        Self::new(tracks.values, Vec::new())
+    }
+
+    fn new(mut tracks: Vec<BatchTrack<'a>>, placements: Vec<Vec<usize>>) -> Self {
         // With a uri, that alone is the key; without one the name is.
         let mut artists: Interner<(Option<&str>, &str), &ArtistRecord> = Interner::new();
         let mut albums: Interner<(Option<&str>, usize, &str), (usize, &AlbumRecord)> = Interner::new();
-        for track in &mut tracks.values {
+        for track in tracks.iter_mut().filter_map(|track| track.described.as_mut()) {
             let artist = track.artist;
             let key = (artist.uri.as_deref(), if artist.uri.is_some() { "" } else { artist.name.as_str() });
             track.artist_place = artists.intern(key, || artist);
@@ -200,35 +274,77 @@ impl<'a> Batch<'a> {
                 albums.intern(key, || (track.artist_place, album))
             });
         }
-        Self { artists: artists.values, albums: albums.values, tracks: tracks.values, placements }
+        Self { artists: artists.values, albums: albums.values, tracks, placements }
     }
 }
 
 impl Catalog {
-    /// Upserts a batch of playlists with their tracks, albums and artists in one transaction.
+    /// Upserts a batch of playlists with their tracks, albums, artists and users in one transaction.
     ///
     /// External ids must be distinct within the batch. Absent fields leave what is there; a playlist's tracks are
-    /// replaced by the ones given. Until it is done, other writers of these tables wait; readers don't.
-    pub async fn upsert_playlists(&self, playlists: &[PlaylistRecord]) -> Result<BatchOutcome, CatalogError> {
+    /// replaced by the ones given, less those that are named by an id that the catalog does not have: these are
+    /// returned. Until it is done, other writers of these tables wait; readers don't.
+    pub async fn upsert_playlists(
+        &self,
+        playlists: &[PlaylistRecord],
+    ) -> Result<(BatchOutcome, Vec<UnknownTrack>), CatalogError> {
         let mut connection = self.pool.acquire().await?;
-        let mut transaction = connection.begin().await?;
-        // No other writer until the end: what is looked up stays as it was, and what is missing stays missing.
-        sqlx::query!("LOCK TABLE artists, albums, tracks, playlists, playlist_tracks IN SHARE ROW EXCLUSIVE MODE")
-            .execute(&mut *transaction)
-            .await?;
-        skip_foreign_key_checks(&mut transaction).await?;
-
-        let batch = Batch::new(playlists);
+        let mut transaction = begin_bulk(&mut connection).await?;
+        let batch = Batch::of_playlists(playlists);
         let mut outcome = BatchOutcome::default();
-        let artists = upsert_artists(&mut transaction, &batch, &mut outcome).await?;
-        let albums = upsert_albums(&mut transaction, &batch, &artists, &mut outcome).await?;
-        let tracks = upsert_tracks(&mut transaction, &batch, &artists, &albums, &mut outcome).await?;
-        let placements: Vec<Vec<i32>> =
-            batch.placements.iter().map(|row| row.iter().map(|&place| tracks[place]).collect()).collect();
-        replace_playlists(&mut transaction, playlists, &placements, &mut outcome).await?;
+        let tracks = upsert_tracks(&mut transaction, &batch, &mut outcome).await?;
+        let named: Vec<&str> = playlists.iter().filter_map(|playlist| playlist.user.as_deref()).collect();
+        let users = upsert_users(&mut transaction, &named, &mut outcome).await?;
+
+        let mut unknown = Vec::new();
+        let mut placements: Vec<Vec<i32>> = Vec::with_capacity(playlists.len());
+        for (playlist, places) in batch.placements.iter().enumerate() {
+            let mut rows = Vec::with_capacity(places.len());
+            for (track, &place) in places.iter().enumerate() {
+                match tracks[place] {
+                    Some(row) => rows.push(row),
+                    None => unknown.push(UnknownTrack { playlist, track }),
+                }
+            }
+            placements.push(rows);
+        }
+        replace_playlists(&mut transaction, playlists, &placements, &users, &mut outcome).await?;
+        transaction.commit().await?;
+        Ok((outcome, unknown))
+    }
+
+    /// Upserts tracks with their albums and artists in one transaction, as [`Catalog::upsert_playlists`] does those of
+    /// playlists.
+    pub async fn upsert_tracks(&self, tracks: &[TrackRecord]) -> Result<BatchOutcome, CatalogError> {
+        let mut connection = self.pool.acquire().await?;
+        let mut transaction = begin_bulk(&mut connection).await?;
+        let mut outcome = BatchOutcome::default();
+        upsert_tracks(&mut transaction, &Batch::of_tracks(tracks), &mut outcome).await?;
         transaction.commit().await?;
         Ok(outcome)
     }
+
+    /// Adds those users that are not there yet, by the app's ids, in one transaction.
+    pub async fn upsert_users(&self, users: &[String]) -> Result<BatchOutcome, CatalogError> {
+        let mut connection = self.pool.acquire().await?;
+        let mut transaction = begin_bulk(&mut connection).await?;
+        let mut outcome = BatchOutcome::default();
+        let users: Vec<&str> = users.iter().map(String::as_str).collect();
+        upsert_users(&mut transaction, &users, &mut outcome).await?;
+        transaction.commit().await?;
+        Ok(outcome)
+    }
+}
+
+/// Begins a transaction with no other writer until its end: what is looked up stays as it was, and what is missing stays
+/// missing.
+async fn begin_bulk(connection: &mut PgConnection) -> Result<Transaction<'_, Postgres>, CatalogError> {
+    let mut transaction = connection.begin().await?;
+    sqlx::query!("LOCK TABLE artists, albums, tracks, users, playlists, playlist_tracks IN SHARE ROW EXCLUSIVE MODE")
+        .execute(&mut *transaction)
+        .await?;
+    skip_foreign_key_checks(&mut transaction).await?;
+    Ok(transaction)
 }
 
 /// The foreign keys check each row with a query of its own, half of the time of an import. All of them are known to
@@ -319,7 +435,7 @@ struct Stored<K> {
     by_name: HashMap<K, NamedRow>,
 }
 
-/// An artist or an album of a batch.
+/// An artist or an album of a batch. A name that is the uri itself says nothing, and leaves the name that is there.
 struct Wanted<'a, K> {
     uri: Option<&'a str>,
     name: &'a str,
@@ -354,7 +470,7 @@ impl<K: Hash + Eq + Clone> Stored<K> {
         let mut resolved = Resolved::default();
         for (place, one) in wanted.iter().enumerate() {
             if let Some((id, name)) = one.uri.and_then(|uri| self.by_uri.get(uri)) {
-                if name != one.name {
+                if name != one.name && one.uri != Some(one.name) {
                     resolved.renamed.0.push(*id);
                     resolved.renamed.1.push(one.name.to_owned());
                 }
@@ -513,13 +629,44 @@ async fn upsert_albums(
     Ok(resolved.ids)
 }
 
+/// Adds users that are not there; the row of each.
+async fn upsert_users(
+    connection: &mut PgConnection,
+    users: &[&str],
+    outcome: &mut BatchOutcome,
+) -> Result<HashMap<String, i32>, CatalogError> {
+    let distinct: Vec<String> = users.iter().collect::<BTreeSet<_>>().into_iter().map(ToString::to_string).collect();
+    if distinct.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let stored = sqlx::query!("SELECT external_id, id FROM users WHERE external_id = ANY($1)", &distinct);
+    let mut rows: HashMap<String, i32> =
+        stored.fetch_all(&mut *connection).await?.into_iter().map(|row| (row.external_id, row.id)).collect();
+    let new: Vec<String> = distinct.into_iter().filter(|user| !rows.contains_key(user)).collect();
+    let fresh = sqlx::query_scalar!(
+        r#"SELECT nextval('users_id_seq')::int AS "id!" FROM generate_series(1, $1::int)"#,
+        new.len() as i32
+    )
+    .fetch_all(&mut *connection)
+    .await?;
+    let mut copy = CopyRows::default();
+    for (user, id) in new.into_iter().zip(fresh) {
+        copy.field(id).text(&user).end_row();
+        rows.insert(user, id);
+    }
+    outcome.users_added += copy.send(connection, "COPY users (id, external_id) FROM STDIN").await?;
+    Ok(rows)
+}
+
+/// Writes what a batch says of its tracks, their artists and albums; the row of each track, none for one that is only
+/// named by an id and is not there.
 async fn upsert_tracks(
     connection: &mut PgConnection,
     batch: &Batch<'_>,
-    artists: &[i32],
-    albums: &[i32],
     outcome: &mut BatchOutcome,
-) -> Result<Vec<i32>, CatalogError> {
+) -> Result<Vec<Option<i32>>, CatalogError> {
+    let artists = upsert_artists(connection, batch, outcome).await?;
+    let albums = upsert_albums(connection, batch, &artists, outcome).await?;
     let uris: Vec<String> = batch.tracks.iter().map(|track| track.uri.to_owned()).collect();
     let stored = sqlx::query!(
         r#"SELECT input.place AS "place!", t.id, t.name, t.artist_id, t.album_id, t.duration_ms
@@ -528,22 +675,27 @@ async fn upsert_tracks(
     )
     .fetch_all(&mut *connection)
     .await?;
-    let mut ids = vec![0; uris.len()];
+    let mut ids: Vec<Option<i32>> = vec![None; uris.len()];
     let mut changed = Vec::new();
     for row in stored {
         let place = row.place as usize - 1;
-        let track = &batch.tracks[place];
+        ids[place] = Some(row.id);
+        let Some(track) = &batch.tracks[place].described else { continue };
         let (artist, album) = (artists[track.artist_place], track.album_place.map(|album| albums[album]));
-        ids[place] = row.id;
-        let differs = row.name != track.name
+        // A name that is the uri itself says nothing, and leaves the name that is there.
+        let name = if track.name == batch.tracks[place].uri { &row.name } else { track.name };
+        let differs = row.name != name
             || row.artist_id != artist
             || album.is_some_and(|album| row.album_id != Some(album))
             || track.duration_ms.is_some_and(|duration| row.duration_ms != Some(duration));
         if differs {
-            changed.push((row.id, track.name.to_owned(), artist, album, track.duration_ms));
+            changed.push((row.id, name.to_owned(), artist, album, track.duration_ms));
         }
     }
-    let new: Vec<usize> = (0..ids.len()).filter(|&place| ids[place] == 0).collect(); // sequences begin at 1
+    let new: Vec<(usize, &DescribedTrack<'_>)> = (0..ids.len())
+        .filter(|&place| ids[place].is_none())
+        .filter_map(|place| Some((place, batch.tracks[place].described.as_ref()?)))
+        .collect();
     let fresh = sqlx::query_scalar!(
         r#"SELECT nextval('tracks_id_seq')::int AS "id!" FROM generate_series(1, $1::int)"#,
         new.len() as i32
@@ -551,14 +703,14 @@ async fn upsert_tracks(
     .fetch_all(&mut *connection)
     .await?;
     let mut copy = CopyRows::default();
-    for (&place, id) in new.iter().zip(fresh) {
-        let track = &batch.tracks[place];
-        ids[place] = id;
-        copy.field(id).text(track.uri).text(track.name).field(artists[track.artist_place]);
+    for ((place, track), id) in new.into_iter().zip(fresh) {
+        ids[place] = Some(id);
+        copy.field(id).text(batch.tracks[place].uri).text(track.name).field(artists[track.artist_place]);
         copy.optional(track.album_place.map(|album| albums[album])).optional(track.duration_ms).end_row();
     }
     outcome.tracks_added +=
         copy.send(connection, "COPY tracks (id, uri, name, artist_id, album_id, duration_ms) FROM STDIN").await?;
+    outcome.tracks_changed += changed.len() as u64;
     if !changed.is_empty() {
         let changed_ids: Vec<i32> = changed.iter().map(|track| track.0).collect();
         let names: Vec<String> = changed.iter().map(|track| track.1.clone()).collect();
@@ -588,6 +740,7 @@ async fn replace_playlists(
     connection: &mut PgConnection,
     playlists: &[PlaylistRecord],
     placements: &[Vec<i32>],
+    users: &HashMap<String, i32>,
     outcome: &mut BatchOutcome,
 ) -> Result<(), CatalogError> {
     let external_ids: Vec<String> = playlists.iter().map(|playlist| playlist.external_id.clone()).collect();
@@ -602,6 +755,9 @@ async fn replace_playlists(
     let durations: Vec<Option<i64>> = playlists.iter().map(|playlist| playlist.duration_ms).collect();
     let modified: Vec<Option<OffsetDateTime>> = playlists.iter().map(|playlist| playlist.modified_at).collect();
 
+    let users: Vec<Option<i32>> =
+        playlists.iter().map(|playlist| users.get(playlist.user.as_deref()?).copied()).collect();
+
     let present: HashMap<String, i32> =
         sqlx::query!("SELECT external_id, id FROM playlists WHERE external_id = ANY($1)", &external_ids)
             .fetch_all(&mut *connection)
@@ -614,13 +770,13 @@ async fn replace_playlists(
     if present.len() < playlists.len() {
         let added = sqlx::query!(
             "INSERT INTO playlists (external_id, title, description, collaborative, num_followers, num_edits,
-                                    num_tracks, num_albums, num_artists, duration_ms, modified_at)
+                                    num_tracks, num_albums, num_artists, duration_ms, modified_at, user_id)
              SELECT external_id, title, description, COALESCE(collaborative, false), num_followers, num_edits,
-                    num_tracks, num_albums, num_artists, duration_ms, modified_at
+                    num_tracks, num_albums, num_artists, duration_ms, modified_at, user_id
              FROM UNNEST($1::text[], $2::text[], $3::text[], $4::bool[], $5::int[], $6::int[], $7::int[], $8::int[],
-                         $9::int[], $10::bigint[], $11::timestamptz[])
+                         $9::int[], $10::bigint[], $11::timestamptz[], $12::int[])
                   AS input (external_id, title, description, collaborative, num_followers, num_edits, num_tracks,
-                            num_albums, num_artists, duration_ms, modified_at)
+                            num_albums, num_artists, duration_ms, modified_at, user_id)
              WHERE NOT EXISTS (SELECT FROM playlists p WHERE p.external_id = input.external_id)
              RETURNING external_id, id",
             &external_ids,
@@ -634,6 +790,7 @@ async fn replace_playlists(
             artists.as_slice() as &[Option<i32>],
             durations.as_slice() as &[Option<i64>],
             modified.as_slice() as &[Option<OffsetDateTime>],
+            users.as_slice() as &[Option<i32>],
         )
         .fetch_all(&mut *connection)
         .await?;
@@ -654,20 +811,21 @@ async fn replace_playlists(
                  num_albums = COALESCE(input.num_albums, p.num_albums),
                  num_artists = COALESCE(input.num_artists, p.num_artists),
                  duration_ms = COALESCE(input.duration_ms, p.duration_ms),
-                 modified_at = COALESCE(input.modified_at, p.modified_at), updated_at = now()
+                 modified_at = COALESCE(input.modified_at, p.modified_at),
+                 user_id = COALESCE(input.user_id, p.user_id), updated_at = now()
              FROM UNNEST($1::text[], $2::text[], $3::text[], $4::bool[], $5::int[], $6::int[], $7::int[], $8::int[],
-                         $9::int[], $10::bigint[], $11::timestamptz[])
+                         $9::int[], $10::bigint[], $11::timestamptz[], $12::int[])
                   AS input (external_id, title, description, collaborative, num_followers, num_edits, num_tracks,
-                            num_albums, num_artists, duration_ms, modified_at)
-             WHERE p.external_id = input.external_id AND p.id = ANY($12)
+                            num_albums, num_artists, duration_ms, modified_at, user_id)
+             WHERE p.external_id = input.external_id AND p.id = ANY($13)
                AND (p.title, p.description, p.collaborative, p.num_followers, p.num_edits, p.num_tracks, p.num_albums,
-                    p.num_artists, p.duration_ms, p.modified_at)
+                    p.num_artists, p.duration_ms, p.modified_at, p.user_id)
                    IS DISTINCT FROM
                    (COALESCE(input.title, p.title), COALESCE(input.description, p.description), COALESCE(input.collaborative, p.collaborative),
                     COALESCE(input.num_followers, p.num_followers), COALESCE(input.num_edits, p.num_edits),
                     input.num_tracks, COALESCE(input.num_albums, p.num_albums),
                     COALESCE(input.num_artists, p.num_artists), COALESCE(input.duration_ms, p.duration_ms),
-                    COALESCE(input.modified_at, p.modified_at))
+                    COALESCE(input.modified_at, p.modified_at), COALESCE(input.user_id, p.user_id))
              RETURNING p.id",
             &external_ids,
             titles.as_slice() as &[Option<String>],
@@ -680,6 +838,7 @@ async fn replace_playlists(
             artists.as_slice() as &[Option<i32>],
             durations.as_slice() as &[Option<i64>],
             modified.as_slice() as &[Option<OffsetDateTime>],
+            users.as_slice() as &[Option<i32>],
             &ids,
         )
         .fetch_all(&mut *connection)

@@ -18,7 +18,7 @@ use std::time::Duration;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::{ConnectOptions, Connection, migrate::Migrator};
 
-pub use bulk::{AlbumRecord, ArtistRecord, BatchOutcome, PlaylistRecord, TrackRecord};
+pub use bulk::{AlbumRecord, ArtistRecord, BatchOutcome, PlaylistRecord, TrackMention, TrackRecord, UnknownTrack};
 pub use descriptions::{RowName, TrackDescription};
 pub use embedded::{EmbeddedError, EmbeddedPostgres};
 pub use placements::{PlacementReader, TrackUsage};

@@ -8,7 +8,9 @@ use time::OffsetDateTime;
 use time::macros::format_description;
 
 use super::{Global, INTERRUPTED, ReportFormat};
-use crate::import::{ImportReport, import_mpd};
+use crate::import::deezer::DeezerOptions;
+use crate::import::ndjson::NdjsonFiles;
+use crate::import::{ImportReport, import_deezer, import_mpd, import_ndjson, import_yes_radio};
 use crate::progress::Interrupt;
 
 /// Formats that can be imported.
@@ -18,15 +20,62 @@ pub enum ImportFormat {
     #[command(
         after_help = "Examples:\n  segue import mpd path/to/mpd/data\n  segue import mpd mpd.slice.0-999.json.gz mine.json\n\nNeeded in a file are playlists[].pid and tracks[] with track_uri, track_name and artist_name. A file that can't be\nread is refused whole; bad rows are skipped and listed in the rejects file. Importing again changes nothing."
     )]
-    Mpd(ImportArguments),
+    Mpd {
+        /// Files, or folders of mpd.slice.*.json[.gz]
+        #[arg(required = true, value_name = "PATH")]
+        paths: Vec<PathBuf>,
+        /// how to report
+        #[command(flatten)]
+        reporting: Reporting,
+    },
+    /// Your own tracks, users and playlists: JSON, one object a line, plain or gzip
+    #[command(
+        after_help = "Examples:\n  segue import ndjson --tracks tracks.ndjson --playlists playlists.ndjson\n  segue import ndjson --playlists /dev/stdin\n\nA line of each kind:\n  {\"id\": \"t1\", \"name\": \"So What\", \"artist\": \"Miles Davis\", \"album\": \"Kind of Blue\", \"duration_ms\": 562000}\n  {\"id\": \"u1\"}\n  {\"id\": \"p1\", \"user_id\": \"u1\", \"title\": \"late night jazz\", \"tracks\": [\"t1\", \"t2\"]}\n\nA playlist's tracks are ids of tracks that the catalog has, or objects as in the first line. Bad lines are skipped and\nlisted in the rejects file with their numbers. Importing again changes nothing."
+    )]
+    Ndjson {
+        /// Files of tracks
+        #[arg(long, value_name = "FILE", num_args = 1.., required_unless_present_any = ["users", "playlists"])]
+        tracks: Vec<PathBuf>,
+        /// Files of users
+        #[arg(long, value_name = "FILE", num_args = 1..)]
+        users: Vec<PathBuf>,
+        /// Files of playlists
+        #[arg(long, value_name = "FILE", num_args = 1..)]
+        playlists: Vec<PathBuf>,
+        /// how to report
+        #[command(flatten)]
+        reporting: Reporting,
+    },
+    /// Deezer's playlists for word2vec: music_1.npy and music_2.npy, or the same as text, one playlist a line
+    #[command(
+        after_help = "Examples:\n  segue import deezer music_1.npy music_2.npy\n  segue import deezer --placeholder-artists ecommerce_sessions.npy\n\nA NumPy file must be an array of lists of texts. Its pickle is read, never run: what is not needed for such an array is\nrefused by name and position. Playlists are named after the file: music_1:0 and on."
+    )]
+    Deezer {
+        /// Files
+        #[arg(required = true, value_name = "PATH")]
+        paths: Vec<PathBuf>,
+        /// Take files without artists: every second entry is a place-holder, and ids may be any text
+        #[arg(long)]
+        placeholder_artists: bool,
+        /// how to report
+        #[command(flatten)]
+        reporting: Reporting,
+    },
+    /// Radio playlists of Yes.com: folders with train.txt and song_hash.txt
+    #[command(after_help = "Example:\n  segue import yes-radio path/to/yes_small")]
+    YesRadio {
+        /// Folders, or folders of such folders
+        #[arg(required = true, value_name = "FOLDER")]
+        folders: Vec<PathBuf>,
+        /// how to report
+        #[command(flatten)]
+        reporting: Reporting,
+    },
 }
 
-/// What to import, and how to report.
+/// How to report.
 #[derive(Debug, clap::Args)]
-pub struct ImportArguments {
-    /// Files, or folders of mpd.slice.*.json[.gz]
-    #[arg(required = true, value_name = "PATH")]
-    pub paths: Vec<PathBuf>,
+pub struct Reporting {
     /// Where to list skipped rows [default: data/rejects/ below the home folder]
     #[arg(long, value_name = "FILE")]
     pub rejects: Option<PathBuf>,
@@ -35,16 +84,39 @@ pub struct ImportArguments {
     pub format: ReportFormat,
 }
 
+impl ImportFormat {
+    /// Its name as the command line has it, and how to report.
+    fn reporting(&self) -> (&'static str, &Reporting) {
+        match self {
+            Self::Mpd { reporting, .. } => ("mpd", reporting),
+            Self::Ndjson { reporting, .. } => ("ndjson", reporting),
+            Self::Deezer { reporting, .. } => ("deezer", reporting),
+            Self::YesRadio { reporting, .. } => ("yes-radio", reporting),
+        }
+    }
+}
+
 pub(super) async fn run(global: &Global, format: ImportFormat, interrupt: &Interrupt) -> anyhow::Result<ExitCode> {
-    let ImportFormat::Mpd(arguments) = format;
-    let rejects = match arguments.rejects {
-        Some(path) => path,
-        None => default_rejects(global)?,
+    let (name, reporting) = format.reporting();
+    let report_format = reporting.format;
+    let rejects = match &reporting.rejects {
+        Some(path) => path.clone(),
+        None => default_rejects(global, name)?,
     };
     let catalog = global.catalog().await?;
-    let report = import_mpd(&catalog, &arguments.paths, &rejects, interrupt).await?;
+    let report = match format {
+        ImportFormat::Mpd { paths, .. } => import_mpd(&catalog, &paths, &rejects, interrupt).await?,
+        ImportFormat::Ndjson { tracks, users, playlists, .. } => {
+            let files = NdjsonFiles { tracks, users, playlists };
+            import_ndjson(&catalog, &files, &rejects, interrupt).await?
+        }
+        ImportFormat::Deezer { paths, placeholder_artists, .. } => {
+            import_deezer(&catalog, &paths, DeezerOptions { placeholder_artists }, &rejects, interrupt).await?
+        }
+        ImportFormat::YesRadio { folders, .. } => import_yes_radio(&catalog, &folders, &rejects, interrupt).await?,
+    };
     catalog.close().await;
-    match arguments.format {
+    match report_format {
         ReportFormat::Table => print(&report),
         ReportFormat::Json => println!("{}", serde_json::to_string_pretty(&report)?),
     }
@@ -55,10 +127,10 @@ pub(super) async fn run(global: &Global, format: ImportFormat, interrupt: &Inter
     })
 }
 
-fn default_rejects(global: &Global) -> anyhow::Result<PathBuf> {
-    let format = format_description!("[year][month][day]T[hour][minute][second].[subsecond digits:3]Z");
-    let time = OffsetDateTime::now_utc().format(format)?;
-    Ok(global.home.join("data/rejects").join(format!("import-mpd-{time}.ndjson")))
+fn default_rejects(global: &Global, format: &str) -> anyhow::Result<PathBuf> {
+    let time_format = format_description!("[year][month][day]T[hour][minute][second].[subsecond digits:3]Z");
+    let time = OffsetDateTime::now_utc().format(time_format)?;
+    Ok(global.home.join("data/rejects").join(format!("import-{format}-{time}.ndjson")))
 }
 
 /// The report for people.
@@ -72,8 +144,14 @@ pub(super) fn print(report: &ImportReport) {
     );
     println!("placements   {}", outcome.placements);
     println!("new tracks   {}", outcome.tracks_added);
+    if outcome.tracks_changed > 0 {
+        println!("changed      {} tracks", outcome.tracks_changed);
+    }
     println!("new artists  {}", outcome.artists_added);
     println!("new albums   {}", outcome.albums_added);
+    if outcome.users_added > 0 {
+        println!("new users    {}", outcome.users_added);
+    }
     println!("time         {:.2} s ({:.0} placements/s)", report.seconds, report.placements_per_second());
     if let Some(rejects) = &report.rejects_file {
         println!("skipped      {} rows, listed in {}", report.rejected, rejects.display());

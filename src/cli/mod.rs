@@ -2,12 +2,14 @@
 
 mod demo;
 mod evaluate;
+mod export;
 mod generate;
 mod healthcheck;
 mod import;
 mod models;
 mod openapi;
 mod serve;
+mod similar;
 mod submit;
 mod train;
 
@@ -110,9 +112,20 @@ pub enum Command {
     /// Answer over HTTP
     #[command(after_help = "Example:\n  segue serve --listen 0.0.0.0:8080")]
     Serve(crate::serve::ServeSettings),
-    /// List the published bundles
-    #[command(after_help = "Examples:\n  segue models\n  segue models --format json")]
+    /// List the published bundles, or show one
+    #[command(after_help = "Examples:\n  segue models\n  segue models --format json\n  segue models show similarity")]
     Models(models::ModelsArguments),
+    /// Ask which tracks are like one, by its name or id
+    #[command(
+        after_help = "Examples:\n  segue similar naima\n  segue similar --limit 20 spotify:track:5Wj1rJnCLpMHdLaxsFtJLs\n  segue similar \"miles davis – so what\"\n\nUpper and lower case and punctuation make no difference, nor does the order of artist and title. Where several tracks\nare called so, or none, the answer lists them or the nearest names with their ids, and the exit code is 1."
+    )]
+    Similar(similar::SimilarArguments),
+    /// Write what was learned into files that other programs read
+    Export {
+        /// What to write
+        #[command(subcommand)]
+        command: export::ExportCommand,
+    },
     /// Create the catalog's tables, or bring them up to date
     #[command(after_help = "Example:\n  segue migrate --database-url postgres://segue@localhost/segue")]
     Migrate,
@@ -159,6 +172,15 @@ impl Global {
     /// An empty variable, as compose files leave behind, is one that is not set.
     fn database_url(&self) -> Option<&str> {
         self.database_url.as_deref().filter(|url| !url.is_empty())
+    }
+}
+
+/// Prints a long text. Someone who reads its beginning alone (`segue models show similarity | head`) is right to.
+fn print_text(text: &str) -> std::io::Result<()> {
+    use std::io::{ErrorKind, Write};
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        outcome => outcome,
     }
 }
 
@@ -225,6 +247,8 @@ async fn dispatch(cli: Cli, effective: &str, interrupt: &Interrupt) -> anyhow::R
         Command::Submit(arguments) => submit::run(global, arguments, interrupt).await,
         Command::Serve(settings) => serve::run(global, &settings, interrupt).await,
         Command::Models(arguments) => models::run(global, &arguments),
+        Command::Similar(arguments) => similar::run(global, arguments).await,
+        Command::Export { command } => export::run(global, command).await,
         Command::Migrate => global.catalog().await.map(|_| ExitCode::SUCCESS),
         Command::Openapi(arguments) => openapi::run(&arguments),
         Command::Healthcheck(arguments) => healthcheck::run(&arguments).await,

@@ -6,6 +6,7 @@ mod masking;
 mod sequences;
 mod text;
 pub mod top;
+mod track_finder;
 mod values;
 
 pub use corpus::{Corpus, NONE};
@@ -13,4 +14,5 @@ pub use csr::Csr;
 pub use masking::{MIN_HOLDOUTS, Masked, SeedKind, mask};
 pub use sequences::{DataFingerprint, HeldOut, NextTrackQuery, Sequences};
 pub use text::{TextIndex, Texts, Unit, normalise};
+pub use track_finder::{Found, TrackFinder};
 pub use values::Values;

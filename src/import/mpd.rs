@@ -13,11 +13,9 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use time::OffsetDateTime;
 
+use super::columns::{clean, count, key, name};
 use super::{FormatError, ImportError, ParsedFile, Reject};
-use crate::catalog::{AlbumRecord, ArtistRecord, PlaylistRecord, TrackRecord};
-
-/// The longest id or indexed name, in bytes; PostgreSQL's indexes take 2,704.
-const MAX_KEY_BYTES: usize = 1_000;
+use crate::catalog::{AlbumRecord, ArtistRecord, PlaylistRecord, TrackMention, TrackRecord};
 
 #[derive(Deserialize)]
 struct Slice<'a> {
@@ -224,7 +222,8 @@ fn playlist_record<T>(playlist: &Playlist<'_, T>, mut tracks: Vec<Placed>) -> Re
             .transpose()
             .map_err(|_| "duration_ms is too large".to_owned())?,
         modified_at,
-        tracks: tracks.into_iter().map(|(_, track)| track).collect(),
+        user: None,
+        tracks: tracks.into_iter().map(|(_, track)| TrackMention::Described(track)).collect(),
     })
 }
 
@@ -249,35 +248,6 @@ fn track_record(track: &Track<'_>) -> Result<Placed, String> {
     Ok((track.pos, record))
 }
 
-fn count(field: &str, value: Option<u32>) -> Result<Option<i32>, String> {
-    value.map(i32::try_from).transpose().map_err(|_| format!("{field} is too large"))
-}
-
-/// PostgreSQL's text can't hold NUL.
-fn clean(text: &str) -> String {
-    text.replace('\0', "")
-}
-
-fn name(field: &str, text: &str) -> Result<String, String> {
-    if text.len() > MAX_KEY_BYTES {
-        return Err(format!("{field} is longer than {MAX_KEY_BYTES} bytes"));
-    }
-    Ok(clean(text))
-}
-
-fn key(field: &str, text: &str) -> Result<String, String> {
-    if text.is_empty() {
-        return Err(format!("{field} is empty"));
-    }
-    if text.len() > MAX_KEY_BYTES {
-        return Err(format!("{field} is longer than {MAX_KEY_BYTES} bytes"));
-    }
-    if text.chars().any(char::is_control) {
-        return Err(format!("{field} has control characters"));
-    }
-    Ok(text.to_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -293,7 +263,7 @@ mod tests {
             {"track_uri": "t:2", "artist_name": "A"},
             {"track_uri": "t:3", "track_name": "Three", "artist_name": "A"}]}]}"#;
         let parsed = parse(json);
-        let uris: Vec<&str> = parsed.playlists[0].tracks.iter().map(|track| track.uri.as_str()).collect();
+        let uris: Vec<&str> = parsed.playlists[0].tracks.iter().map(TrackMention::uri).collect();
         assert_eq!(uris, ["t:1", "t:3"]);
         assert_eq!(parsed.playlists[0].collaborative, Some(true));
         assert_eq!(parsed.rejects.len(), 1);
@@ -321,7 +291,7 @@ mod tests {
                 {"pos": 4, "track_uri": "t:a", "track_name": "A", "artist_name": "A"}]}]}"#,
         );
         assert_eq!(parsed.playlists[0].external_id, "mine");
-        assert_eq!(parsed.playlists[0].tracks[0].uri, "t:a");
+        assert_eq!(parsed.playlists[0].tracks[0].uri(), "t:a");
     }
 
     #[test]

@@ -26,7 +26,7 @@ fn every_subcommand_has_help_and_those_that_do_something_an_example() {
         let help = answer.to_string();
         assert!(help.contains("Usage: segue"), "{path:?}: {help}");
         // Where a subcommand is to be chosen, or there is nothing to choose, the list is help enough.
-        let chooses = ["", "evaluate", "import", "train"].contains(&path.join(" ").as_str());
+        let chooses = ["", "evaluate", "export", "import", "train"].contains(&path.join(" ").as_str());
         if !chooses {
             assert!(help.contains("Example"), "{path:?}: {help}");
             let command = format!("segue {}", path.join(" "));
@@ -74,6 +74,10 @@ fn wrong_usage_ends_with_2_and_says_what_is_wrong() {
     for (arguments, word) in [
         (vec!["sing"], "sing"),
         (vec!["import", "mpd"], "PATH"),
+        (vec!["import", "ndjson"], "--tracks"),
+        (vec!["similar"], "TRACK"),
+        (vec!["export", "embeddings", "--out", "vectors"], "--format"),
+        (vec!["models", "show", "songs"], "songs"),
         (vec!["train", "completion", "--folds", "1"], "--folds"),
         (vec!["train", "similarity", "--dim", "0"], "--dim"),
         (vec!["train", "similarity", "--epochs", "many"], "--epochs"),

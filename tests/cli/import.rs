@@ -1,4 +1,4 @@
-//! `segue import mpd`.
+//! `segue import`.
 
 use serde_json::{Value, json};
 
@@ -93,4 +93,65 @@ fn a_database_that_does_not_answer_ends_with_1_soon_and_is_what_the_error_is_abo
     assert!(error.starts_with("error: "), "{finished:?}");
     assert!(error.contains(&format!("127.0.0.1:{port}")), "the error does not say which database: {error}");
     assert!(!finished.stderr.contains("hunter2"), "{finished:?}");
+}
+
+#[tokio::test]
+async fn playlists_without_artists_need_a_flag_which_the_error_names() {
+    let home = Home::new();
+    let database = Database::new().await;
+    write(home.path(), "shop.txt", "85116 x 22375 x\n22492 x\n");
+    let url = ["--database-url", database.url()];
+    let finished = home.segue(&[&["import", "deezer", "shop.txt"], &url[..]].concat()).run();
+    assert_eq!(finished.code, Some(1), "{finished:?}");
+    let refused = finished.stdout.lines().find(|line| line.starts_with("REFUSED")).expect("a line");
+    assert!(refused.contains("shop.txt") && refused.contains("--placeholder-artists"), "{refused}");
+    let printed =
+        home.segue(&[&["import", "deezer", "--placeholder-artists", "shop.txt"], &url[..]].concat()).succeed();
+    assert!(printed.contains("2 new, 0 changed, 0 as they were") && printed.contains("placements   3"), "{printed}");
+}
+
+#[tokio::test]
+async fn rows_of_ones_own_come_in_one_command_whatever_the_order_of_flags() {
+    let home = Home::new();
+    let database = Database::new().await;
+    write(home.path(), "tracks.ndjson", "{\"id\": 1, \"name\": \"One\", \"artist\": \"A\"}\n{\"id\": 2}\n");
+    write(home.path(), "users.ndjson", "{\"id\": \"u\"}\n");
+    write(home.path(), "playlists.ndjson", "{\"id\": 7, \"tracks\": [1, 2]}\n");
+    let arguments = [
+        "import",
+        "ndjson",
+        "--playlists",
+        "playlists.ndjson",
+        "--tracks",
+        "tracks.ndjson",
+        "--users",
+        "users.ndjson",
+        "--format",
+        "json",
+        "--rejects",
+        "rejects.ndjson",
+        "--database-url",
+        database.url(),
+    ];
+    let report: Value = serde_json::from_str(&home.segue(&arguments).succeed()).expect("JSON");
+    for (field, expected) in [("files", 3), ("tracks_added", 1), ("users_added", 1), ("placements", 1), ("rejected", 2)]
+    {
+        assert_eq!(report[field], expected, "{field} of {report}");
+    }
+    let rejects = std::fs::read_to_string(home.path().join("rejects.ndjson")).expect("rejects");
+    let rejects: Vec<Value> = rejects.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    assert_eq!(rejects[0]["item"], "line 2");
+    assert_eq!(rejects[0]["reason"], "missing field `name` (column 9)");
+    assert_eq!(rejects[1]["item"], "line 1 tracks[1]");
+}
+
+#[tokio::test]
+async fn radio_playlists_are_imported_from_a_folder() {
+    let home = Home::new();
+    let database = Database::new().await;
+    let folder = home.path().join("yes_tiny");
+    write(&folder, "train.txt", "900 901 \n2 1 \n0 1 \n0 \n");
+    write(&folder, "song_hash.txt", "0\tFirst\tNobody\n1\tSecond\tSomebody\n");
+    let printed = home.segue(&["import", "yes-radio", "yes_tiny", "--database-url", database.url()]).succeed();
+    assert!(printed.contains("2 new, 0 changed, 0 as they were") && printed.contains("placements   3"), "{printed}");
 }

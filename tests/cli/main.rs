@@ -9,6 +9,7 @@ mod generate;
 mod help;
 mod import;
 mod models;
+mod names;
 mod openapi;
 mod serve;
 

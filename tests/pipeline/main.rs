@@ -4,9 +4,11 @@
 mod atomicity;
 mod bundles;
 mod completion;
+mod formats;
 mod import;
 mod import_resume;
 mod published_data;
+mod readers;
 mod reimport;
 mod training;
 

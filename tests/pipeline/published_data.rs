@@ -1,13 +1,16 @@
-//! The Million Playlist Dataset itself, where a copy of it lies beside the checkout. It may not be passed on.
+//! The Million Playlist Dataset itself, and the other data sets as they were published, where copies of them lie beside
+//! the checkout. They may not be passed on.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::path::PathBuf;
 
 use segue::bundle::Vocabulary;
+use segue::catalog::TrackMention;
 use segue::dataset::SeedKind;
 use segue::evaluate::{Challenge, Recommender, TestSet, evaluate};
-use segue::import::{mpd, read_file};
+use segue::import::deezer::DeezerOptions;
+use segue::import::{import_deezer, import_yes_radio, mpd, read_file};
 use segue::progress::Interrupt;
 use segue::recommend::Completion;
 use serde_json::Value;
@@ -17,7 +20,12 @@ use crate::support::database::Database;
 
 /// The folder of the data, or none, which is said.
 fn data() -> Option<PathBuf> {
-    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared/data/spotify_mpd");
+    data_set("spotify_mpd")
+}
+
+/// The folder of a data set, or none, which is said.
+fn data_set(name: &str) -> Option<PathBuf> {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared/data").join(name);
     if !folder.is_dir() {
         println!("skipped: there is no data in {}", folder.display());
         return None;
@@ -83,6 +91,7 @@ fn popularity_on_the_challenge_set_has_the_metrics_that_another_scorer_gives_it(
         let bytes = read_file(&slice).expect("a file");
         for track in mpd::parse_slice(&slice, &bytes).expect("a slice").playlists.into_iter().flat_map(|one| one.tracks)
         {
+            let TrackMention::Described(track) = track else { panic!("a slice describes its tracks") };
             *counts.entry(track.uri.clone()).or_default() += 1;
             artists.insert(track.uri, track.artist.name);
         }
@@ -116,4 +125,47 @@ fn popularity_on_the_challenge_set_has_the_metrics_that_another_scorer_gives_it(
             assert!((measured - expected).abs() <= 0.5001e-4, "{measured} instead of {expected}: {metrics:?}");
         }
     }
+}
+
+#[tokio::test]
+async fn sessions_in_deezers_container_are_imported_when_it_is_said_that_they_have_no_artists() {
+    let Some(file) = data_set("deezer_w2v").map(|folder| folder.join("ecommerce_sessions.npy")) else { return };
+    let folder = tempfile::tempdir().expect("a folder");
+    let database = Database::new().await;
+    let catalog = database.catalog().await;
+    let import = async |placeholder_artists| {
+        let (options, rejects) = (DeezerOptions { placeholder_artists }, folder.path().join("rejects.ndjson"));
+        let files = std::slice::from_ref(&file);
+        import_deezer(&catalog, files, options, &rejects, &Interrupt::default()).await.expect("an import")
+    };
+    let refused = import(false).await;
+    let reason = &refused.failed_files[0].reason;
+    assert!(reason.contains("expected track_<id>") && reason.contains("--placeholder-artists"), "{reason}");
+    assert_eq!(database.contents().await, Vec::<String>::new());
+
+    let report = import(true).await;
+    assert_eq!((report.failed_files.len(), report.rejected), (0, 0), "{report:?}");
+    let outcome = &report.outcome;
+    // As NumPy reads it: 4,234 lists of 813,264 entries, half of them place-holders.
+    assert_eq!((outcome.playlists_added, outcome.placements, outcome.tracks_added), (4_234, 406_632, 3_684));
+    assert_eq!(import(true).await.outcome.playlists_unchanged, 4_234);
+    catalog.close().await;
+}
+
+#[tokio::test]
+async fn radio_playlists_as_published_are_imported_without_a_reject() {
+    let Some(folder) = data_set("yes_radio_playlists") else { return };
+    let temporary = tempfile::tempdir().expect("a folder");
+    let database = Database::new().await;
+    let catalog = database.catalog().await;
+    let rejects = temporary.path().join("rejects.ndjson");
+    let folders = [folder.join("yes_small")];
+    let report = import_yes_radio(&catalog, &folders, &rejects, &Interrupt::default()).await.expect("an import");
+    assert_eq!((report.failed_files.len(), report.rejected), (0, 0), "{report:?}");
+    // The counts of the authors' table.
+    let outcome = &report.outcome;
+    assert_eq!((outcome.playlists_added, outcome.placements, outcome.tracks_added), (41_480, 175_911, 3_168));
+    let unnamed = "SELECT uri FROM tracks WHERE name LIKE 'yes:%' OR name LIKE '%\\%' OR name LIKE '%&amp;%'";
+    assert_eq!(database.texts(unnamed).await, Vec::<String>::new());
+    catalog.close().await;
 }

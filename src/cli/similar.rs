@@ -1,0 +1,150 @@
+//! `segue similar`
+
+use std::collections::HashMap;
+use std::process::ExitCode;
+
+use anyhow::bail;
+use serde::Serialize;
+
+use super::{Global, ReportFormat, print_text};
+use crate::bundle::{SimilarityBundle, Vocabulary};
+use crate::catalog::{Catalog, TrackName};
+use crate::dataset::{Found, TrackFinder};
+use crate::recommend::SimilarityModel;
+
+/// Ids whose names are looked up at a time.
+const NAMES: usize = 10_000;
+/// Tracks told of where the one meant is not clear.
+const TOLD: usize = 10;
+
+/// Which track, and how many like it.
+#[derive(Debug, clap::Args)]
+pub struct SimilarArguments {
+    /// What the track is called, artist and title or the title alone, or its id
+    #[arg(required = true, value_name = "TRACK")]
+    pub track: Vec<String>,
+    /// Number of tracks to answer
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=500))]
+    pub limit: u16,
+    /// How to report
+    #[arg(long, value_enum, default_value_t = ReportFormat::Table)]
+    pub format: ReportFormat,
+}
+
+/// A track of the answer.
+#[derive(Debug, Serialize)]
+struct Answered<'a> {
+    track_id: &'a str,
+    score: f32,
+    source: &'static str,
+    name: Option<&'a str>,
+    artist: Option<&'a str>,
+}
+
+pub(super) async fn run(global: &Global, arguments: SimilarArguments) -> anyhow::Result<ExitCode> {
+    let (manifest, bundle) = SimilarityBundle::load_current(&global.models())?;
+    let model = SimilarityModel::new(bundle);
+    let vocabulary = model.vocabulary();
+    let catalog = global.catalog().await?;
+    let track = arguments.track.join(" ");
+    let row = match vocabulary.row(&track) {
+        Some(row) => row,
+        None => match find(&catalog, vocabulary, &track).await? {
+            Ok(row) => row,
+            Err(told) => {
+                catalog.close().await;
+                bail!(told);
+            }
+        },
+    };
+    let similar = model.similar(row, arguments.limit.into());
+    let rows: Vec<u32> = std::iter::once(row).chain(similar.iter().map(|item| item.row)).collect();
+    let names = names(&catalog, vocabulary, &rows).await?;
+    catalog.close().await;
+    let answered = |row: u32, score: f32, source: &'static str| {
+        let (track_id, name) = (vocabulary.id(row), names.get(vocabulary.id(row)));
+        let (name, artist) = (name.map(|name| name.name.as_str()), name.map(|name| name.artist.as_str()));
+        Answered { track_id, score, source, name, artist }
+    };
+    let items: Vec<Answered<'_>> =
+        similar.iter().map(|item| answered(item.row, item.score, item.source.as_str())).collect();
+    match arguments.format {
+        ReportFormat::Json => {
+            let asked = vocabulary.id(row);
+            let report = serde_json::json!({ "track_id": asked, "model_version": manifest.version, "items": items });
+            print_text(&(serde_json::to_string_pretty(&report)? + "\n"))?;
+        }
+        ReportFormat::Table => {
+            let mut lines = vec![format!("like {}, by model {}:", label(vocabulary, &names, row), manifest.version)];
+            lines.extend((1..).zip(&similar).map(|(place, item)| {
+                format!("{place:>4}  {:.3}  {}", item.score, label(vocabulary, &names, item.row))
+            }));
+            print_text(&(lines.join("\n") + "\n"))?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The row of the track that is called so, or what to tell the person.
+async fn find(catalog: &Catalog, vocabulary: &Vocabulary, query: &str) -> anyhow::Result<Result<u32, String>> {
+    if let Some(track) = catalog.track(query).await? {
+        let told = format!(
+            "the model does not know {} – {} yet: it came after the last training; `segue train similarity` trains again",
+            track.artist, track.name
+        );
+        return Ok(Err(told));
+    }
+    let rows: Vec<u32> = (0..vocabulary.len() as u32).collect();
+    let names = names(catalog, vocabulary, &rows).await?;
+    let name_of = |&row: &u32| names.get(vocabulary.id(row)).map(|name| (name.name.as_str(), name.artist.as_str()));
+    let list = |rows: &[u32]| -> String {
+        rows.iter().take(TOLD).map(|&row| format!("\n  {}", label(vocabulary, &names, row))).collect()
+    };
+    Ok(match TrackFinder::new(rows.iter().map(name_of)).find(query, TOLD) {
+        Found::Track(rows) => {
+            if let [_, others @ ..] = rows.as_slice()
+                && !others.is_empty()
+            {
+                eprintln!(
+                    "{} tracks are called so; this is the one placed most. The others:{}",
+                    rows.len(),
+                    list(others)
+                );
+            }
+            Ok(rows[0])
+        }
+        Found::Several(rows) => {
+            let and_more = if rows.len() > TOLD { "\n  and more" } else { "" };
+            Err(format!(
+                "{} tracks are called {query:?}; say which artist, or give the id:{}{and_more}",
+                rows.len(),
+                list(&rows)
+            ))
+        }
+        Found::Nearest(rows) if rows.is_empty() => Err(format!("no track is called {query:?}, or anything like it")),
+        Found::Nearest(rows) => Err(format!("no track is called {query:?}; the nearest names are:{}", list(&rows))),
+    })
+}
+
+/// Names of those of the rows that the catalog has, by id.
+pub(super) async fn names(
+    catalog: &Catalog,
+    vocabulary: &Vocabulary,
+    rows: &[u32],
+) -> anyhow::Result<HashMap<String, TrackName>> {
+    let mut names = HashMap::with_capacity(rows.len());
+    for rows in rows.chunks(NAMES) {
+        let ids: Vec<String> = rows.iter().map(|&row| vocabulary.id(row).to_owned()).collect();
+        names.extend(catalog.track_names(&ids).await?);
+    }
+    Ok(names)
+}
+
+/// A track as people and programs call it.
+fn label(vocabulary: &Vocabulary, names: &HashMap<String, TrackName>, row: u32) -> String {
+    let id = vocabulary.id(row);
+    match names.get(id) {
+        Some(name) => format!("{} – {}  ({id})", name.artist, name.name),
+        None => id.to_owned(),
+    }
+}

@@ -1,0 +1,146 @@
+//! What readers hand their rows to: it makes batches of them that are written in one transaction each.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use super::{FormatError, Reject};
+use crate::catalog::{PlaylistRecord, TrackRecord};
+
+/// Playlists written in one transaction at most; a slice of the Million Playlist Dataset has 1,000.
+const PLAYLISTS: usize = 5_000;
+/// Their tracks in one transaction at most, or little more.
+const PLACEMENTS: usize = 500_000;
+/// Tracks or users written in one transaction at most.
+const OTHERS: usize = 20_000;
+/// Skipped rows held at most before they are listed.
+const REJECTS: usize = 20_000;
+
+/// Where a row stands in its file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RowPlace {
+    /// where it begins, in bytes of the decompressed file
+    pub offset: u64,
+    /// which one it is
+    pub number: RowNumber,
+}
+
+/// Which row of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RowNumber {
+    /// a line, from 1
+    Line(u64),
+    /// a playlist, from 0
+    Playlist(u64),
+}
+
+impl fmt::Display for RowNumber {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Line(number) => write!(formatter, "line {number}"),
+            Self::Playlist(number) => write!(formatter, "playlists[{number}]"),
+        }
+    }
+}
+
+/// What is written in one transaction. Ids are distinct.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Batch {
+    /// the file that they are from
+    pub file: PathBuf,
+    /// playlists
+    pub playlists: Vec<PlaylistRecord>,
+    /// where each of the playlists stands
+    pub places: Vec<RowPlace>,
+    /// tracks that are in no playlist yet
+    pub tracks: Vec<TrackRecord>,
+    /// ids of users
+    pub users: Vec<String>,
+    /// rows skipped among all these
+    pub rejects: Vec<Reject>,
+}
+
+/// Why a reader ends early.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReadError {
+    /// The file is not in its format.
+    #[error(transparent)]
+    Format(#[from] FormatError),
+    /// Nobody wants the rest.
+    #[error("stopped")]
+    Stopped,
+}
+
+/// Takes the rows of one file.
+pub struct Sink<'a> {
+    file: PathBuf,
+    hand_over: &'a mut dyn FnMut(Batch) -> Result<(), ReadError>,
+    batch: Batch,
+    ids: HashSet<String>,
+    placements: usize,
+}
+
+impl<'a> Sink<'a> {
+    /// For the rows of `file`; `hand_over` gets them a batch at a time.
+    pub fn new(file: &Path, hand_over: &'a mut dyn FnMut(Batch) -> Result<(), ReadError>) -> Self {
+        Self { file: file.to_owned(), hand_over, batch: Batch::default(), ids: HashSet::new(), placements: 0 }
+    }
+
+    /// Takes a playlist. Of several with one id in a file, the last one is right.
+    pub fn playlist(&mut self, place: RowPlace, playlist: PlaylistRecord) -> Result<(), ReadError> {
+        self.begin(&playlist.external_id)?;
+        self.placements += playlist.tracks.len();
+        self.batch.playlists.push(playlist);
+        self.batch.places.push(place);
+        self.flush_if(self.batch.playlists.len() >= PLAYLISTS || self.placements >= PLACEMENTS)
+    }
+
+    /// Takes a track. Of several with one id in a file, the last one is right.
+    pub fn track(&mut self, track: TrackRecord) -> Result<(), ReadError> {
+        self.begin(&track.uri)?;
+        self.batch.tracks.push(track);
+        self.flush_if(self.batch.tracks.len() >= OTHERS)
+    }
+
+    /// Takes a user.
+    pub fn user(&mut self, id: String) -> Result<(), ReadError> {
+        self.begin(&id)?;
+        self.batch.users.push(id);
+        self.flush_if(self.batch.users.len() >= OTHERS)
+    }
+
+    /// Takes a row that is skipped.
+    pub fn reject(&mut self, place: RowPlace, reason: impl Into<String>) -> Result<(), ReadError> {
+        self.reject_item(place.offset, place.number.to_string(), reason.into())
+    }
+
+    /// Takes a part of a row that is skipped, by its path into the file.
+    pub fn reject_item(&mut self, offset: u64, item: String, reason: String) -> Result<(), ReadError> {
+        self.batch.rejects.push(Reject { file: self.file.clone(), offset, item, reason });
+        self.flush_if(self.batch.rejects.len() >= REJECTS)
+    }
+
+    /// Makes room for a row whose id is already in the batch.
+    fn begin(&mut self, id: &str) -> Result<(), ReadError> {
+        if self.ids.contains(id) {
+            self.flush()?;
+        }
+        self.ids.insert(id.to_owned());
+        Ok(())
+    }
+
+    fn flush_if(&mut self, is_full: bool) -> Result<(), ReadError> {
+        if is_full { self.flush() } else { Ok(()) }
+    }
+
+    /// Hands over what there is.
+    pub fn flush(&mut self) -> Result<(), ReadError> {
+        self.ids.clear();
+        self.placements = 0;
+        let Batch { file: _, playlists, places, tracks, users, rejects } = std::mem::take(&mut self.batch);
+        if playlists.is_empty() && tracks.is_empty() && users.is_empty() && rejects.is_empty() {
+            return Ok(());
+        }
+        (self.hand_over)(Batch { file: self.file.clone(), playlists, places, tracks, users, rejects })
+    }
+}

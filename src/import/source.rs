@@ -1,0 +1,289 @@
+//! A file read from its beginning to its end: unpacked if it is gzip, with the position that errors name, and never more
+//! in memory than one line or one value.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use flate2::read::MultiGzDecoder;
+
+use super::FormatError;
+
+/// The longest line that is read, in bytes; a playlist of 10,000 tracks described in full has 3 MB.
+pub const MAX_LINE_BYTES: usize = 16 << 20;
+/// Bytes read from the disk at a time.
+const BUFFER_BYTES: usize = 128 << 10;
+
+/// Counts the bytes of files that were read from the disk. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub struct BytesRead(Arc<AtomicU64>);
+
+impl BytesRead {
+    /// How many there were so far.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+struct Counted {
+    file: File,
+    count: BytesRead,
+}
+
+impl Read for Counted {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let length = self.file.read(buffer)?;
+        self.count.0.fetch_add(length as u64, Ordering::Relaxed);
+        Ok(length)
+    }
+}
+
+/// Opens a file, unpacking it if it begins as gzip does.
+pub(super) fn open_unpacked(path: &Path, count: &BytesRead) -> io::Result<Box<dyn Read + Send>> {
+    let mut file = Counted { file: File::open(path)?, count: count.clone() };
+    let mut magic = Vec::with_capacity(2);
+    file.by_ref().take(2).read_to_end(&mut magic)?;
+    let is_gzip = magic == [0x1f, 0x8b];
+    let whole = io::Cursor::new(magic).chain(file);
+    Ok(match is_gzip {
+        true => Box::new(Unpacked(MultiGzDecoder::new(BufReader::with_capacity(BUFFER_BYTES, whole)))),
+        false => Box::new(whole),
+    })
+}
+
+/// gzip, with an error in plain words where it is cut off.
+struct Unpacked<R>(MultiGzDecoder<R>);
+
+impl<R: BufRead> Read for Unpacked<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.read(buffer).map_err(|error| match error.kind() {
+            io::ErrorKind::UnexpectedEof => io::Error::new(error.kind(), "the gzip file is truncated"),
+            _ => error,
+        })
+    }
+}
+
+/// A file, and how far it was read.
+pub struct Source<R> {
+    reader: R,
+    /// bytes read of the decompressed file
+    offset: u64,
+    /// lines read
+    lines: u64,
+    buffer: Vec<u8>,
+}
+
+/// A line without its end, as text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Line<'a> {
+    /// its number, from 1
+    pub number: u64,
+    /// where it begins, in bytes of the decompressed file
+    pub offset: u64,
+    /// the line, or why there is nothing to be read in it
+    pub text: Result<&'a str, LineProblem>,
+}
+
+/// Why a line can't be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum LineProblem {
+    /// It is not text.
+    #[error("not UTF-8 at byte {offset} of the file")]
+    NotUtf8 {
+        /// the first byte that is wrong, in the decompressed file
+        offset: u64,
+    },
+    /// It is too long.
+    #[error("a line of {bytes} bytes; no more than {MAX_LINE_BYTES} are read of one")]
+    TooLong {
+        /// its length
+        bytes: u64,
+    },
+}
+
+impl Source<BufReader<Box<dyn Read + Send>>> {
+    /// Opens a file; `count` learns how much of it was read.
+    ///
+    /// # Errors
+    ///
+    /// When it can't be opened.
+    pub fn open(path: &Path, count: &BytesRead) -> Result<Self, FormatError> {
+        let reader = open_unpacked(path, count)
+            .map_err(|error| FormatError { offset: 0, reason: format!("could not be read: {error}") })?;
+        Ok(Self::new(BufReader::with_capacity(BUFFER_BYTES, reader)))
+    }
+}
+
+impl<R: BufRead> Source<R> {
+    /// Over what `reader` gives, from its beginning.
+    pub fn new(reader: R) -> Self {
+        Self { reader, offset: 0, lines: 0, buffer: Vec::new() }
+    }
+
+    /// Bytes of the decompressed file that were read.
+    pub fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// A format error at the place that was reached.
+    pub fn refuse(&self, reason: impl Into<String>) -> FormatError {
+        FormatError { offset: self.offset, reason: reason.into() }
+    }
+
+    fn read_error(&self, error: &io::Error) -> FormatError {
+        self.refuse(format!("could not be read: {error}"))
+    }
+
+    fn truncated(&self) -> FormatError {
+        self.refuse("the file is truncated")
+    }
+
+    /// What comes next, without taking it: nothing at the end, else one byte or more.
+    pub fn peek(&mut self) -> Result<&[u8], FormatError> {
+        // Borrowed twice: the first call fills the buffer, the second one only lends it.
+        if let Err(error) = self.reader.fill_buf() {
+            return Err(self.read_error(&error));
+        }
+        self.reader.fill_buf().map_err(|error| FormatError { offset: self.offset, reason: error.to_string() })
+    }
+
+    /// The next byte.
+    ///
+    /// # Errors
+    ///
+    /// At the end of the file.
+    pub fn byte(&mut self) -> Result<u8, FormatError> {
+        let byte = self.peek()?.first().copied().ok_or_else(|| self.truncated())?;
+        self.reader.consume(1);
+        self.offset += 1;
+        Ok(byte)
+    }
+
+    /// The next `N` bytes.
+    ///
+    /// # Errors
+    ///
+    /// When there are fewer.
+    pub fn array<const N: usize>(&mut self) -> Result<[u8; N], FormatError> {
+        let mut bytes = [0; N];
+        for byte in &mut bytes {
+            *byte = self.byte()?;
+        }
+        Ok(bytes)
+    }
+
+    /// The next `length` bytes; the caller sees to it that this is not too many to hold.
+    ///
+    /// # Errors
+    ///
+    /// When there are fewer.
+    pub fn bytes(&mut self, length: usize) -> Result<&[u8], FormatError> {
+        self.buffer.clear();
+        while self.buffer.len() < length {
+            let missing = length - self.buffer.len();
+            match self.reader.fill_buf() {
+                Ok([]) => return Err(self.truncated()),
+                Ok(available) => {
+                    let taken = available.len().min(missing);
+                    self.buffer.extend_from_slice(&available[..taken]);
+                    self.reader.consume(taken);
+                    self.offset += taken as u64;
+                }
+                Err(error) => return Err(self.read_error(&error)),
+            }
+        }
+        Ok(&self.buffer)
+    }
+
+    /// The next line; none at the end of the file. Of a line that is too long no more than 16 MiB are held.
+    ///
+    /// # Errors
+    ///
+    /// When the file can't be read further.
+    pub fn line(&mut self) -> Result<Option<Line<'_>>, FormatError> {
+        let begin = self.offset;
+        self.buffer.clear();
+        let mut length = 0u64;
+        loop {
+            let available = match self.reader.fill_buf() {
+                Ok(available) => available,
+                Err(error) => return Err(self.read_error(&error)),
+            };
+            if available.is_empty() && length == 0 {
+                return Ok(None);
+            }
+            let end = available.iter().position(|&byte| byte == b'\n');
+            let content = &available[..end.unwrap_or(available.len())];
+            let room = MAX_LINE_BYTES - self.buffer.len();
+            self.buffer.extend_from_slice(&content[..content.len().min(room)]);
+            let taken = content.len() + usize::from(end.is_some());
+            let at_end = available.is_empty();
+            self.reader.consume(taken);
+            self.offset += taken as u64;
+            length += taken as u64;
+            if end.is_some() || at_end {
+                length -= u64::from(end.is_some());
+                break;
+            }
+        }
+        self.lines += 1;
+        // A mark of the order of bytes says nothing in UTF-8; some editors write it all the same.
+        let skipped = if begin == 0 && self.buffer.starts_with(b"\xef\xbb\xbf") { 3 } else { 0 };
+        let content = self.buffer[skipped..].strip_suffix(b"\r").unwrap_or(&self.buffer[skipped..]);
+        let text = match std::str::from_utf8(content) {
+            _ if length > MAX_LINE_BYTES as u64 => Err(LineProblem::TooLong { bytes: length }),
+            Ok(text) => Ok(text),
+            Err(error) => Err(LineProblem::NotUtf8 { offset: begin + (skipped + error.valid_up_to()) as u64 }),
+        };
+        Ok(Some(Line { number: self.lines, offset: begin, text }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lines(bytes: &[u8]) -> Vec<(u64, u64, Result<String, LineProblem>)> {
+        let mut source = Source::new(BufReader::with_capacity(3, bytes));
+        let mut lines = Vec::new();
+        while let Some(line) = source.line().expect("memory can be read") {
+            lines.push((line.number, line.offset, line.text.map(ToOwned::to_owned)));
+        }
+        assert_eq!(source.offset(), bytes.len() as u64);
+        lines
+    }
+
+    #[test]
+    fn lines_have_numbers_and_positions_however_they_end() {
+        let ok = |number, offset, text: &str| (number, offset, Ok(text.to_owned()));
+        assert_eq!(lines(b""), []);
+        assert_eq!(lines(b"\n"), [ok(1, 0, "")]);
+        assert_eq!(lines("one\r\n\ntwo é".as_bytes()), [ok(1, 0, "one"), ok(2, 5, ""), ok(3, 6, "two é")]);
+        assert_eq!(lines(b"\xef\xbb\xbfone\ntwo\n"), [ok(1, 0, "one"), ok(2, 7, "two")]);
+    }
+
+    #[test]
+    fn a_line_that_is_no_text_or_too_long_spoils_no_more_than_itself() {
+        let found = lines(b"one\nt\xffo\nthree");
+        assert_eq!(found[1], (2, 4, Err(LineProblem::NotUtf8 { offset: 5 })));
+        assert_eq!(found[2].2, Ok("three".to_owned()));
+
+        let mut bytes = vec![b'x'; MAX_LINE_BYTES + 1];
+        bytes.extend_from_slice(b"\nafter\n");
+        let mut source = Source::new(bytes.as_slice());
+        let line = source.line().expect("read").expect("a line");
+        assert_eq!(line.text, Err(LineProblem::TooLong { bytes: MAX_LINE_BYTES as u64 + 1 }));
+        let line = source.line().expect("read").expect("a line");
+        assert_eq!((line.number, line.text), (2, Ok("after")));
+    }
+
+    #[test]
+    fn the_end_in_the_middle_of_a_value_is_named_with_its_position() {
+        let mut source = Source::new(&b"12345"[..]);
+        assert_eq!(source.array::<2>(), Ok(*b"12"));
+        let error = source.bytes(4).expect_err("too few");
+        assert_eq!((error.offset, error.reason.as_str()), (5, "the file is truncated"));
+    }
+}

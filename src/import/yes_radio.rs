@@ -1,0 +1,184 @@
+//! Radio playlists of Yes.com (Chen, Moore, Turnbull, Joachims, "Playlist Prediction via Metric Embedding", KDD 2012):
+//! a folder with two files.
+//!
+//! * `train.txt`: line 1 has the songs' ids at Yes.com, line 2 how often each occurs, every further line a playlist: songs
+//!   by number, from 0, parted by blanks.
+//! * `song_hash.txt`: a song a line: number, title and artist, parted by tabs.
+//!
+//! A track's id is `yes:` and its id at Yes.com, which is the same in all sizes of the data set; a playlist's is the
+//! folder's name and its number, from 0: `yes_small:17`. Tags (`tags.txt`) have no place in the catalog and the playlists
+//! to test with (`test.txt`) none in training: both are left alone.
+
+use std::fs;
+use std::io::BufRead;
+use std::path::{Path, PathBuf};
+
+use super::columns::{clean, key, name, playlist_length};
+use super::{BytesRead, FormatError, ImportError, ReadError, RowNumber, RowPlace, Sink, Source};
+use crate::catalog::{ArtistRecord, PlaylistRecord, TrackMention, TrackRecord};
+
+const PLAYLISTS: &str = "train.txt";
+const SONGS: &str = "song_hash.txt";
+/// Songs that are read at most; the largest size of the data set has 75,262.
+const MAX_SONGS: usize = 10_000_000;
+
+/// The files of playlists in `folders`: each has one, or folders below it do.
+pub(super) fn find_playlists(folders: &[PathBuf]) -> Result<Vec<PathBuf>, ImportError> {
+    let mut found = Vec::new();
+    for folder in folders {
+        let refuse = |reason: String| ImportError::Path { path: folder.clone(), reason };
+        let mut below: Vec<PathBuf> =
+            fs::read_dir(folder).map_err(|error| refuse(error.to_string()))?.flatten().map(|one| one.path()).collect();
+        below.sort();
+        below.insert(0, folder.clone());
+        let files: Vec<PathBuf> =
+            below.into_iter().filter(|one| one.join(PLAYLISTS).is_file()).map(|one| one.join(PLAYLISTS)).collect();
+        if files.is_empty() {
+            return Err(refuse(format!("no {PLAYLISTS} in this folder, nor in one below it")));
+        }
+        for file in &files {
+            let songs = file.with_file_name(SONGS);
+            if !songs.is_file() {
+                return Err(ImportError::Path { path: songs, reason: format!("is missing beside {PLAYLISTS}") });
+            }
+        }
+        found.extend(files);
+    }
+    Ok(found)
+}
+
+/// A song as `song_hash.txt` describes it, title and artist; none where it does not.
+pub type Song = Option<(String, String)>;
+
+/// Reads the playlists in `file` and the songs in the file beside it.
+///
+/// # Errors
+///
+/// When the first two lines or the songs are not as they should be: with the position.
+pub fn read(file: &Path, count: &BytesRead, sink: &mut Sink<'_>) -> Result<(), ReadError> {
+    let songs_file = file.with_file_name(SONGS);
+    let of_songs =
+        |error: FormatError| FormatError { reason: format!("{}: {}", songs_file.display(), error.reason), ..error };
+    let songs = read_songs(Source::open(&songs_file, &BytesRead::default()).map_err(of_songs)?).map_err(of_songs)?;
+    let folder = file.canonicalize().unwrap_or_else(|_| file.to_owned());
+    let folder = folder.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy();
+    read_playlists(Source::open(file, count)?, &folder, &songs, sink)
+}
+
+/// Titles and artists by the song's number. Lines that are wrong leave a gap, which the playlists with that song tell of.
+///
+/// # Errors
+///
+/// When no line is right, or a number is larger than any song's.
+pub fn read_songs<R: BufRead>(mut source: Source<R>) -> Result<Vec<Song>, FormatError> {
+    let mut songs: Vec<Song> = Vec::new();
+    while let Some(line) = source.line()? {
+        let Ok(text) = line.text else { continue };
+        let mut fields = text.split('\t');
+        let (Some(number), Some(title), Some(artist)) = (fields.next(), fields.next(), fields.next()) else { continue };
+        let Ok(number) = number.parse::<usize>() else { continue };
+        if number >= MAX_SONGS {
+            let (offset, line) = (line.offset, line.number);
+            return Err(FormatError { offset, reason: format!("line {line}: song {number}; that is too many") });
+        }
+        if songs.len() <= number {
+            songs.resize(number + 1, None);
+        }
+        // They were written with the escapes of JSON and HTML.
+        let plain = |text: &str| clean(&text.replace("\\/", "/").replace("&amp;", "&"));
+        songs[number] = Some((plain(title), plain(artist)));
+    }
+    if songs.is_empty() {
+        return Err(FormatError {
+            offset: 0,
+            reason: "no line has number, title and artist, parted by tabs".to_owned(),
+        });
+    }
+    Ok(songs)
+}
+
+/// Reads playlists of `songs`; their ids begin with `folder`.
+///
+/// # Errors
+///
+/// When the first two lines are not about as many songs as there are.
+pub fn read_playlists<R: BufRead>(
+    mut source: Source<R>,
+    folder: &str,
+    songs: &[Song],
+    sink: &mut Sink<'_>,
+) -> Result<(), ReadError> {
+    let tracks = read_tracks(&mut source, songs)?;
+    let refuse = |offset: u64, reason: String| FormatError { offset, reason };
+    let Some(line) = source.line()? else {
+        return Err(source.refuse("line 2, how often each song occurs, is missing").into());
+    };
+    let counts =
+        line.text.map_err(|problem| refuse(line.offset, problem.to_string()))?.split_ascii_whitespace().count();
+    if counts != tracks.len() {
+        let reason = format!("line 2 has {counts} numbers, line 1 {} ids; they are of the same songs", tracks.len());
+        return Err(refuse(line.offset, reason).into());
+    }
+    while let Some(line) = source.line()? {
+        let place = RowPlace { offset: line.offset, number: RowNumber::Line(line.number) };
+        let text = match line.text {
+            Ok(text) if text.trim_ascii().is_empty() => continue,
+            Ok(text) => text,
+            Err(problem) => {
+                sink.reject(place, problem.to_string())?;
+                continue;
+            }
+        };
+        let number = line.number - 3;
+        match playlist_tracks(text, &tracks) {
+            Ok(tracks) => sink.playlist(place, PlaylistRecord::bare(format!("{folder}:{number}"), tracks))?,
+            Err(reason) => sink.reject(place, reason)?,
+        }
+    }
+    Ok(())
+}
+
+/// The tracks that line 1 numbers, or what is wrong with each.
+fn read_tracks<R: BufRead>(
+    source: &mut Source<R>,
+    songs: &[Song],
+) -> Result<Vec<Result<TrackRecord, String>>, FormatError> {
+    let refuse = |offset: u64, reason: String| FormatError { offset, reason };
+    let Some(line) = source.line()? else { return Err(refuse(0, "the file is empty".to_owned())) };
+    let ids = line.text.map_err(|problem| refuse(line.offset, problem.to_string()))?;
+    let tracks: Vec<Result<TrackRecord, String>> = ids
+        .split_ascii_whitespace()
+        .enumerate()
+        .map(|(number, id)| {
+            let Some(Some((title, artist))) = songs.get(number) else {
+                return Err(format!("song {number} is not described in {SONGS}"));
+            };
+            Ok(TrackRecord {
+                uri: key("a song's id", &format!("yes:{id}"))?,
+                name: title.clone(),
+                artist: ArtistRecord { uri: None, name: name("a song's artist", artist)? },
+                album: None,
+                duration_ms: None,
+            })
+        })
+        .collect();
+    if tracks.len() < songs.len() {
+        let reason =
+            format!("line 1 has {} ids, {SONGS} {} songs; they are of the same ones", tracks.len(), songs.len());
+        return Err(refuse(line.offset, reason));
+    }
+    Ok(tracks)
+}
+
+fn playlist_tracks(text: &str, songs: &[Result<TrackRecord, String>]) -> Result<Vec<TrackMention>, String> {
+    playlist_length(text.split_ascii_whitespace().count())?;
+    text.split_ascii_whitespace()
+        .map(|number| {
+            let song = number.parse::<usize>().ok().and_then(|number| songs.get(number)).ok_or_else(|| {
+                let shown: String = number.chars().take(40).collect();
+                format!("{shown:?} is not the number of one of the {} songs", songs.len())
+            })?;
+            song.clone().map(TrackMention::Described)
+        })
+        .collect()
+}
