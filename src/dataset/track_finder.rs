@@ -2,7 +2,7 @@
 //! punctuation. "Come Together" is found as "Come Together - Remastered 2009" where no track is called just so.
 
 use super::normalise;
-use super::top::{by_score, sort_best};
+use super::top::sort_best;
 
 /// Characters of the pieces by which names are compared that are not the same.
 const PIECE: usize = 3;
@@ -104,7 +104,7 @@ impl TrackFinder {
                 scored.push((row, 0.75 * covered + 0.25 * common / name.len() as f32));
             }
         }
-        sort_best(&mut scored, limit, by_score);
+        sort_best(&mut scored, limit);
         scored.into_iter().map(|(row, _)| row).collect()
     }
 }
