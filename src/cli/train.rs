@@ -39,19 +39,17 @@ pub struct CompletionArguments {
     pub threads: u16,
 }
 
-impl CompletionArguments {
-    /// Threads that compute.
-    pub fn threads(&self) -> usize {
-        match self.threads {
-            0 => all_processors(),
-            threads => threads.into(),
-        }
-    }
-}
-
 /// A thread for each processor.
 pub(super) fn all_processors() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// What `--threads` says.
+fn threads(asked: u16) -> usize {
+    match asked {
+        0 => all_processors(),
+        threads => threads.into(),
+    }
 }
 
 /// How to train Track2Vec.
@@ -60,9 +58,8 @@ pub struct SimilarityArguments {
     /// hyper-parameters
     #[command(flatten)]
     pub settings: SimilaritySettings,
-    /// Threads that LibTorch computes with, beside the one that samples. More than one pays only on an idle machine:
-    /// on a busy one LibTorch's threads wait for each other spinning, and training becomes many times slower
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    /// Threads that compute, beside the one that samples; more than two change nothing. 0 takes one for each processor
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u16).range(0..=1024))]
     pub threads: u16,
 }
 
@@ -87,7 +84,7 @@ pub(super) async fn completion(
 ) -> anyhow::Result<Manifest> {
     let corpus = Corpus::load(catalog).await?;
     tell(&corpus.sequences.fingerprint);
-    let (models, interrupt, threads) = (global.models(), interrupt.clone(), arguments.threads());
+    let (models, interrupt, threads) = (global.models(), interrupt.clone(), threads(arguments.threads));
     let training = tokio::task::spawn_blocking(move || {
         train_completion(&corpus, &arguments.settings, &models, threads, &interrupt)
     });
@@ -103,9 +100,9 @@ pub(super) async fn similarity(
 ) -> anyhow::Result<Manifest> {
     let sequences = Sequences::load(catalog).await?;
     tell(&sequences.fingerprint);
-    let (models, interrupt) = (global.models(), interrupt.clone());
+    let (models, interrupt, threads) = (global.models(), interrupt.clone(), threads(arguments.threads));
     let training = tokio::task::spawn_blocking(move || {
-        train_similarity(&sequences, &arguments.settings, &models, arguments.threads.into(), &interrupt)
+        train_similarity(&sequences, &arguments.settings, &models, threads, &interrupt)
     });
     Ok(training.await??)
 }

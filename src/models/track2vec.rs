@@ -417,7 +417,7 @@ mod tests {
             let mut slot = 0;
             // Against the slope between two losses: central differences, whose error falls with the square of the step.
             let step = 1e-3f32;
-            let mut check = |model: &mut Track2Vec, place: &dyn Fn(&mut Track2Vec) -> &mut f32, found: f32| {
+            let check = |model: &mut Track2Vec, place: &dyn Fn(&mut Track2Vec) -> &mut f32, found: f32| {
                 let start = *place(model);
                 *place(model) = start + step;
                 let (up, above) = (*place(model), loss(model, &batch, 3.0));

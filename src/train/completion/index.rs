@@ -85,7 +85,7 @@ pub fn build_index(
     }
     let artist_names: Vec<String> = corpus.artist_names.iter().map(|name| normalise(name)).collect();
     let track_names: Vec<String> = corpus.track_names.iter().map(|name| normalise(name)).collect();
-    let factors = factorise(&playlists, &postings, settings, &mut each_iteration)?;
+    let factors = factorise(&playlists, &postings, settings, |iteration| each_iteration(iteration + 1))?;
     let vectors = vectors(&playlists, &postings, &popular, settings, || each_iteration(settings.iterations))?;
     let mut gram = gram(&factors, settings.factors, settings.threads);
     for diagonal in 0..settings.factors {

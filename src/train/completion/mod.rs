@@ -269,9 +269,12 @@ fn indexed(
     interrupt: &Interrupt,
 ) -> Result<CompletionIndex, TrainError> {
     let iterations = settings.als_iterations.into();
-    let progress = Progress::start(what, iterations);
-    let index = build_index(corpus, members, &settings.als(threads), |iteration| {
-        progress.at(iteration as u64 + 1, || format!("least squares {}/{iterations}", iteration + 1));
+    let progress = Progress::start(what, iterations + 1);
+    let index = build_index(corpus, members, &settings.als(threads), |done| {
+        progress.at(done as u64, || match done as u64 {
+            done if done < iterations => format!("least squares {done}/{iterations}"),
+            _ => "vectors".to_owned(),
+        });
         !interrupt.is_raised()
     });
     index.ok_or(TrainError::Stopped)
