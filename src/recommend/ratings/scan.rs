@@ -1,0 +1,181 @@
+//! All tracks scored at once, roughly: the first of two stages.
+//!
+//! A track's vector is kept as bytes with a scale of its own, a quarter of the memory that a scan has to read; a score
+//! of it is two sums of products of small integers over one reading of these bytes. The scalars of a track stay as
+//! exact as they are. What is best by these scores is scored again exactly by whoever asked.
+
+use std::collections::BinaryHeap;
+
+use crate::recommend::vector_index::Near;
+
+/// Bytes of a vector are a multiple of this, for vector instructions.
+const LANES: usize = 16;
+
+/// Tracks as bytes.
+#[derive(Debug)]
+pub struct Scan {
+    /// bytes of a row: a multiple of [`LANES`], zeros at the end
+    width: usize,
+    /// `[T, width]`
+    bytes: Vec<i8>,
+    /// `[T]`: what a byte of the row stands for
+    scales: Vec<f32>,
+}
+
+/// What to score by: `base + Σ plain · weight + vector · first + factor · (vector · second)`.
+#[derive(Debug, Clone, Copy)]
+pub struct ScanQuery<'a> {
+    /// `[T]`
+    pub base: &'a [f32],
+    /// `[T, D]`, of which the first `plain.len()` columns are scalars and the others are the vector that was scanned in
+    pub features: &'a [f32],
+    /// weights of the scalars
+    pub plain: &'a [f32],
+    /// as long as a vector
+    pub first: &'a [f32],
+    /// as long as a vector or shorter; empty for none
+    pub second: &'a [f32],
+    /// `[T]`: how much the second product counts; empty where there is none
+    pub factors: &'a [f32],
+    /// rows that must not be answered, rising
+    pub excluded: &'a [u32],
+    /// number of rows to answer
+    pub limit: usize,
+}
+
+impl Scan {
+    /// Of the columns from `plain` on of `features`, `[T, columns]`.
+    pub fn new(features: &[f32], columns: usize, plain: usize) -> Self {
+        let width = (columns - plain).next_multiple_of(LANES);
+        let rows = features.len() / columns.max(1);
+        let (mut bytes, mut scales) = (Vec::with_capacity(rows * width), Vec::with_capacity(rows));
+        for row in features.chunks_exact(columns) {
+            let vector = &row[plain..];
+            let largest = vector.iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
+            let scale = if largest > 0.0 { largest / 127.0 } else { 1.0 };
+            bytes.extend(vector.iter().map(|value| (value / scale).round() as i8));
+            bytes.resize(bytes.len().next_multiple_of(width.max(1)), 0);
+            scales.push(scale);
+        }
+        Self { width, bytes, scales }
+    }
+
+    /// The best rows by rough scores, best first.
+    pub fn best(&self, query: &ScanQuery<'_>) -> Vec<Near> {
+        let columns = query.features.len() / query.base.len().max(1);
+        let (first, first_scale) = self.quantised(query.first);
+        let (second, second_scale) = self.quantised(query.second);
+        let mut heap: BinaryHeap<Near> = BinaryHeap::with_capacity(query.limit + 1);
+        let mut bar = f32::NEG_INFINITY;
+        for row in 0..query.base.len() {
+            let mut score = query.base[row];
+            for (weight, value) in query.plain.iter().zip(&query.features[row * columns..]) {
+                score += weight * value;
+            }
+            if self.width > 0 {
+                let bytes = &self.bytes[row * self.width..(row + 1) * self.width];
+                score += self.scales[row] * first_scale * product(bytes, &first) as f32;
+                if let Some(factor) = query.factors.get(row) {
+                    score += factor * self.scales[row] * second_scale * product(bytes, &second) as f32;
+                }
+            }
+            let near = Near { row: row as u32, score };
+            if score < bar || query.limit == 0 || query.excluded.binary_search(&near.row).is_ok() {
+                continue;
+            }
+            heap.push(near);
+            if heap.len() > query.limit {
+                heap.pop();
+            }
+            if heap.len() == query.limit {
+                bar = heap.peek().map_or(bar, |worst| worst.score);
+            }
+        }
+        heap.into_sorted_vec()
+    }
+
+    /// As 16-bit integers of the width of a row, small enough for sums of their products with bytes, and what one stands
+    /// for.
+    fn quantised(&self, vector: &[f32]) -> (Vec<i16>, f32) {
+        let largest = vector.iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
+        let scale = if largest > 0.0 { largest / 8_191.0 } else { 1.0 };
+        let mut values: Vec<i16> = vector.iter().map(|value| (value / scale).round() as i16).collect();
+        values.resize(self.width, 0);
+        (values, scale)
+    }
+}
+
+/// Below 2³¹ for rows of up to two thousand bytes: 127 · 8,191 · 2,064.
+#[inline]
+fn product(bytes: &[i8], values: &[i16]) -> i32 {
+    let (byte_lanes, _) = bytes.as_chunks::<LANES>();
+    let (value_lanes, _) = values.as_chunks::<LANES>();
+    let mut sums = [0i32; LANES];
+    for (bytes, values) in byte_lanes.iter().zip(value_lanes) {
+        for lane in 0..LANES {
+            sums[lane] += i32::from(bytes[lane]) * i32::from(values[lane]);
+        }
+    }
+    sums.iter().sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::{RngExt, SeedableRng};
+    use rand_xoshiro::Xoshiro256PlusPlus;
+
+    use super::*;
+    use crate::recommend::linear::dot;
+
+    #[test]
+    fn rough_scores_are_near_the_exact_ones_and_so_are_the_best_rows() {
+        let mut rng = Xoshiro256PlusPlus::seed_from_u64(1);
+        let (rows, columns, plain) = (2_000, 2 + 37, 2);
+        let mut draw = |count: usize| -> Vec<f32> { (0..count).map(|_| rng.random_range(-1.0..1.0)).collect() };
+        let (features, base, factors) = (draw(rows * columns), draw(rows), draw(rows));
+        let (weights, second) = (draw(columns), draw(20));
+        let excluded = [5, 9, 700];
+        let query = ScanQuery {
+            base: &base,
+            features: &features,
+            plain: &weights[..plain],
+            first: &weights[plain..],
+            second: &second,
+            factors: &factors,
+            excluded: &excluded,
+            limit: 100,
+        };
+        let found = Scan::new(&features, columns, plain).best(&query);
+        let exact = |row: usize| {
+            let feature = &features[row * columns..(row + 1) * columns];
+            base[row] + dot(feature, &weights) + factors[row] * dot(&feature[plain..plain + 20], &second)
+        };
+        for near in &found {
+            assert!((near.score - exact(near.row as usize)).abs() < 0.1, "{near:?}");
+            assert!(!excluded.contains(&near.row));
+        }
+        let mut all: Vec<Near> = (0..rows as u32)
+            .filter(|row| !excluded.contains(row))
+            .map(|row| Near { row, score: exact(row as usize) })
+            .collect();
+        all.sort();
+        let missed = all[..50].iter().filter(|best| found.iter().all(|near| near.row != best.row)).count();
+        assert_eq!((found.len(), missed), (100, 0));
+    }
+
+    #[test]
+    fn scalars_alone_are_enough() {
+        let query = ScanQuery {
+            base: &[0.0, 1.0, 0.5],
+            features: &[3.0, 1.0, 1.0],
+            plain: &[0.5],
+            first: &[],
+            second: &[],
+            factors: &[],
+            excluded: &[],
+            limit: 2,
+        };
+        let best = Scan::new(query.features, 1, 1).best(&query);
+        assert_eq!(best.iter().map(|near| (near.row, near.score)).collect::<Vec<_>>(), [(0, 1.5), (1, 1.5)]);
+    }
+}
