@@ -87,26 +87,28 @@ pub struct RatingGradients {
 }
 
 impl RatingNetwork {
-    /// A new network: embeddings uniform within ±0.05, dense weights Glorot-uniform, biases 0.
-    pub fn new(shape: RatingShape, rng: &mut Xoshiro256PlusPlus) -> Self {
+    /// A new network: embeddings uniform within ±0.05, dense weights Glorot-uniform, biases 0; only those of users (or of
+    /// the one output) start at the `mean` rating. Tracks with few ratings stay near where they start, and from 0 on they
+    /// would lag behind the share of the mean that the others' biases have taken over.
+    pub fn new(shape: RatingShape, mean: f32, rng: &mut Xoshiro256PlusPlus) -> Self {
         let factors = shape.factors;
         let has_biases = shape.architecture == RatingArchitecture::Bias;
-        let mut table = |rows: usize| {
+        let mut table = |rows: usize, bias: f32| {
             let mut values: Vec<f32> = Vec::with_capacity(rows * (factors + 1));
             for _ in 0..rows {
                 values.extend((0..factors).map(|_| rng.random_range(-EMBEDDING_BOUND..EMBEDDING_BOUND)));
-                values.extend(has_biases.then_some(0.0));
+                values.extend(has_biases.then_some(bias));
             }
             Tensor::from_slice(&values).reshape([rows as i64, (factors + usize::from(has_biases)) as i64])
         };
-        let tables = [table(shape.users), table(shape.tracks)];
+        let tables = [table(shape.users, mean), table(shape.tracks, 0.0)];
         let mut dense = Vec::new();
         if shape.architecture == RatingArchitecture::Mlp {
             let units = shape.units;
             dense.push(glorot(&[units, 2 * factors], rng));
             dense.push(Tensor::zeros([units as i64], (Kind::Float, Device::Cpu)));
             dense.push(glorot(&[1, units], rng).view(-1));
-            dense.push(Tensor::zeros([1], (Kind::Float, Device::Cpu)));
+            dense.push(Tensor::from_slice(&[mean]));
         }
         Self { shape, tables, dense }
     }
@@ -267,7 +269,7 @@ mod tests {
         use RatingArchitecture::{Bias, Dot, Mlp};
         for architecture in [Dot, Bias, Mlp] {
             let mut rng = Xoshiro256PlusPlus::seed_from_u64(3);
-            let mut network = RatingNetwork::new(shape(architecture), &mut rng);
+            let mut network = RatingNetwork::new(shape(architecture), 1.0, &mut rng);
             network.tables = network.tables.map(|table| table * 20.0);
             let batch = batch();
             let gradients = network.gradients(&batch, &mut rng);

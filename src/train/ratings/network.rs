@@ -258,7 +258,8 @@ impl Run {
             units: settings.units as usize,
             dropouts: (settings.input_dropout, settings.hidden_dropout),
         };
-        let network = RatingNetwork::new(shape, &mut Xoshiro256PlusPlus::seed_from_u64(task.seed));
+        let mean = moments(ratings.iter().filter_map(|event| event.rating)).0;
+        let network = RatingNetwork::new(shape, mean, &mut Xoshiro256PlusPlus::seed_from_u64(task.seed));
         let tables = [RowAdam::new(&network.tables[0]), RowAdam::new(&network.tables[1])];
         let dense = network.dense.iter().map(RowAdam::new).collect();
         // The penalty of a whole table at every step, dealt to the ratings of each row.
