@@ -10,6 +10,7 @@ mod help;
 mod import;
 mod models;
 mod openapi;
+mod ratings;
 mod serve;
 
 #[expect(dead_code, reason = "each test binary uses its own part of it")]

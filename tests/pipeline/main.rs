@@ -7,6 +7,7 @@ mod completion;
 mod import;
 mod import_resume;
 mod published_data;
+mod ratings;
 mod reimport;
 mod training;
 
