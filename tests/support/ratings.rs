@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use rand::{RngExt, SeedableRng};
+use rand_xoshiro::Xoshiro256PlusPlus;
 use segue::bundle::{BundleWriter, Kind, Manifest, RatingsBundle};
 use segue::catalog::{Catalog, GenredTrack, RatingRecord};
 use segue::dataset::Feedback;
@@ -38,16 +40,20 @@ pub fn rating(user: &str, track: &str, rating: f32, seconds: i64) -> RatingRecor
     RatingRecord { user: user.to_owned(), track: track.to_owned(), rating, rated_at }
 }
 
-/// User `u<n>` likes the genre n mod 3, and rates a third of all tracks.
+/// User `u<n>` likes the genre n mod 3: rates two thirds of it well, and a sixth of the others badly.
 pub fn ratings() -> Vec<RatingRecord> {
+    let mut rng = Xoshiro256PlusPlus::seed_from_u64(7);
     let mut ratings = Vec::new();
     for user in 0..USERS {
         for genre in 0..GENRES.len() {
-            for number in (0..TRACKS).filter(|number| (number * 7 + user * 5 + genre) % 3 == 0) {
-                let likes = user % GENRES.len() == genre;
-                let value = if likes { 4.5 } else { 1.5 } + if (number + user) % 2 == 0 { 0.5 } else { 0.0 };
-                let at = (user * 100_000 + genre * 40_000 + number) as i64;
-                ratings.push(rating(&format!("u{user}"), &track(genre, number), value, at));
+            let likes = user % GENRES.len() == genre;
+            for number in 0..TRACKS {
+                let (chance, half_star) = (rng.random::<f32>(), rng.random::<bool>());
+                if chance < if likes { 0.67 } else { 0.17 } {
+                    let value = if likes { 4.5 } else { 1.5 } + if half_star { 0.5 } else { 0.0 };
+                    let at = (user * 100_000 + genre * 40_000 + number) as i64;
+                    ratings.push(rating(&format!("u{user}"), &track(genre, number), value, at));
+                }
             }
         }
     }
@@ -58,7 +64,7 @@ pub fn ratings() -> Vec<RatingRecord> {
 pub async fn train_on(catalog: &Catalog, model: RatingsModelName, flags: &[&str], models: &Path) -> Manifest {
     let feedback = Feedback::load(catalog).await.expect("feedback");
     let settings: RatingsSettings = arguments(flags);
-    train_ratings(&feedback, model, &settings, models, 2, &Interrupt::default()).expect("trained")
+    train_ratings(&feedback, model, &settings, models, 1, &Interrupt::default()).expect("trained")
 }
 
 /// Publishes the current ratings bundle of `from` once more in `models`, under a new version.

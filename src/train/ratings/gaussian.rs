@@ -18,6 +18,8 @@ use crate::train::TrainError;
 const TOLERANCE: f32 = 2e-3;
 /// The constant, and how well known a track is.
 const PLAIN_COLUMNS: usize = 2;
+/// Users, and tracks, that a direction of who-rated-what needs: with fewer it is chance.
+const PER_DIRECTION: usize = 10;
 /// Below this length a direction is noise.
 const SHORTEST: f32 = 1e-9;
 
@@ -25,7 +27,7 @@ const SHORTEST: f32 = 1e-9;
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize, clap::Args)]
 #[command(next_help_heading = "Gaussian process (--model gp)")]
 pub struct GaussianSettings {
-    /// Directions of who-rated-what
+    /// Directions of who-rated-what, and no more than a tenth of the users or tracks
     #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u32).range(0..=512))]
     pub directions: u32,
     /// Most genres that count, those of most tracks
@@ -120,7 +122,8 @@ pub fn fit(
     let ratings = events.iter().filter_map(|event| event.rating);
     let (mean, deviation, range) = moments(ratings.clone());
     let counts = counts(events, tracks);
-    let found = decompose(&tracks_of(events, users), tracks, settings.directions as usize, seed, threads);
+    let directions = (settings.directions as usize).min(users.min(tracks) / PER_DIRECTION);
+    let found = decompose(&tracks_of(events, users), tracks, directions, seed, threads);
     let (features, precisions, norms) = describe(feedback, events, &counts, &found, settings);
     let session_gap_seconds = i64::from(settings.session_gap) * 60;
     let prior = Prior { precisions: &precisions, session_ratio: settings.session_variance, session_gap_seconds };
