@@ -355,8 +355,8 @@ mod tests {
         assert_eq!(parsed.ratings[0].user, "movielens:user:7");
         assert_eq!(parsed.ratings[0].rated_at.unix_timestamp(), 1_260_759_144);
         let reasons = reasons(&parsed);
-        assert_eq!(reasons[0], "row 2 at 53: rating: must be a number from 0.5 to 5");
-        assert_eq!(reasons[1], "row 3 at 61: movieId: it is empty");
+        assert_eq!(reasons[0], "row 2 at 51: rating: must be a number from 0.5 to 5");
+        assert_eq!(reasons[1], "row 3 at 59: movieId: it is empty");
         assert!(reasons[2].contains("\"good\" is no number") && reasons[3].contains("rating: it is missing"));
     }
 

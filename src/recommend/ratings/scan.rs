@@ -6,6 +6,7 @@
 
 use std::collections::BinaryHeap;
 
+use crate::recommend::linear::dot;
 use crate::recommend::vector_index::Near;
 
 /// Bytes of a vector are a multiple of this, for vector instructions.
@@ -20,6 +21,8 @@ pub struct Scan {
     bytes: Vec<i8>,
     /// `[T]`: what a byte of the row stands for
     scales: Vec<f32>,
+    /// `[T]`: length of the vector, with something to spare for its rounding
+    lengths: Vec<f32>,
 }
 
 /// What to score by: `base + Σ plain · weight + vector · first + factor · (vector · second)`.
@@ -35,7 +38,7 @@ pub struct ScanQuery<'a> {
     pub first: &'a [f32],
     /// as long as a vector or shorter; empty for none
     pub second: &'a [f32],
-    /// `[T]`: how much the second product counts; empty where there is none
+    /// `[T]`: how much the second product counts, 0 or more; empty where there is none
     pub factors: &'a [f32],
     /// rows that must not be answered, rising
     pub excluded: &'a [u32],
@@ -49,6 +52,7 @@ impl Scan {
         let width = (columns - plain).next_multiple_of(LANES);
         let rows = features.len() / columns.max(1);
         let (mut bytes, mut scales) = (Vec::with_capacity(rows * width), Vec::with_capacity(rows));
+        let mut lengths = Vec::with_capacity(rows);
         for row in features.chunks_exact(columns) {
             let vector = &row[plain..];
             let largest = vector.iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
@@ -56,8 +60,9 @@ impl Scan {
             bytes.extend(vector.iter().map(|value| (value / scale).round() as i8));
             bytes.resize(bytes.len().next_multiple_of(width.max(1)), 0);
             scales.push(scale);
+            lengths.push(1.05 * dot(vector, vector).sqrt());
         }
-        Self { width, bytes, scales }
+        Self { width, bytes, scales, lengths }
     }
 
     /// The best rows by rough scores, best first.
@@ -65,6 +70,7 @@ impl Scan {
         let columns = query.features.len() / query.base.len().max(1);
         let (first, first_scale) = self.quantised(query.first);
         let (second, second_scale) = self.quantised(query.second);
+        let [first_length, second_length] = [query.first, query.second].map(|vector| dot(vector, vector).sqrt());
         let mut heap: BinaryHeap<Near> = BinaryHeap::with_capacity(query.limit + 1);
         let mut bar = f32::NEG_INFINITY;
         for row in 0..query.base.len() {
@@ -72,12 +78,19 @@ impl Scan {
             for (weight, value) in query.plain.iter().zip(&query.features[row * columns..]) {
                 score += weight * value;
             }
-            if self.width > 0 {
-                let bytes = &self.bytes[row * self.width..(row + 1) * self.width];
-                score += self.scales[row] * first_scale * product(bytes, &first) as f32;
-                if let Some(factor) = query.factors.get(row) {
-                    score += factor * self.scales[row] * second_scale * product(bytes, &second) as f32;
+            // A product is not above that of both lengths: most rows fall out before they are read.
+            let (length, factor) = (self.lengths[row], query.factors.get(row).copied().unwrap_or_default());
+            let most_of_second = factor * length * second_length;
+            if score + length * first_length + most_of_second < bar {
+                continue;
+            }
+            let bytes = &self.bytes[row * self.width..(row + 1) * self.width];
+            score += self.scales[row] * first_scale * product(bytes, &first) as f32;
+            if factor != 0.0 {
+                if score + most_of_second < bar {
+                    continue;
                 }
+                score += factor * self.scales[row] * second_scale * product(bytes, &second) as f32;
             }
             let near = Near { row: row as u32, score };
             if score < bar || query.limit == 0 || query.excluded.binary_search(&near.row).is_ok() {
@@ -94,29 +107,23 @@ impl Scan {
         heap.into_sorted_vec()
     }
 
-    /// As 16-bit integers of the width of a row, small enough for sums of their products with bytes, and what one stands
+    /// As 16-bit integers, as many as it takes whole steps of [`LANES`], small enough for sums of their products with bytes, and what one stands
     /// for.
     fn quantised(&self, vector: &[f32]) -> (Vec<i16>, f32) {
         let largest = vector.iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
         let scale = if largest > 0.0 { largest / 8_191.0 } else { 1.0 };
         let mut values: Vec<i16> = vector.iter().map(|value| (value / scale).round() as i16).collect();
-        values.resize(self.width, 0);
+        values.resize(vector.len().next_multiple_of(LANES).min(self.width), 0);
         (values, scale)
     }
 }
 
-/// Below 2³¹ for rows of up to two thousand bytes: 127 · 8,191 · 2,064.
+/// Of as many as there are of both. Below 2³¹ for rows of up to two thousand bytes, 127 · 8,191 · 2,064; it is told to
+/// wrap around all the same, because a check of each sum keeps the compiler from vector instructions.
 #[inline]
 fn product(bytes: &[i8], values: &[i16]) -> i32 {
-    let (byte_lanes, _) = bytes.as_chunks::<LANES>();
-    let (value_lanes, _) = values.as_chunks::<LANES>();
-    let mut sums = [0i32; LANES];
-    for (bytes, values) in byte_lanes.iter().zip(value_lanes) {
-        for lane in 0..LANES {
-            sums[lane] += i32::from(bytes[lane]) * i32::from(values[lane]);
-        }
-    }
-    sums.iter().sum()
+    let products = bytes.iter().zip(values).map(|(byte, value)| i32::from(*byte).wrapping_mul(i32::from(*value)));
+    products.fold(0, i32::wrapping_add)
 }
 
 #[cfg(test)]
@@ -125,14 +132,14 @@ mod tests {
     use rand_xoshiro::Xoshiro256PlusPlus;
 
     use super::*;
-    use crate::recommend::linear::dot;
 
     #[test]
     fn rough_scores_are_near_the_exact_ones_and_so_are_the_best_rows() {
         let mut rng = Xoshiro256PlusPlus::seed_from_u64(1);
         let (rows, columns, plain) = (2_000, 2 + 37, 2);
         let mut draw = |count: usize| -> Vec<f32> { (0..count).map(|_| rng.random_range(-1.0..1.0)).collect() };
-        let (features, base, factors) = (draw(rows * columns), draw(rows), draw(rows));
+        let (features, base) = (draw(rows * columns), draw(rows));
+        let factors: Vec<f32> = draw(rows).into_iter().map(f32::abs).collect();
         let (weights, second) = (draw(columns), draw(20));
         let excluded = [5, 9, 700];
         let query = ScanQuery {

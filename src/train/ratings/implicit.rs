@@ -33,6 +33,9 @@ pub struct Decomposition {
 /// Decomposes who did what: `tracks_of` has a list for each user, distinct tracks each. As many as `rank` values, fewer
 /// where the matrix has no more.
 pub fn decompose(tracks_of: &Csr, tracks: usize, rank: usize, seed: u64, threads: usize) -> Decomposition {
+    if rank == 0 {
+        return Decomposition { vectors: Vec::new(), singular: Vec::new() };
+    }
     let users_of = tracks_of.transpose(tracks);
     let weights: [Vec<f32>; 2] = [
         tracks_of.iter().map(|list| (list.len().max(1) as f32).powf(-0.5)).collect(),
