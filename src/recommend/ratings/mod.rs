@@ -261,7 +261,6 @@ impl RatingsModel {
                 let (plain, first) = taste.folded.weights.split_at(self.bundle.shape.plain_columns);
                 let query = ScanQuery {
                     base: &self.bundle.base,
-                    features: &self.bundle.features.values,
                     plain,
                     first,
                     second: &taste.choices,

@@ -6,11 +6,13 @@
 
 use std::collections::BinaryHeap;
 
-use crate::recommend::linear::dot;
+use crate::recommend::linear::{axpy, dot};
 use crate::recommend::vector_index::Near;
 
 /// Bytes of a vector are a multiple of this, for vector instructions.
 const LANES: usize = 16;
+/// Rows whose scalars are added up together.
+const BLOCK_ROWS: usize = 1_024;
 
 /// Tracks as bytes.
 #[derive(Debug)]
@@ -23,6 +25,8 @@ pub struct Scan {
     scales: Vec<f32>,
     /// `[T]`: length of the vector, with something to spare for its rounding
     lengths: Vec<f32>,
+    /// `[plain columns, T]`: the scalars, one column after the other
+    plain: Vec<f32>,
 }
 
 /// What to score by: `base + Σ plain · weight + vector · first + factor · (vector · second)`.
@@ -30,8 +34,6 @@ pub struct Scan {
 pub struct ScanQuery<'a> {
     /// `[T]`
     pub base: &'a [f32],
-    /// `[T, D]`, of which the first `plain.len()` columns are scalars and the others are the vector that was scanned in
-    pub features: &'a [f32],
     /// weights of the scalars
     pub plain: &'a [f32],
     /// as long as a vector
@@ -62,46 +64,64 @@ impl Scan {
             scales.push(scale);
             lengths.push(1.05 * dot(vector, vector).sqrt());
         }
-        Self { width, bytes, scales, lengths }
+        let of_column = |column: usize| features.chunks_exact(columns).map(move |row| row[column]);
+        let plain = (0..plain).flat_map(of_column).collect();
+        Self { width, bytes, scales, lengths, plain }
     }
 
     /// The best rows by rough scores, best first.
     pub fn best(&self, query: &ScanQuery<'_>) -> Vec<Near> {
-        let columns = query.features.len() / query.base.len().max(1);
         let (first, first_scale) = self.quantised(query.first);
         let (second, second_scale) = self.quantised(query.second);
         let [first_length, second_length] = [query.first, query.second].map(|vector| dot(vector, vector).sqrt());
+        let rows = query.base.len();
         let mut heap: BinaryHeap<Near> = BinaryHeap::with_capacity(query.limit + 1);
-        let mut bar = f32::NEG_INFINITY;
-        for row in 0..query.base.len() {
-            let mut score = query.base[row];
-            for (weight, value) in query.plain.iter().zip(&query.features[row * columns..]) {
-                score += weight * value;
+        let mut bar = if query.limit == 0 { f32::INFINITY } else { f32::NEG_INFINITY };
+        let (mut scores, mut bounds) = (Vec::with_capacity(BLOCK_ROWS), Vec::with_capacity(BLOCK_ROWS));
+        for start in (0..rows).step_by(BLOCK_ROWS) {
+            let end = rows.min(start + BLOCK_ROWS);
+            scores.clear();
+            scores.extend_from_slice(&query.base[start..end]);
+            for (column, &weight) in query.plain.iter().enumerate() {
+                axpy(weight, &self.plain[column * rows + start..column * rows + end], &mut scores);
             }
-            // A product is not above that of both lengths: most rows fall out before they are read.
-            let (length, factor) = (self.lengths[row], query.factors.get(row).copied().unwrap_or_default());
-            let most_of_second = factor * length * second_length;
-            if score + length * first_length + most_of_second < bar {
-                continue;
+            // A product is not above that of both lengths: most rows fall out before their bytes are read.
+            bounds.clear();
+            let lengths = &self.lengths[start..end];
+            match query.factors.get(start..end) {
+                Some(factors) => bounds.extend(
+                    scores
+                        .iter()
+                        .zip(lengths)
+                        .zip(factors)
+                        .map(|((score, length), factor)| score + length * (first_length + factor * second_length)),
+                ),
+                None => bounds.extend(scores.iter().zip(lengths).map(|(score, length)| score + length * first_length)),
             }
-            let bytes = &self.bytes[row * self.width..(row + 1) * self.width];
-            score += self.scales[row] * first_scale * product(bytes, &first) as f32;
-            if factor != 0.0 {
-                if score + most_of_second < bar {
+            for (offset, &bound) in bounds.iter().enumerate() {
+                if bound < bar {
                     continue;
                 }
-                score += factor * self.scales[row] * second_scale * product(bytes, &second) as f32;
-            }
-            let near = Near { row: row as u32, score };
-            if score < bar || query.limit == 0 || query.excluded.binary_search(&near.row).is_ok() {
-                continue;
-            }
-            heap.push(near);
-            if heap.len() > query.limit {
-                heap.pop();
-            }
-            if heap.len() == query.limit {
-                bar = heap.peek().map_or(bar, |worst| worst.score);
+                let (row, mut score) = (start + offset, scores[offset]);
+                let bytes = &self.bytes[row * self.width..(row + 1) * self.width];
+                score += self.scales[row] * first_scale * product(bytes, &first) as f32;
+                if let Some(&factor) = query.factors.get(row) {
+                    if score + factor * lengths[offset] * second_length < bar {
+                        continue;
+                    }
+                    score += factor * self.scales[row] * second_scale * product(bytes, &second) as f32;
+                }
+                let near = Near { row: row as u32, score };
+                if score < bar || query.excluded.binary_search(&near.row).is_ok() {
+                    continue;
+                }
+                heap.push(near);
+                if heap.len() > query.limit {
+                    heap.pop();
+                }
+                if heap.len() == query.limit {
+                    bar = heap.peek().map_or(bar, |worst| worst.score);
+                }
             }
         }
         heap.into_sorted_vec()
@@ -144,7 +164,6 @@ mod tests {
         let excluded = [5, 9, 700];
         let query = ScanQuery {
             base: &base,
-            features: &features,
             plain: &weights[..plain],
             first: &weights[plain..],
             second: &second,
@@ -174,7 +193,6 @@ mod tests {
     fn scalars_alone_are_enough() {
         let query = ScanQuery {
             base: &[0.0, 1.0, 0.5],
-            features: &[3.0, 1.0, 1.0],
             plain: &[0.5],
             first: &[],
             second: &[],
@@ -182,7 +200,7 @@ mod tests {
             excluded: &[],
             limit: 2,
         };
-        let best = Scan::new(query.features, 1, 1).best(&query);
+        let best = Scan::new(&[3.0, 1.0, 1.0], 1, 1).best(&query);
         assert_eq!(best.iter().map(|near| (near.row, near.score)).collect::<Vec<_>>(), [(0, 1.5), (1, 1.5)]);
     }
 }
