@@ -18,17 +18,20 @@ pub enum Kind {
     Completion,
     /// which tracks sound alike
     Similarity,
+    /// what a user will think of tracks
+    Ratings,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 2] = [Self::Completion, Self::Similarity];
+    pub const ALL: [Self; 3] = [Self::Completion, Self::Similarity, Self::Ratings];
 
     /// The name in paths and commands.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Completion => "completion",
             Self::Similarity => "similarity",
+            Self::Ratings => "ratings",
         }
     }
 }

@@ -10,6 +10,7 @@ mod export;
 mod load;
 mod manifest;
 mod neumf;
+mod ratings;
 mod similarity;
 mod vocabulary;
 mod write;
@@ -23,6 +24,7 @@ pub use export::{EmbeddingTable, ExportError, ExportFormat, ExportName, export_e
 pub use load::{BundleFolder, current_version, versions};
 pub use manifest::{FORMAT_VERSION, FileEntry, Kind, Manifest, NewManifest};
 pub use neumf::{DenseLayer, NeumfBundle};
+pub use ratings::{HiddenLayer, ImplicitBundle, RatingsBundle, RatingsShape};
 pub use similarity::SimilarityBundle;
 pub use vocabulary::Vocabulary;
 pub use write::BundleWriter;

@@ -249,7 +249,7 @@ impl<'a> Batch<'a> {
         Self::new(tracks.values, placements)
     }
 
-    fn of_tracks(records: &'a [TrackRecord]) -> Self {
+    fn of_tracks(records: impl IntoIterator<Item = &'a TrackRecord>) -> Self {
         let mut tracks: Interner<&str, BatchTrack<'_>> = Interner::new();
         for track in records {
             let place = tracks.intern(&track.uri, || BatchTrack { uri: &track.uri, described: None });
@@ -347,10 +347,21 @@ async fn begin_bulk(connection: &mut PgConnection) -> Result<Transaction<'_, Pos
     Ok(transaction)
 }
 
+/// Upserts tracks with their albums and artists, under the locks of [`Catalog::upsert_playlists`]; gives how many were
+/// not there.
+pub(super) async fn upsert_records<'a>(
+    connection: &mut PgConnection,
+    tracks: impl Iterator<Item = &'a TrackRecord>,
+) -> Result<u64, CatalogError> {
+    let mut outcome = BatchOutcome::default();
+    upsert_tracks(connection, &Batch::of_tracks(tracks), &mut outcome).await?;
+    Ok(outcome.tracks_added)
+}
+
 /// The foreign keys check each row with a query of its own, half of the time of an import. All of them are known to
 /// hold here: the rows that are referred to were read or written in this very transaction, whose locks keep others from
 /// deleting them. Only a privileged role may skip the checks, as in the private PostgreSQL; elsewhere they are made.
-async fn skip_foreign_key_checks(connection: &mut PgConnection) -> Result<(), CatalogError> {
+pub(super) async fn skip_foreign_key_checks(connection: &mut PgConnection) -> Result<(), CatalogError> {
     let is_privileged =
         sqlx::query_scalar!(r#"SELECT rolsuper AS "rolsuper!" FROM pg_roles WHERE rolname = current_user"#)
             .fetch_optional(&mut *connection)
@@ -364,26 +375,26 @@ async fn skip_foreign_key_checks(connection: &mut PgConnection) -> Result<(), Ca
 
 /// Rows for `COPY` in text format: fields separated by tabs, `\N` for null.
 #[derive(Default)]
-struct CopyRows {
+pub(super) struct CopyRows {
     text: String,
     rows: u64,
 }
 
 impl CopyRows {
-    fn field(&mut self, value: impl std::fmt::Display) -> &mut Self {
+    pub(super) fn field(&mut self, value: impl std::fmt::Display) -> &mut Self {
         // Writing to a String can't fail.
         let _ = write!(self.text, "{value}\t");
         self
     }
 
-    fn optional(&mut self, value: Option<impl std::fmt::Display>) -> &mut Self {
+    pub(super) fn optional(&mut self, value: Option<impl std::fmt::Display>) -> &mut Self {
         match value {
             Some(value) => self.field(value),
             None => self.field("\\N"),
         }
     }
 
-    fn text(&mut self, value: &str) -> &mut Self {
+    pub(super) fn text(&mut self, value: &str) -> &mut Self {
         for character in value.chars() {
             match character {
                 '\\' => self.text.push_str("\\\\"),
@@ -397,20 +408,24 @@ impl CopyRows {
         self
     }
 
-    fn optional_text(&mut self, value: Option<&str>) -> &mut Self {
+    pub(super) fn optional_text(&mut self, value: Option<&str>) -> &mut Self {
         match value {
             Some(value) => self.text(value),
             None => self.field("\\N"),
         }
     }
 
-    fn end_row(&mut self) {
+    pub(super) fn end_row(&mut self) {
         self.text.pop(); // the last tab
         self.text.push('\n');
         self.rows += 1;
     }
 
-    async fn send(self, connection: &mut PgConnection, statement: &'static str) -> Result<u64, CatalogError> {
+    pub(super) async fn send(
+        self,
+        connection: &mut PgConnection,
+        statement: &'static str,
+    ) -> Result<u64, CatalogError> {
         if self.rows == 0 {
             return Ok(0);
         }

@@ -1,11 +1,14 @@
-//! The catalog in PostgreSQL: artists, albums, tracks, users, playlists and their placements.
+//! The catalog in PostgreSQL: artists, albums, tracks, users, playlists and their placements,
+//! ratings and listens.
 //!
 //! This module and those below it are the only place with SQL. `migrations/` has the tables and says why they are as
 //! they are. Ids in signatures are the app's own, as text, unless a name says `row`.
 
 mod bulk;
+mod copy_out;
 mod descriptions;
 pub mod embedded;
+mod feedback;
 mod placements;
 mod playlists;
 mod tracks;
@@ -21,6 +24,10 @@ use sqlx::{ConnectOptions, Connection, migrate::Migrator};
 pub use bulk::{AlbumRecord, ArtistRecord, BatchOutcome, PlaylistRecord, TrackMention, TrackRecord, UnknownTrack};
 pub use descriptions::{RowName, TrackDescription};
 pub use embedded::{EmbeddedError, EmbeddedPostgres};
+pub use feedback::{
+    FeedbackOutcome, FeedbackReader, FeedbackUser, GenredTrack, ImportOutcome, ListenRecord, RatedTrack, RatingRecord,
+    RatingScale, TrackFeedback, UserFeedback, whole_microseconds,
+};
 pub use placements::{PlacementReader, TrackUsage};
 pub use playlists::{Playlist, PlaylistContents, PlaylistTrack};
 pub use tracks::{Track, TrackName};
@@ -199,7 +206,9 @@ impl Catalog {
     /// Has PostgreSQL look at the tables' new sizes and values. Until it has, after a large import, it plans queries as if
     /// the tables were small, and a completion takes twenty times as long.
     pub async fn analyze(&self) -> Result<(), CatalogError> {
-        sqlx::query!("ANALYZE artists, albums, tracks, playlists, playlist_tracks").execute(&self.pool).await?;
+        sqlx::query!("ANALYZE artists, albums, tracks, playlists, playlist_tracks, users, ratings, listens")
+            .execute(&self.pool)
+            .await?;
         Ok(())
     }
 

@@ -32,6 +32,11 @@ pub enum EvaluateCommand {
         after_help = "Examples:\n  segue evaluate completion --playlists 200 --seed 1 --plot metrics.png\n  segue evaluate completion --challenge challenge_set.json --truth truth.json.gz --format json\n\nOn a challenge set the published models answer. Without one, playlists of the catalog are withheld and models are trained on the rest: for completion with the settings given here, Track2Vec (where it is named) with those of the published bundle. What is published stays as it is."
     )]
     Completion(CompletionArguments),
+    /// Models of ratings: errors on withheld ratings, and how high what users liked is ranked
+    #[command(
+        after_help = "Examples:\n  segue evaluate ratings\n  segue evaluate ratings --seed 0,1,2 --model gp,bias --format json\n\nRatings of the catalog are withheld at random and models are trained on the rest; what is published stays as it is."
+    )]
+    Ratings(super::ratings::EvaluateRatings),
 }
 
 /// What to measure completion on, and how to report.
@@ -136,13 +141,13 @@ impl Answering {
     /// Over the current bundle of a kind.
     pub(super) fn load(models: &Path, name: CompletionModel) -> Result<(Manifest, Self), BundleError> {
         Ok(match name.kind() {
-            Kind::Completion => {
-                let (manifest, bundle) = CompletionBundle::load_current(models)?;
-                (manifest, Self::Completion(Box::new(completer::CompletionModel::new(bundle))))
-            }
             Kind::Similarity => {
                 let (manifest, bundle) = SimilarityBundle::load_current(models)?;
                 (manifest, Self::Similarity(SimilarityModel::new(bundle)))
+            }
+            _ => {
+                let (manifest, bundle) = CompletionBundle::load_current(models)?;
+                (manifest, Self::Completion(Box::new(completer::CompletionModel::new(bundle))))
             }
         })
     }
@@ -217,7 +222,10 @@ fn picture_file(path: &str) -> Result<PathBuf, String> {
 }
 
 pub(super) async fn run(global: &Global, command: EvaluateCommand, interrupt: &Interrupt) -> anyhow::Result<ExitCode> {
-    let EvaluateCommand::Completion(arguments) = command;
+    let arguments = match command {
+        EvaluateCommand::Completion(arguments) => arguments,
+        EvaluateCommand::Ratings(arguments) => return super::ratings::evaluate(global, arguments, interrupt).await,
+    };
     let report = match (&arguments.challenge, &arguments.truth) {
         (Some(challenge), Some(truth)) => on_challenge(global, challenge, truth, &arguments.model, interrupt).await?,
         _ => on_split(global, &arguments, interrupt).await?,

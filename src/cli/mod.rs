@@ -8,6 +8,7 @@ mod healthcheck;
 mod import;
 mod models;
 mod openapi;
+mod ratings;
 mod serve;
 mod similar;
 mod submit;
@@ -103,6 +104,12 @@ pub enum Command {
         /// What to measure
         #[command(subcommand)]
         command: EvaluateCommand,
+    },
+    /// Look for better settings of a model, on data withheld from training
+    Tune {
+        /// What to tune
+        #[command(subcommand)]
+        command: ratings::TuneCommand,
     },
     /// Complete a challenge set and write the submission to the RecSys Challenge 2018
     #[command(
@@ -244,6 +251,7 @@ async fn dispatch(cli: Cli, effective: &str, interrupt: &Interrupt) -> anyhow::R
         Command::Generate(arguments) => generate::run(&arguments),
         Command::Train { command } => train::run(global, command, interrupt).await,
         Command::Evaluate { command } => evaluate::run(global, command, interrupt).await,
+        Command::Tune { command } => ratings::tune(global, command, interrupt).await,
         Command::Submit(arguments) => submit::run(global, arguments, interrupt).await,
         Command::Serve(settings) => serve::run(global, &settings, interrupt).await,
         Command::Models(arguments) => models::run(global, &arguments),

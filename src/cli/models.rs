@@ -8,7 +8,8 @@ use clap::{Subcommand, ValueEnum};
 use serde_json::Value;
 
 use super::{Global, ReportFormat, print_text};
-use crate::bundle::{BundleFolder, Kind, Manifest, current_version, versions};
+use crate::bundle::{BundleFolder, Kind, Manifest, RatingsBundle, current_version, versions};
+use crate::recommend::ratings::RatingsModel;
 
 /// How to list bundles, or which one to show.
 #[derive(Debug, clap::Args)]
@@ -30,6 +31,99 @@ pub enum ModelsCommand {
         after_help = "Examples:\n  segue models show similarity\n  segue models show completion --format json > manifest.json"
     )]
     Show(ShowArguments),
+    /// Print a part of the current bundle of a kind by itself
+    Part {
+        /// Kind of the bundle
+        #[command(subcommand)]
+        kind: PartKind,
+    },
+}
+
+/// Kinds of bundles that have parts.
+#[derive(Debug, Subcommand)]
+pub enum PartKind {
+    /// What the ratings model knows of tracks
+    #[command(
+        after_help = "Examples:\n  segue models part ratings item-bias > biases.csv\n  segue models part ratings item-embedding --track movielens:movie:1 --format json"
+    )]
+    Ratings(PartArguments),
+}
+
+/// Which part, and how to print it.
+#[derive(Debug, clap::Args)]
+pub struct PartArguments {
+    /// Which part
+    #[arg(value_enum)]
+    pub part: Part,
+    /// Of these tracks alone
+    #[arg(long, value_delimiter = ',', value_name = "ID")]
+    pub track: Vec<String>,
+    /// How to print: as CSV, or as JSON
+    #[arg(long, value_enum, default_value_t = PartFormat::Csv)]
+    pub format: PartFormat,
+}
+
+/// Parts of the ratings model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Part {
+    /// what is expected of a track above the mean rating
+    ItemBias,
+    /// the numbers that describe a track
+    ItemEmbedding,
+}
+
+/// How parts are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum PartFormat {
+    /// a track a line
+    Csv,
+    /// an object by track
+    Json,
+}
+
+fn print_part(global: &Global, arguments: &PartArguments) -> anyhow::Result<ExitCode> {
+    let model = RatingsModel::new(RatingsBundle::load_current(&global.models())?.1);
+    let rows: Vec<u32> = match arguments.track.as_slice() {
+        [] => (0..model.vocabulary().len() as u32).collect(),
+        ids => ids
+            .iter()
+            .map(|id| model.vocabulary().row(id).with_context(|| format!("the model does not know the track {id:?}")))
+            .collect::<anyhow::Result<_>>()?,
+    };
+    let values = |row: u32| -> anyhow::Result<Vec<f32>> {
+        let name = &model.bundle().shape.model;
+        match arguments.part {
+            Part::ItemEmbedding => Ok(model.bundle().feature(row).to_vec()),
+            Part::ItemBias => {
+                let bias =
+                    model.bias(row).with_context(|| format!("a ratings model of the kind {name} has no biases"))?;
+                Ok(vec![bias])
+            }
+        }
+    };
+    let id = |row: u32| model.vocabulary().id(row);
+    let mut writer = csv::Writer::from_writer(std::io::stdout().lock());
+    let mut object = serde_json::Map::new();
+    for (number, row) in rows.into_iter().enumerate() {
+        let values = values(row)?;
+        if arguments.format == PartFormat::Json {
+            object.insert(
+                id(row).to_owned(),
+                if values.len() == 1 && arguments.part == Part::ItemBias { values[0].into() } else { values.into() },
+            );
+            continue;
+        }
+        if number == 0 {
+            let names = (1..=values.len()).map(|column| format!("value_{column}"));
+            writer.write_record(std::iter::once("track_id".to_owned()).chain(names))?;
+        }
+        writer.write_record(std::iter::once(id(row).to_owned()).chain(values.iter().map(f32::to_string)))?;
+    }
+    match arguments.format {
+        PartFormat::Csv => writer.flush()?,
+        PartFormat::Json => println!("{}", serde_json::to_string_pretty(&object)?),
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Which bundle to show, and how.
@@ -73,6 +167,7 @@ pub(super) fn run(global: &Global, arguments: &ModelsArguments) -> anyhow::Resul
     match &arguments.command {
         None => list(global, arguments.format),
         Some(ModelsCommand::Show(arguments)) => show(global, arguments),
+        Some(ModelsCommand::Part { kind: PartKind::Ratings(arguments) }) => print_part(global, arguments),
     }
 }
 

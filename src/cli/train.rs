@@ -26,6 +26,11 @@ pub enum TrainCommand {
         after_help = "Example:\n  segue train similarity --dim 100 --epochs 60 --alpha -0.5\n\nCtrl-C stops it; the same command goes on from there. A running server loads the new bundle by itself."
     )]
     Similarity(SimilarityArguments),
+    /// What a user will think of tracks, from ratings and listens
+    #[command(
+        after_help = "Examples:\n  segue train ratings\n  segue train ratings --model mlp --plan 0.001x1,0.01x3,0.001x6 --input-dropout 0.3\n\nA running server loads the new bundle by itself."
+    )]
+    Ratings(super::ratings::TrainRatings),
 }
 
 /// How to train for completions.
@@ -68,6 +73,7 @@ pub(super) async fn run(global: &Global, command: TrainCommand, interrupt: &Inte
     let manifest = match command {
         TrainCommand::Completion(arguments) => completion(global, &catalog, arguments, interrupt).await?,
         TrainCommand::Similarity(arguments) => similarity(global, &catalog, arguments, interrupt).await?,
+        TrainCommand::Ratings(arguments) => super::ratings::train(global, &catalog, arguments, interrupt).await?,
     };
     catalog.close().await;
     println!("published {} {}", manifest.kind, manifest.version);

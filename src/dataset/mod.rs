@@ -2,6 +2,7 @@
 
 mod corpus;
 mod csr;
+mod feedback;
 mod masking;
 mod sequences;
 mod text;
@@ -11,6 +12,7 @@ mod values;
 
 pub use corpus::{Corpus, NONE};
 pub use csr::Csr;
+pub use feedback::{Event, Feedback, FeedbackSplit, by_user, split};
 pub use masking::{MIN_HOLDOUTS, Masked, SeedKind, mask};
 pub use sequences::{DataFingerprint, HeldOut, NextTrackQuery, Sequences};
 pub use text::{TextIndex, Texts, Unit, normalise};

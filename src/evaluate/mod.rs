@@ -4,6 +4,7 @@ mod challenge;
 mod completion;
 mod next_track;
 pub mod plot;
+mod ratings;
 mod report;
 mod splits;
 mod submission;
@@ -14,6 +15,7 @@ pub use completion::{
     CompletionMetrics, EvaluateError, LIST_LENGTH, Recommend, Recommender, completion_metrics, evaluate,
 };
 pub use next_track::{NextTrackMetrics, next_track};
+pub use ratings::{Rater, RatingMetrics, measure_ratings};
 pub use report::{CoverageAt10, LatencyMs, ModelReport, Report};
 pub use splits::{Split, Withheld, evaluate_split};
 pub use submission::{SubmissionError, Team, submit};

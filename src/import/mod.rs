@@ -14,6 +14,7 @@ pub mod mpd;
 pub mod ndjson;
 pub mod npy;
 pub mod pickle;
+pub mod ratings;
 mod report;
 mod sink;
 mod source;
@@ -26,12 +27,13 @@ use std::time::Instant;
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
-use crate::catalog::{Catalog, CatalogError, PlaylistRecord, UnknownTrack};
+use crate::catalog::{Catalog, CatalogError, PlaylistRecord, RatingScale, UnknownTrack};
 use crate::progress::{Interrupt, Progress};
 
 use source::open_unpacked;
 
-pub use report::{FailedFile, ImportReport, Reject, RejectLog};
+pub use ratings::{RatingsFile, find_movielens};
+pub use report::{FailedFile, ImportReport, RatingsReport, Reject, RejectLog};
 pub use sink::{Batch, ReadError, RowNumber, RowPlace, Sink};
 pub use source::{BytesRead, Line, LineProblem, Source};
 
@@ -221,6 +223,71 @@ enum Step {
     Batch(Batch, bool),
     /// the end of a file
     End(PathBuf, Result<(), FormatError>),
+}
+
+/// Tracks written in one transaction with ratings at most.
+const TRACKS_BATCH: usize = 5_000;
+/// Ratings written in one transaction at most.
+const RATINGS_BATCH: usize = 100_000;
+
+/// Imports files of ratings, one after another; ratings must lie on `scale`.
+///
+/// `rejects` is where skipped rows are listed. On an interrupt the batch under way is finished and the rest left.
+pub async fn import_ratings(
+    catalog: &Catalog,
+    files: Vec<RatingsFile>,
+    scale: RatingScale,
+    rejects: &Path,
+    interrupt: &Interrupt,
+) -> Result<RatingsReport, ImportError> {
+    let started = Instant::now();
+    let (mut report, mut log) = (RatingsReport::default(), RejectLog::new(rejects));
+    let progress = Progress::start("importing", files.len() as u64);
+    for (number, file) in files.into_iter().enumerate() {
+        let path = file.path().to_owned();
+        let parsing =
+            tokio::task::spawn_blocking(move || read_file(file.path()).and_then(|bytes| file.parse(&bytes, scale)));
+        let parsed = match parsing.await {
+            Ok(Ok(parsed)) => parsed,
+            failed => {
+                let reason = match failed {
+                    Ok(Err(error)) => error.to_string(),
+                    Err(error) => error.to_string(),
+                    Ok(Ok(_)) => continue,
+                };
+                warn!("{} is not imported: {reason}", path.display());
+                report.failed_files.push(FailedFile { file: path, reason });
+                continue;
+            }
+        };
+        let (mut tracks, mut ratings) = (parsed.tracks.chunks(TRACKS_BATCH), parsed.ratings.chunks(RATINGS_BATCH));
+        loop {
+            let (tracks, ratings) = (tracks.next().unwrap_or_default(), ratings.next().unwrap_or_default());
+            if tracks.is_empty() && ratings.is_empty() {
+                break;
+            }
+            report.outcome += catalog.import_ratings(tracks, ratings).await?;
+            report.ratings += ratings.len() as u64;
+            progress.at(number as u64, || format!("{} ratings", report.ratings));
+            if interrupt.is_raised() {
+                report.interrupted = true;
+                break;
+            }
+        }
+        log.write(&parsed.rejects).map_err(|source| ImportError::Rejects { path: rejects.to_owned(), source })?;
+        report.files += 1;
+        if report.interrupted {
+            break;
+        }
+    }
+    let outcome = &report.outcome;
+    if outcome.ratings_added + outcome.ratings_changed + outcome.tracks_added > 0 {
+        catalog.analyze().await?;
+    }
+    (report.rejected, report.rejects_file) = log.finish();
+    report.seconds = started.elapsed().as_secs_f64();
+    info!(files = report.files, ratings = report.ratings, rejected = report.rejected, "import ended");
+    Ok(report)
 }
 
 async fn import_files(

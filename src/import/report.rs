@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use crate::catalog::BatchOutcome;
+use crate::catalog::{BatchOutcome, ImportOutcome};
 
 /// A row that was skipped, as it stands in the rejects file (one JSON object a line).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -55,6 +55,28 @@ impl ImportReport {
     pub fn placements_per_second(&self) -> f64 {
         self.outcome.placements as f64 / self.seconds.max(1e-9)
     }
+}
+
+/// What an import of ratings did.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct RatingsReport {
+    /// files imported whole
+    pub files: u64,
+    /// files refused whole; nothing of them is in the catalog
+    pub failed_files: Vec<FailedFile>,
+    /// ratings read, whether written or already there
+    pub ratings: u64,
+    /// what was written
+    #[serde(flatten)]
+    pub outcome: ImportOutcome,
+    /// rows skipped
+    pub rejected: u64,
+    /// where the skipped rows are listed, if there are any
+    pub rejects_file: Option<PathBuf>,
+    /// wall time
+    pub seconds: f64,
+    /// true if it was asked to stop before the end; run it again to go on
+    pub interrupted: bool,
 }
 
 /// Writes rejects to a file that comes into being with the first of them.

@@ -2,4 +2,5 @@
 
 pub mod neumf;
 pub mod oblivious_trees;
+pub mod rating_network;
 pub mod track2vec;

@@ -7,6 +7,7 @@ pub mod explain;
 pub mod linear;
 mod neumf;
 pub mod rank;
+pub mod ratings;
 pub mod retrieve;
 mod vector_index;
 

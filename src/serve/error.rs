@@ -68,6 +68,12 @@ pub enum ApiError {
     /// The catalog and the model have no such track.
     #[error("no track with the id {0:?}")]
     UnknownTrack(String),
+    /// The ratings model has no such track.
+    #[error("the ratings model does not know the track {0:?}; the next training does if it was rated or listened to")]
+    TrackNotInModel(String),
+    /// The ratings model has no such part.
+    #[error("a ratings model of the kind {0} has no {1}")]
+    NoSuchPart(String, &'static str),
     /// The body is not JSON.
     #[error("the body is not valid JSON: {0}")]
     MalformedJson(String),
@@ -127,6 +133,8 @@ impl ApiError {
         match self {
             Self::UnknownPlaylist(_) => (StatusCode::NOT_FOUND, "unknown-playlist", "Unknown playlist"),
             Self::UnknownTrack(_) => (StatusCode::NOT_FOUND, "unknown-track", "Unknown track"),
+            Self::TrackNotInModel(_) => (StatusCode::NOT_FOUND, "track-not-in-model", "Track not in the model"),
+            Self::NoSuchPart(..) => (StatusCode::NOT_FOUND, "no-such-part", "No such part"),
             Self::MalformedJson(_) => (StatusCode::BAD_REQUEST, "malformed-json", "Malformed JSON"),
             Self::InvalidField { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "invalid-field", "Invalid field"),
             Self::NotJson => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "not-json", "Not JSON"),

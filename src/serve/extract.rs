@@ -1,16 +1,19 @@
 //! What requests are made of, checked at the edge: JSON bodies, ids, limits.
 
+use std::collections::BTreeMap;
+
 use axum::body::Bytes;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{FromRequest, Query, Request};
 use axum::http::header::CONTENT_TYPE;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::IntoResponse;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
-use super::error::ApiError;
+use super::error::{ApiError, FieldError};
 
 /// Most tracks that a request may ask for.
 pub const MAX_LIMIT: usize = 500;
@@ -131,6 +134,99 @@ impl<S: Send + Sync, T: DeserializeOwned + Default> FromRequest<S> for OptionalJ
     }
 }
 
+/// Rows of JSON, one a line.
+const NDJSON: &str = "application/x-ndjson";
+/// Most rows of a bulk request.
+const MAX_ROWS: usize = 10_000;
+
+/// A row of a bulk request.
+pub trait BulkRow: DeserializeOwned {
+    /// Name of the list in a JSON body: `{"ratings": […]}`
+    const FIELD: &'static str;
+}
+
+/// Rows of a bulk request: a JSON object with a list, or one row a line (`application/x-ndjson`). A row that is wrong
+/// does not keep the others from being taken.
+#[derive(Debug)]
+pub struct Bulk<T>(Vec<Result<T, FieldError>>);
+
+/// Rows of a bulk request after a check.
+#[derive(Debug)]
+pub struct Checked<R> {
+    /// rows that are right
+    pub good: Vec<R>,
+    /// the number in the request of each of them, from 0
+    pub places: Vec<usize>,
+    /// number and problem of the others
+    pub problems: Vec<(usize, FieldError)>,
+}
+
+impl<T: BulkRow> Bulk<T> {
+    /// Checks each row; fields of problems get the row's number.
+    pub fn check<R>(self, check: impl Fn(T) -> Result<R, FieldError>) -> Checked<R> {
+        let mut checked = Checked { good: Vec::new(), places: Vec::new(), problems: Vec::new() };
+        for (place, row) in self.0.into_iter().enumerate() {
+            match row.and_then(&check) {
+                Ok(row) => {
+                    checked.good.push(row);
+                    checked.places.push(place);
+                }
+                Err(FieldError { field, reason }) => {
+                    let dot = if field.is_empty() { "" } else { "." };
+                    let field = format!("{}[{place}]{dot}{field}", T::FIELD);
+                    checked.problems.push((place, FieldError { field, reason }));
+                }
+            }
+        }
+        checked
+    }
+}
+
+impl<S: Send + Sync, T: BulkRow> FromRequest<S> for Bulk<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(mut request: Request, state: &S) -> Result<Self, ApiError> {
+        let is_lines = essence(request.headers()) == NDJSON;
+        if is_lines {
+            // To the reader of bodies it is JSON, of which there is some a line.
+            request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        }
+        let bytes = read_body(request, state).await?;
+        if is_lines {
+            let lines = bytes.split(|&byte| byte == b'\n').filter(|line| !line.trim_ascii().is_empty());
+            return Self::of(lines);
+        }
+        let refuse = |field: &str, reason: String| ApiError::InvalidField { field: field.to_owned(), reason };
+        let object: BTreeMap<String, Box<RawValue>> = parse(&bytes)?;
+        if let Some(other) = object.keys().find(|name| *name != T::FIELD) {
+            return Err(refuse(other, format!("there is no such field, expected `{}`", T::FIELD)));
+        }
+        let rows = object.get(T::FIELD).and_then(|rows| serde_json::from_str::<Vec<&RawValue>>(rows.get()).ok());
+        let rows = rows.ok_or_else(|| refuse(T::FIELD, format!("must be a list of up to {MAX_ROWS} rows")))?;
+        Self::of(rows.iter().map(|row| row.get().as_bytes()))
+    }
+}
+
+impl<T: BulkRow> Bulk<T> {
+    fn of<'a>(rows: impl Iterator<Item = &'a [u8]>) -> Result<Self, ApiError> {
+        let mut parsed = Vec::new();
+        for row in rows {
+            if parsed.len() == MAX_ROWS {
+                let reason = format!("has more than {MAX_ROWS} rows");
+                return Err(ApiError::InvalidField { field: T::FIELD.to_owned(), reason });
+            }
+            parsed.push(parse::<T>(row).map_err(|error| match error {
+                ApiError::InvalidField { field, reason } if field == "body" => {
+                    FieldError { field: String::new(), reason }
+                }
+                ApiError::InvalidField { field, reason } => FieldError { field, reason },
+                other => FieldError { field: String::new(), reason: other.to_string() },
+            }));
+        }
+        Ok(Self(parsed))
+    }
+}
+
 /// The server's limit on bodies, left in each request for [`read_body`]'s message.
 #[derive(Debug, Clone, Copy)]
 pub struct BodyLimit(pub usize);
@@ -151,9 +247,14 @@ async fn read_body<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes,
     Ok(bytes)
 }
 
-fn is_json(headers: &HeaderMap) -> bool {
+/// The content type without parameters.
+fn essence(headers: &HeaderMap) -> String {
     let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let essence = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let essence = essence(headers);
     essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json"))
 }
 

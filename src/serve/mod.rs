@@ -32,9 +32,10 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_swagger_ui::SwaggerUi;
 
 use crate::bundle::Kind;
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, RatingScale};
 use crate::progress::Interrupt;
 use crate::recommend::SimilarityModel;
+use crate::recommend::ratings::RatingsModel;
 use engine::Engine;
 use error::ApiError;
 use extract::BodyLimit;
@@ -63,6 +64,12 @@ pub struct ServeSettings {
     /// Seconds that requests under way are given to end at shutdown
     #[arg(long, env = "SEGUE_SHUTDOWN_SECONDS", allow_negative_numbers = true, default_value_t = 15.0, value_parser = seconds)]
     pub shutdown_seconds: f64,
+    /// Lowest rating that POST /ratings takes
+    #[arg(long, env = "SEGUE_RATING_LOWEST", allow_negative_numbers = true, default_value_t = 0.5)]
+    pub rating_lowest: f32,
+    /// Highest rating that POST /ratings takes
+    #[arg(long, env = "SEGUE_RATING_HIGHEST", allow_negative_numbers = true, default_value_t = 5.0)]
+    pub rating_highest: f32,
 }
 
 fn seconds(text: &str) -> Result<f64, String> {
@@ -83,6 +90,8 @@ pub struct AppState {
     pub models: ModelStore,
     /// where computing happens
     pub engine: Engine,
+    /// the scale that the app rates on
+    pub scale: RatingScale,
 }
 
 impl AppState {
@@ -98,6 +107,7 @@ impl AppState {
             catalog,
             models,
             engine: Engine::start(threads, settings.engine_queue)?,
+            scale: RatingScale { lowest: settings.rating_lowest, highest: settings.rating_highest },
         })
     }
 
@@ -105,17 +115,24 @@ impl AppState {
     fn similarity(&self) -> Result<Arc<Loaded<SimilarityModel>>, ApiError> {
         self.models.similarity().ok_or(ApiError::NoModel(Kind::Similarity))
     }
+
+    /// The model for what users will think of tracks.
+    fn ratings(&self) -> Result<Arc<Loaded<RatingsModel>>, ApiError> {
+        self.models.ratings().ok_or(ApiError::NoModel(Kind::Ratings))
+    }
 }
 
 #[derive(OpenApi)]
 #[openapi(
     info(
         title = "Segue",
-        description = "Recommendations for music apps: what comes next in a playlist, and what sounds like a track.\n\nIds are the app's own, as text; in paths they are percent-encoded. Errors are problem documents (RFC 9457, application/problem+json). Every response carries `x-request-id`, the caller's own if it sent one.",
+        description = "Recommendations for music apps: what comes next in a playlist, what sounds like a track, and what a user will like.\n\nIds are the app's own, as text; in paths they are percent-encoded. Errors are problem documents (RFC 9457, application/problem+json). Every response carries `x-request-id`, the caller's own if it sent one.",
     ),
     tags(
         (name = "playlists", description = "Playlists, and what comes next in them"),
         (name = "tracks", description = "Tracks, and what is like them"),
+        (name = "users", description = "Users, and what to recommend to them"),
+        (name = "feedback", description = "What users rate and listen to"),
         (name = "models", description = "What is loaded"),
         (name = "operations", description = "Health"),
     )
@@ -126,6 +143,9 @@ fn api() -> OpenApiRouter<AppState> {
     OpenApiRouter::with_openapi(ApiDoc::openapi())
         .merge(routes::playlists::router())
         .merge(routes::tracks::router())
+        .merge(routes::parts::router())
+        .merge(routes::users::router())
+        .merge(routes::feedback::router())
         .merge(routes::models::router())
         .merge(routes::health::router())
 }

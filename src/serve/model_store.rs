@@ -11,11 +11,13 @@ use arc_swap::ArcSwapOption;
 use tracing::{error, info, warn};
 
 use crate::bundle::{
-    BundleError, BundleFolder, CompletionBundle, Kind, Manifest, SimilarityBundle, current_version, versions,
+    BundleError, BundleFolder, CompletionBundle, Kind, Manifest, RatingsBundle, SimilarityBundle, current_version,
+    versions,
 };
 use crate::progress::Interrupt;
 use crate::recommend::SimilarityModel;
 use crate::recommend::completer::CompletionModel;
+use crate::recommend::ratings::RatingsModel;
 
 /// How often `current` is looked at.
 const WATCH_INTERVAL: Duration = Duration::from_secs(2);
@@ -57,6 +59,15 @@ impl Served for CompletionModel {
     }
 }
 
+impl Served for RatingsModel {
+    const KIND: Kind = Kind::Ratings;
+
+    fn load(folder: &BundleFolder) -> Result<Loaded<Self>, BundleError> {
+        let (manifest, bundle) = RatingsBundle::load(folder)?;
+        Ok(Loaded { manifest, model: Self::new(bundle) })
+    }
+}
+
 /// The place of the model of one kind.
 #[derive(Debug)]
 struct Slot<M>(Arc<ArcSwapOption<Loaded<M>>>);
@@ -79,12 +90,18 @@ pub struct ModelStore {
     folder: PathBuf,
     completion: Slot<CompletionModel>,
     similarity: Slot<SimilarityModel>,
+    ratings: Slot<RatingsModel>,
 }
 
 impl ModelStore {
     /// An empty store over the folder `models`.
     pub fn new(models: &Path) -> Self {
-        Self { folder: models.to_owned(), completion: Slot::default(), similarity: Slot::default() }
+        Self {
+            folder: models.to_owned(),
+            completion: Slot::default(),
+            similarity: Slot::default(),
+            ratings: Slot::default(),
+        }
     }
 
     /// The model for what comes next, if one is loaded.
@@ -97,11 +114,17 @@ impl ModelStore {
         self.similarity.0.load_full()
     }
 
+    /// The model for what users will think of tracks, if one is loaded.
+    pub fn ratings(&self) -> Option<Arc<Loaded<RatingsModel>>> {
+        self.ratings.0.load_full()
+    }
+
     /// Manifests of the loaded models.
     pub fn manifests(&self) -> Vec<Manifest> {
         let completion = self.completion().map(|loaded| loaded.manifest.clone());
         let similarity = self.similarity().map(|loaded| loaded.manifest.clone());
-        [completion, similarity].into_iter().flatten().collect()
+        let ratings = self.ratings().map(|loaded| loaded.manifest.clone());
+        [completion, similarity, ratings].into_iter().flatten().collect()
     }
 
     /// Loads the current bundle of a kind and lets it take over. Blocking.
@@ -109,6 +132,7 @@ impl ModelStore {
         match kind {
             Kind::Completion => self.completion.load(&self.folder),
             Kind::Similarity => self.similarity.load(&self.folder),
+            Kind::Ratings => self.ratings.load(&self.folder),
         }
     }
 
@@ -118,6 +142,7 @@ impl ModelStore {
     pub fn load_at_start(&self) {
         self.completion.load_at_start(&self.folder);
         self.similarity.load_at_start(&self.folder);
+        self.ratings.load_at_start(&self.folder);
         if self.manifests().is_empty() {
             warn!("no model is loaded; requests for recommendations get 503 until one is published");
         }

@@ -2,10 +2,12 @@
 
 pub mod als;
 pub mod boosting;
+mod checkpoint;
 pub mod completion;
 mod interaction_sampler;
 mod k_means;
 pub mod neumf;
+pub mod ratings;
 mod row_adam;
 mod sampler;
 pub mod similarity;

@@ -15,10 +15,10 @@ use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 use tracing::info;
 
-use super::TrainError;
 use super::interaction_sampler::{InteractionSampler, InteractionSampling};
 use super::k_means::k_means;
 use super::row_adam::RowAdam;
+use super::{TrainError, checkpoint};
 use crate::bundle::{Array, DenseLayer, NeumfBundle};
 use crate::dataset::Csr;
 use crate::models::neumf::{InteractionBatch, Neumf, NeumfShape, Penalties};
@@ -295,7 +295,6 @@ impl Run {
     /// Writes all state, whole or not at all.
     fn save(&mut self, path: Option<&Path>) -> Result<(), TrainError> {
         let Some(path) = path else { return Ok(()) };
-        // Counts are whole numbers far below 2^53, which a double holds exactly.
         let progress = [
             self.epochs as f64,
             self.batches as f64,
@@ -305,39 +304,12 @@ impl Run {
             self.loss,
             self.seconds,
         ];
-        let mut tensors: Vec<(String, Tensor)> =
-            self.tensors().into_iter().map(|(name, tensor)| (name, tensor.shallow_clone())).collect();
-        tensors.push(("progress".to_owned(), Tensor::from_slice(&progress)));
-        let unfinished = path.with_extension("unfinished");
-        Tensor::write_safetensors(&tensors, &unfinished)?;
-        let synced = fs::File::open(&unfinished).and_then(|file| file.sync_all());
-        synced
-            .and_then(|()| fs::rename(&unfinished, path))
-            .map_err(|error| TrainError::Settings(format!("{}: {error}", path.display())))
+        let tensors = self.tensors().into_iter().map(|(name, tensor)| (name, tensor.shallow_clone())).collect();
+        checkpoint::save(path, tensors, &progress)
     }
 
     fn load(&mut self, path: &Path) -> Result<(), TrainError> {
-        let tensors: std::collections::HashMap<String, Tensor> = Tensor::read_safetensors(path)?.into_iter().collect();
-        let take = |name: &str| {
-            tensors.get(name).map(Tensor::copy).ok_or_else(|| {
-                TrainError::Settings(format!("{} lacks {name}; delete it to start anew", path.display()))
-            })
-        };
-        for (name, tensor) in self.tensors() {
-            let stored = take(&name)?;
-            if stored.size() != tensor.size() {
-                let path = path.display();
-                return Err(TrainError::Settings(format!(
-                    "{path} is of another size of {name}; delete it to start anew"
-                )));
-            }
-            *tensor = stored;
-        }
-        let progress = Vec::<f64>::try_from(take("progress")?)?;
-        let &[epochs, batches, interactions, loss_sum, step, loss, seconds] = progress.as_slice() else {
-            let path = path.display();
-            return Err(TrainError::Settings(format!("{path} is of another version; delete it to start anew")));
-        };
+        let [epochs, batches, interactions, loss_sum, step, loss, seconds] = checkpoint::load(path, self.tensors())?;
         (self.epochs, self.batches, self.interactions) = (epochs as usize, batches as usize, interactions as u64);
         (self.loss_sum, self.step, self.loss, self.seconds) = (loss_sum, step as u64, loss, seconds);
         Ok(())

@@ -9,6 +9,7 @@ mod outage;
 mod playlists;
 mod problems;
 mod ranking;
+mod ratings;
 mod reload;
 mod shutdown;
 mod tracks;

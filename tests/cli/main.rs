@@ -11,6 +11,7 @@ mod import;
 mod models;
 mod names;
 mod openapi;
+mod ratings;
 mod serve;
 
 #[expect(dead_code, reason = "each test binary uses its own part of it")]

@@ -8,6 +8,7 @@ mod formats;
 mod import;
 mod import_resume;
 mod published_data;
+mod ratings;
 mod readers;
 mod reimport;
 mod training;

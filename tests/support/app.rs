@@ -309,6 +309,7 @@ pub fn publish_damaged(kind: Kind, from: &Path, models: &Path, damage: impl FnOn
     let publish = match kind {
         Kind::Completion => super::training::publish_completion_again,
         Kind::Similarity => super::training::publish_again,
+        Kind::Ratings => super::ratings::publish_ratings_again,
     };
     let version = publish(from, elsewhere.path()).version;
     let made = elsewhere.path().join(kind.as_str()).join(&version);

@@ -3,6 +3,7 @@
 pub mod app;
 pub mod database;
 pub mod program;
+pub mod ratings;
 pub mod slices;
 pub mod training;
 

@@ -61,7 +61,8 @@ pub fn publish_completion_again(from: &Path, models: &Path) -> Manifest {
     writer.publish(as_before(&manifest)).expect("published")
 }
 
-fn as_before(manifest: &Manifest) -> NewManifest {
+/// What a manifest says, to be said once more.
+pub fn as_before(manifest: &Manifest) -> NewManifest {
     NewManifest {
         seed: manifest.seed,
         parameters: manifest.parameters.clone(),

@@ -71,5 +71,9 @@ async fn list(State(state): State<AppState>) -> Json<ModelList> {
         let model = &loaded.model;
         info(&loaded.manifest, model.vocabulary().len(), model.candidates(), model.dimensions())
     });
-    Json(ModelList { models: [completion, similarity].into_iter().flatten().collect() })
+    let ratings = state.models.ratings().map(|loaded| {
+        let (model, tracks) = (&loaded.model, loaded.model.vocabulary().len());
+        info(&loaded.manifest, tracks, tracks, model.bundle().columns())
+    });
+    Json(ModelList { models: [completion, similarity, ratings].into_iter().flatten().collect() })
 }

@@ -1,0 +1,212 @@
+//! Feedback of users: ratings and listens, one or many at once.
+
+use axum::Json;
+use axum::extract::State;
+use serde::{Deserialize, Serialize};
+use time::{Duration, OffsetDateTime};
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::catalog::{FeedbackOutcome, ListenRecord, RatingRecord, whole_microseconds};
+use crate::serve::AppState;
+use crate::serve::error::{ApiError, FieldError, Problem};
+use crate::serve::extract::{Bulk, BulkRow};
+
+/// The longest id, in bytes; PostgreSQL's indexes take 2,704.
+const MAX_ID_BYTES: usize = 1_000;
+/// Clocks of phones may be ahead so far.
+const CLOCK_SKEW: Duration = Duration::days(1);
+
+/// Routes of feedback.
+pub fn router() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new().routes(routes!(rate)).routes(routes!(listen))
+}
+
+/// A user rated a track.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RatingBody {
+    /// the app's id of the user, who need not be there yet
+    #[schema(example = "user-17")]
+    pub user_id: String,
+    /// the app's id of the track
+    #[schema(example = "spotify:track:5Wj1rJnCLpMHdLaxsFtJLs")]
+    pub track_id: String,
+    /// on the app's scale, which the server is told (`--rating-lowest`, `--rating-highest`)
+    #[schema(example = 4.5)]
+    pub rating: f32,
+    /// when the user gave it (RFC 3339); left out, now
+    #[serde(default, with = "time::serde::rfc3339::option")]
+    pub rated_at: Option<OffsetDateTime>,
+}
+
+impl BulkRow for RatingBody {
+    const FIELD: &'static str = "ratings";
+}
+
+/// A user listened to a track.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ListenBody {
+    /// the app's id of the user, who need not be there yet
+    #[schema(example = "user-17")]
+    pub user_id: String,
+    /// the app's id of the track
+    #[schema(example = "spotify:track:5Wj1rJnCLpMHdLaxsFtJLs")]
+    pub track_id: String,
+    /// when it began (RFC 3339); left out, now
+    #[serde(default, with = "time::serde::rfc3339::option")]
+    pub listened_at: Option<OffsetDateTime>,
+    /// the tab of the app that it was played from
+    pub source_system_tab: Option<String>,
+    /// the screen that it was played from
+    pub source_screen_name: Option<String>,
+    /// what it was played from: an album, a playlist, a search
+    pub source_type: Option<String>,
+    /// whether the user listened to it again within a month
+    pub target: Option<bool>,
+}
+
+impl BulkRow for ListenBody {
+    const FIELD: &'static str = "listens";
+}
+
+/// Ratings to store.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct RatingsRequest {
+    /// up to 10,000
+    #[schema(max_items = 10_000)]
+    pub ratings: Vec<RatingBody>,
+}
+
+/// Listens to store.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct ListensRequest {
+    /// up to 10,000
+    #[schema(max_items = 10_000)]
+    pub listens: Vec<ListenBody>,
+}
+
+/// What became of feedback.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct FeedbackAnswer {
+    /// rows that were not there
+    pub added: u64,
+    /// rows that are others now
+    pub changed: u64,
+    /// rows that were there just so, or newer
+    pub unchanged: u64,
+    /// rows that were not stored, by their number from 0: `ratings[3].rating`. All others were
+    pub problems: Vec<FieldError>,
+}
+
+/// Stores ratings: the last one of a track by a user counts, so that they may be told any number of times.
+#[utoipa::path(post, path = "/ratings", tag = "feedback",
+    request_body(content((RatingsRequest = "application/json"), (String = "application/x-ndjson")),
+                 description = "an object with a list, or one rating a line"),
+    responses((status = 200, description = "What became of them; rows with a problem are not stored", body = FeedbackAnswer),
+              (status = 400, description = "Not JSON", body = Problem, content_type = "application/problem+json"),
+              (status = 413, description = "Body too large", body = Problem, content_type = "application/problem+json"),
+              (status = 415, description = "Not declared as JSON", body = Problem, content_type = "application/problem+json"),
+              (status = 422, description = "No list of ratings", body = Problem, content_type = "application/problem+json"),
+              (status = 503, description = "The catalog is away", body = Problem, content_type = "application/problem+json")))]
+async fn rate(State(state): State<AppState>, bulk: Bulk<RatingBody>) -> Result<Json<FeedbackAnswer>, ApiError> {
+    let now = whole_microseconds(OffsetDateTime::now_utc());
+    let rows = bulk.check(|row| {
+        check_ids(&row.user_id, &row.track_id)?;
+        let rating = state.scale.check(row.rating).map_err(|reason| wrong("rating", &reason))?;
+        let rated_at = check_time("rated_at", row.rated_at, now)?;
+        Ok(RatingRecord { user: row.user_id, track: row.track_id, rating, rated_at })
+    });
+    let outcome = state.catalog.upsert_ratings(&rows.good).await?;
+    Ok(Json(FeedbackAnswer::new(outcome, rows.places, rows.problems, RatingBody::FIELD)))
+}
+
+/// Stores listens: one of a track by a user at a time is one, so that they may be told any number of times.
+#[utoipa::path(post, path = "/listens", tag = "feedback",
+    request_body(content((ListensRequest = "application/json"), (String = "application/x-ndjson")),
+                 description = "an object with a list, or one listen a line"),
+    responses((status = 200, description = "What became of them; rows with a problem are not stored", body = FeedbackAnswer),
+              (status = 400, description = "Not JSON", body = Problem, content_type = "application/problem+json"),
+              (status = 413, description = "Body too large", body = Problem, content_type = "application/problem+json"),
+              (status = 415, description = "Not declared as JSON", body = Problem, content_type = "application/problem+json"),
+              (status = 422, description = "No list of listens", body = Problem, content_type = "application/problem+json"),
+              (status = 503, description = "The catalog is away", body = Problem, content_type = "application/problem+json")))]
+async fn listen(State(state): State<AppState>, bulk: Bulk<ListenBody>) -> Result<Json<FeedbackAnswer>, ApiError> {
+    let now = whole_microseconds(OffsetDateTime::now_utc());
+    let rows = bulk.check(|row| {
+        check_ids(&row.user_id, &row.track_id)?;
+        let listened_at = check_time("listened_at", row.listened_at, now)?;
+        let sources = [
+            ("source_system_tab", &row.source_system_tab),
+            ("source_screen_name", &row.source_screen_name),
+            ("source_type", &row.source_type),
+        ];
+        for (field, text) in sources {
+            text.as_deref().map_or(Ok(()), |text| check_text(field, text))?;
+        }
+        Ok(ListenRecord {
+            user: row.user_id,
+            track: row.track_id,
+            listened_at,
+            source_system_tab: row.source_system_tab,
+            source_screen_name: row.source_screen_name,
+            source_type: row.source_type,
+            target: row.target,
+        })
+    });
+    let outcome = state.catalog.upsert_listens(&rows.good).await?;
+    Ok(Json(FeedbackAnswer::new(outcome, rows.places, rows.problems, ListenBody::FIELD)))
+}
+
+impl FeedbackAnswer {
+    /// `places` are the numbers in the request of the rows that were handed to the catalog.
+    fn new(outcome: FeedbackOutcome, places: Vec<usize>, mut problems: Vec<(usize, FieldError)>, field: &str) -> Self {
+        let unknown = outcome.unknown_tracks.iter().map(|&place| {
+            let reason = "no track with that id is in the catalog".to_owned();
+            let place = places[place];
+            (place, FieldError { field: format!("{field}[{place}].track_id"), reason })
+        });
+        problems.extend(unknown);
+        problems.sort_by_key(|(place, _)| *place);
+        Self {
+            added: outcome.added,
+            changed: outcome.changed,
+            unchanged: outcome.unchanged,
+            problems: problems.into_iter().map(|(_, problem)| problem).collect(),
+        }
+    }
+}
+
+fn wrong(field: &str, reason: &str) -> FieldError {
+    FieldError { field: field.to_owned(), reason: reason.to_owned() }
+}
+
+fn check_ids(user: &str, track: &str) -> Result<(), FieldError> {
+    for (field, id) in [("user_id", user), ("track_id", track)] {
+        if id.is_empty() {
+            return Err(wrong(field, "must not be empty"));
+        }
+        check_text(field, id)?;
+    }
+    Ok(())
+}
+
+fn check_text(field: &str, text: &str) -> Result<(), FieldError> {
+    match () {
+        () if text.len() > MAX_ID_BYTES => Err(wrong(field, &format!("must not be longer than {MAX_ID_BYTES} bytes"))),
+        () if text.contains('\0') => Err(wrong(field, "must not contain NUL")),
+        () => Ok(()),
+    }
+}
+
+/// A time in the future would outweigh all that comes before it.
+fn check_time(field: &str, time: Option<OffsetDateTime>, now: OffsetDateTime) -> Result<OffsetDateTime, FieldError> {
+    match time.map(whole_microseconds) {
+        None => Ok(now),
+        Some(time) if time > now + CLOCK_SKEW => Err(wrong(field, "lies in the future")),
+        Some(time) if time.year() < 1900 => Err(wrong(field, "lies before 1900")),
+        Some(time) => Ok(time),
+    }
+}

@@ -1,0 +1,172 @@
+//! Ratings from files to a published model.
+
+use std::path::{Path, PathBuf};
+
+use segue::bundle::{BundleFolder, Kind, RatingsBundle};
+use segue::catalog::{Catalog, RatingScale};
+use segue::dataset::Feedback;
+use segue::import::{RatingsFile, RatingsReport, find_movielens, import_ratings};
+use segue::progress::Interrupt;
+use segue::recommend::ratings::RatingsModel;
+use segue::train::TrainError;
+use segue::train::ratings::gaussian::heard;
+use segue::train::ratings::{RatingsModelName, RatingsSettings, Running, learn, train_ratings};
+
+use crate::support::database::Database;
+use crate::support::ratings::{ratings, tracks, train_on};
+use crate::support::slices::write;
+use crate::support::training::arguments;
+
+const SCALE: RatingScale = RatingScale { lowest: 0.5, highest: 5.0 };
+
+async fn import(catalog: &Catalog, folder: &Path, files: Vec<RatingsFile>) -> RatingsReport {
+    import_ratings(catalog, files, SCALE, &folder.join("rejects.ndjson"), &Interrupt::default())
+        .await
+        .expect("an import")
+}
+
+#[tokio::test]
+async fn a_movielens_folder_is_imported_once_and_again_without_a_change() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path();
+    write(path, "movies.csv", "movieId,title,genres\n1,One (1999),Comedy|Drama\n2,Two,(no genres listed)\n");
+    write(
+        path,
+        "ratings.csv",
+        "userId,movieId,rating,timestamp\n7,1,4.5,100\n7,2,1.0,200\n8,1,0.0,1\n8,9,3.0,5\n7,1,2.0,50\n",
+    );
+    let database = Database::new().await;
+    let catalog = database.catalog().await;
+    let files = find_movielens(path).expect("files");
+    let report = import(&catalog, path, files.clone()).await;
+    assert_eq!((report.files, report.ratings, report.rejected), (2, 4, 1), "{report:?}");
+    // A film that movies.csv lacks is there by its id.
+    assert_eq!((report.outcome.ratings_added, report.outcome.tracks_added, report.outcome.users_added), (3, 3, 2));
+    let rejects = std::fs::read_to_string(path.join("rejects.ndjson")).expect("rejects");
+    assert!(rejects.contains("\"item\":\"row 3\"") && rejects.contains("from 0.5 to 5"), "{rejects}");
+    let stored = "SELECT u.external_id || ' ' || t.uri || ' ' || t.name || ' ' || array_to_string(t.genres, '+') || ' ' || rating
+                  FROM ratings r JOIN users u ON u.id = user_id JOIN tracks t ON t.id = track_id ORDER BY 1";
+    let expected = [
+        "movielens:user:7 movielens:movie:1 One (1999) Comedy+Drama 4.5",
+        "movielens:user:7 movielens:movie:2 Two  1",
+        "movielens:user:8 movielens:movie:9 movielens:movie:9  3",
+    ];
+    assert_eq!(database.texts(stored).await, expected);
+    let again = import(&catalog, path, files).await;
+    assert_eq!((again.outcome.ratings_added, again.outcome.ratings_changed, again.outcome.tracks_added), (0, 0, 0));
+    assert_eq!(again.outcome.ratings_unchanged, 3);
+    assert_eq!(database.texts(stored).await, expected);
+
+    write(
+        path,
+        "mine.csv",
+        "user_id,track_id,rating,rated_at,track_name\nmovielens:user:8,movielens:movie:9,5,1999,Nine\n",
+    );
+    let report = import(&catalog, path, vec![RatingsFile::Table(path.join("mine.csv"))]).await;
+    assert_eq!((report.outcome.ratings_changed, report.outcome.tracks_added), (1, 0), "{report:?}");
+    assert_eq!(database.texts(stored).await[2], "movielens:user:8 movielens:movie:9 Nine  5");
+    let empty = tempfile::tempdir().expect("a folder");
+    assert!(find_movielens(empty.path()).expect_err("refused").to_string().contains("neither ratings.csv nor u.data"));
+    catalog.close().await;
+}
+
+#[tokio::test]
+async fn what_is_published_reads_back_and_a_damaged_file_is_refused() {
+    let database = Database::new().await;
+    let catalog = database.catalog().await;
+    catalog.import_ratings(&tracks(), &ratings()).await.expect("imported");
+    let folder = tempfile::tempdir().expect("a folder");
+    for model in [RatingsModelName::Gp, RatingsModelName::Bias, RatingsModelName::Mlp] {
+        let flags = ["--plan", "0.01x3", "--factors", "4", "--patience", "2"];
+        let manifest = train_on(&catalog, model, &flags, folder.path()).await;
+        assert_eq!((manifest.kind, manifest.data.playlists, manifest.data.tracks), (Kind::Ratings, 60, 60));
+        assert!(manifest.metrics["withheld"]["ndcg_at_10"].is_number(), "{}", manifest.metrics);
+        let (_, bundle) = RatingsBundle::load_current(folder.path()).expect("a bundle");
+        assert_eq!((bundle.shape.model.as_str(), bundle.vocabulary.len()), (model.as_str(), 60));
+        for file in &manifest.files {
+            let path = folder.path().join("ratings").join(&manifest.version).join(&file.name);
+            let bytes = std::fs::read(&path).expect("a file");
+            let mut damaged = bytes.clone();
+            let last = damaged.len() - 1;
+            damaged[last] ^= 1;
+            std::fs::write(&path, damaged).expect("written");
+            let error = RatingsBundle::load_current(folder.path()).expect_err("refused").to_string();
+            assert!(error.contains(&file.name), "{error}");
+            std::fs::write(&path, bytes).expect("written");
+        }
+        BundleFolder::open_current(folder.path(), Kind::Ratings).expect("whole again");
+    }
+    catalog.close().await;
+}
+
+#[tokio::test]
+async fn the_same_seed_gives_the_same_model_and_tastes_are_told_apart() {
+    let database = Database::new().await;
+    let catalog = database.catalog().await;
+    catalog.import_ratings(&tracks(), &ratings()).await.expect("imported");
+    let feedback = Feedback::load(&catalog).await.expect("feedback");
+    catalog.close().await;
+    let settings: RatingsSettings = arguments(&[]);
+    let interrupt = Interrupt::default();
+    let parts = feedback.split(0.2, 3);
+    let learned = |threads| {
+        let running = Running { threads, resume_file: None, interrupt: &interrupt };
+        learn(&feedback, &parts.training, RatingsModelName::Gp, &settings, running).expect("learns")
+    };
+    let (one, two) = (learned(1), learned(2));
+    assert_eq!(one.model.bundle().features, two.model.bundle().features);
+    assert_eq!(one.model.bundle().base, two.model.bundle().base);
+    let metrics = one.measure(&parts.training, &parts.held_out, feedback.users());
+    assert!(metrics.mse < 0.5 && metrics.ndcg_at_10 > 0.3, "{metrics:?}");
+    let running = Running { threads: 1, resume_file: None, interrupt: &interrupt };
+    let baseline = learn(&feedback, &parts.training, RatingsModelName::Baseline, &settings, running).expect("learns");
+    let without = baseline.measure(&parts.training, &parts.held_out, feedback.users());
+    assert!(without.mse > 1.0, "biases can't tell tastes apart: {without:?}");
+    // What is recommended is the best by the exact scores, though most tracks are only scored roughly.
+    let model: &RatingsModel = &one.model;
+    let taste = model.taste(&heard(&parts.training[..10]));
+    let all = model.recommend(&taste, &[], 60);
+    assert_eq!(all[..10], model.recommend(&taste, &[], 10)[..]);
+}
+
+#[tokio::test]
+async fn settings_and_data_that_make_no_sense_are_refused() {
+    let database = Database::new().await;
+    let catalog = database.catalog().await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let refused = async |flags: &[&str]| {
+        let feedback = Feedback::load(&catalog).await.expect("feedback");
+        let settings: RatingsSettings = arguments(flags);
+        let interrupt = Interrupt::default();
+        let outcome = train_ratings(&feedback, RatingsModelName::Gp, &settings, folder.path(), 1, &interrupt);
+        outcome.expect_err("refused")
+    };
+    assert!(matches!(refused(&[]).await, TrainError::TooLittleData(_)));
+    assert!(refused(&["--genre-variance", "0"]).await.to_string().contains("--genre-variance"));
+    assert!(refused(&["--withheld", "1.5"]).await.to_string().contains("--withheld"));
+    catalog.close().await;
+}
+
+/// MovieLens itself, where a copy of it lies beside the checkout. It may not be passed on.
+#[tokio::test]
+async fn on_movielens_the_default_predicts_better_than_what_is_published_for_others() {
+    let data = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared/data/movielens_latest_small_2016");
+    if !data.is_dir() {
+        println!("skipped: there is no data in {}", data.display());
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let database = Database::new().await;
+    let catalog = database.catalog().await;
+    let report = import(&catalog, folder.path(), find_movielens(&data).expect("files")).await;
+    assert_eq!((report.outcome.ratings_added, report.outcome.users_added, report.rejected), (100_004, 671, 0));
+    let feedback = Feedback::load(&catalog).await.expect("feedback");
+    catalog.close().await;
+    assert_eq!((feedback.tracks(), feedback.genre_names.len()), (9_066, 19));
+    let parts = feedback.split(0.2, 0);
+    let interrupt = Interrupt::default();
+    let running = Running { threads: 2, resume_file: None, interrupt: &interrupt };
+    let trained = learn(&feedback, &parts.training, RatingsModelName::Gp, &arguments(&[]), running).expect("learns");
+    let metrics = trained.measure(&parts.training, &parts.held_out, feedback.users());
+    assert!(metrics.mse < 0.72 && metrics.ndcg_at_10 > 0.25, "{metrics:?}");
+}
