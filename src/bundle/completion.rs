@@ -143,6 +143,8 @@ pub struct Derived {
     pub vector_length: usize,
     /// `[N]`: (playlists that hold the track + 20)^−0.75, the discount of item-kNN
     pub discount: Vec<f32>,
+    /// for each artist, how many playlists hold the most popular of its tracks
+    pub artist_top: Vec<u32>,
     /// `[N]`: ln(1 + playlists that hold the track)
     pub log_popularity: Vec<f32>,
     /// `[N]`: 1 / length of the track's factor, 0 where it has none
@@ -197,6 +199,9 @@ impl CompletionIndex {
             dimensions,
             vector_length: self.vectors.len() / self.tracks().max(1),
             discount: tracks.clone().map(|track| (popularity(track) + 20.0).powf(-0.75)).collect(),
+            artist_top: (self.artist_tracks.iter())
+                .map(|rows| rows.first().map_or(1, |&top| self.popularity(top).max(1) as u32))
+                .collect(),
             log_popularity: tracks.clone().map(|track| popularity(track).ln_1p()).collect(),
             inverse_norm: tracks
                 .map(|track| self.factor(track).iter().map(|value| value * value).sum::<f32>().sqrt())

@@ -4,12 +4,18 @@
 //! There are no branches, so that a block of rows is scored with vector instructions: that is why such trees (known from
 //! CatBoost; Kohavi 1994) are here and not the more common ones that choose a question for each node.
 
+use std::ops::Range;
+
 use serde::{Deserialize, Serialize};
 
+use crate::dataset::top::keep_best;
 use crate::recommend::linear::vectorised;
 
 /// Rows that are scored together; their bins stay in the first-level cache.
 const BLOCK: usize = 64;
+
+/// Trees that all rows go through when only the best are wanted.
+const FIRST_TREES: usize = 150;
 
 /// Most values that a binned feature can take, "missing" included.
 pub const MOST_BINS: usize = 256;
@@ -79,30 +85,72 @@ impl ObliviousTrees {
 
     /// Scores the rows of `features` (`[rows, width]`).
     pub fn score(&self, features: &[f32]) -> Vec<f32> {
-        let width = self.binning.borders.len();
-        let rows = features.len() / width.max(1);
-        let mut scores = vec![0.0; rows];
-        let mut bins = vec![[0u8; BLOCK]; width];
-        for (block, scores) in features.chunks(BLOCK * width).zip(scores.chunks_mut(BLOCK)) {
-            for (row, values) in block.chunks_exact(width).enumerate() {
-                for (feature, &value) in values.iter().enumerate() {
-                    bins[feature][row] = self.binning.bin(feature, value);
-                }
-            }
-            let mut sums = [0.0; BLOCK];
-            vectorised(
-                #[inline(always)]
-                || self.add_scores(&bins, &mut sums),
-            );
-            scores.copy_from_slice(&sums[..scores.len()]);
+        let bins = self.bins_of(features);
+        let rows: Vec<&[u8]> = bins.chunks_exact(self.width()).collect();
+        let mut scores = vec![0.0; rows.len()];
+        self.add_scores(0..self.trees(), &rows, &mut scores);
+        scores
+    }
+
+    /// As [`ObliviousTrees::score`], but only the `keep` rows that the first trees put highest go on to the others; the
+    /// rest get −∞. The first trees say most: what they leave behind would not have come to the top.
+    pub fn score_best(&self, features: &[f32], keep: usize) -> Vec<f32> {
+        let first = FIRST_TREES.min(self.trees());
+        let bins = self.bins_of(features);
+        let rows: Vec<&[u8]> = bins.chunks_exact(self.width()).collect();
+        let mut scores = vec![0.0; rows.len()];
+        self.add_scores(0..first, &rows, &mut scores);
+        let mut best: Vec<(u32, f32)> = (0..).zip(scores.iter().copied()).collect();
+        keep_best(&mut best, keep);
+        let kept: Vec<&[u8]> = best.iter().map(|&(row, _)| rows[row as usize]).collect();
+        let mut kept_scores: Vec<f32> = best.iter().map(|&(_, score)| score).collect();
+        self.add_scores(first..self.trees(), &kept, &mut kept_scores);
+        scores.fill(f32::NEG_INFINITY);
+        for (&(row, _), score) in best.iter().zip(kept_scores) {
+            scores[row as usize] = score;
         }
         scores
     }
 
+    fn width(&self) -> usize {
+        self.binning.borders.len().max(1)
+    }
+
+    /// `[rows, width]`: the bin of each value.
+    fn bins_of(&self, features: &[f32]) -> Vec<u8> {
+        let mut bins = Vec::with_capacity(features.len());
+        for row in features.chunks_exact(self.width()) {
+            bins.extend(row.iter().enumerate().map(|(feature, &value)| self.binning.bin(feature, value)));
+        }
+        bins
+    }
+
+    /// Adds what the trees `trees` say of rows of bins.
+    fn add_scores(&self, trees: Range<usize>, rows: &[&[u8]], scores: &mut [f32]) {
+        let mut columns = vec![[0u8; BLOCK]; self.binning.borders.len()];
+        for (block, scores) in rows.chunks(BLOCK).zip(scores.chunks_mut(BLOCK)) {
+            for (place, row) in block.iter().enumerate() {
+                for (column, &bin) in columns.iter_mut().zip(*row) {
+                    column[place] = bin;
+                }
+            }
+            let mut sums = [0.0; BLOCK];
+            sums[..scores.len()].copy_from_slice(scores);
+            vectorised(
+                #[inline(always)]
+                || self.add_block(trees.clone(), &columns, &mut sums),
+            );
+            scores.copy_from_slice(&sums[..scores.len()]);
+        }
+    }
+
     #[inline(always)]
-    fn add_scores(&self, bins: &[[u8; BLOCK]], sums: &mut [f32; BLOCK]) {
-        let questions = self.features.chunks_exact(self.depth).zip(self.thresholds.chunks_exact(self.depth));
-        for ((features, thresholds), leaves) in questions.zip(self.leaves.chunks_exact(1 << self.depth)) {
+    fn add_block(&self, trees: Range<usize>, bins: &[[u8; BLOCK]], sums: &mut [f32; BLOCK]) {
+        let questions = trees.start * self.depth..trees.end * self.depth;
+        let features = self.features[questions.clone()].chunks_exact(self.depth);
+        let thresholds = self.thresholds[questions].chunks_exact(self.depth);
+        let leaves = self.leaves[trees.start << self.depth..trees.end << self.depth].chunks_exact(1 << self.depth);
+        for ((features, thresholds), leaves) in features.zip(thresholds).zip(leaves) {
             let mut leaf = [0u8; BLOCK];
             for (level, (&feature, &threshold)) in features.iter().zip(thresholds).enumerate() {
                 let column = &bins[feature as usize];
@@ -146,6 +194,30 @@ mod tests {
         }
         assert_eq!(trees.score(&features), expected);
         assert_eq!(trees.trees(), 2);
+    }
+
+    #[test]
+    fn the_best_rows_get_the_scores_that_all_trees_give_them() {
+        let mut trees = ObliviousTrees {
+            binning: Binning { borders: vec![(0..100).map(|border| border as f32).collect()] },
+            depth: 1,
+            ..ObliviousTrees::default()
+        };
+        for tree in 0..FIRST_TREES + 50 {
+            trees.features.push(0);
+            trees.thresholds.push((tree % 100) as u8);
+            trees.leaves.extend([0.0, 1.0 / (tree + 1) as f32]);
+        }
+        let features: Vec<f32> = (0..200).map(|row| ((row * 37) % 101) as f32).collect();
+        let all = trees.score(&features);
+        let best = trees.score_best(&features, 90);
+        let mut sorted = all.clone();
+        sorted.sort_by(f32::total_cmp);
+        assert_eq!(best.iter().filter(|score| score.is_finite()).count(), 90);
+        for (score, all) in best.iter().zip(&all).filter(|(score, _)| score.is_finite()) {
+            assert!(score == all && *all >= sorted[200 - 100]);
+        }
+        assert_eq!(trees.score_best(&features, 500), all);
     }
 
     #[test]

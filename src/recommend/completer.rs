@@ -6,8 +6,8 @@ use super::completion::{Completion, Recommended, Source};
 use super::diversify::diversify;
 use super::explain::{Reason, explain};
 use super::neumf::NeumfModel;
-use super::rank::candidates_for;
 use super::rank::features::{Candidates, FEATURES, WIDTH, candidates};
+use super::rank::{candidates_for, finalists_for};
 use super::retrieve::playlists::neighbours;
 use super::retrieve::{Query, Workspace};
 use crate::bundle::{CompletionBundle, Vocabulary};
@@ -184,9 +184,9 @@ impl CompletionModel {
 
     fn rank(&self, query: &Query, found: &Candidates, excluded: &[u32], playlist: &Completion) -> Vec<Completed> {
         let index = &self.bundle.index;
-        let scores = self.bundle.trees.score(&found.features);
         // Of a prolific artist's fan the best few dozen may all be by that artist.
         let pool = if playlist.diversity > 0.0 { (3 * playlist.limit).max(DIVERSE_POOL) } else { playlist.limit };
+        let scores = self.bundle.trees.score_best(&found.features, finalists_for(pool));
         // Places of rows, which rise: of equal scores the row of the smaller number, which is popular, comes first.
         let mut best: Vec<(u32, f32)> = (0..).zip(scores.iter().copied()).collect();
         sort_best(&mut best, pool);

@@ -27,6 +27,8 @@ use crate::models::track2vec::{Architecture, PairBatch, Track2Vec};
 use crate::progress::{Interrupt, Progress};
 
 const PROGRESS_PER_EPOCH: u64 = 1_000;
+/// No value of a vector is larger than this, or the square of its length is no number any more.
+const LARGEST_VALUE: f32 = 1e15;
 /// Names of the network's tables in checkpoints.
 const TABLES: [&str; 2] = ["target.weight", "context.weight"];
 /// How much training a kill may cost.
@@ -60,7 +62,7 @@ pub struct SimilaritySettings {
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..))]
     pub min_count: u32,
     /// Passes over all playlists
-    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub epochs: u32,
     /// Pairs in a mini-batch
     #[arg(long, default_value_t = 4096, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
@@ -301,6 +303,10 @@ impl Run {
     fn end_epoch(&mut self) {
         self.epochs += 1;
         self.loss = self.loss_sum / self.pairs.max(1) as f64;
+        // Scores are bounded, so the loss is too: that the network broke is seen by its numbers.
+        if self.model.tables.iter().flatten().any(|value| value.is_nan() || value.abs() > LARGEST_VALUE) {
+            self.loss = f64::INFINITY;
+        }
         (self.batches, self.pairs, self.loss_sum) = (0, 0, 0.0);
     }
 

@@ -1,5 +1,6 @@
 //! From what the retrievers say to candidates and their features.
 
+use super::closer_look_for;
 use crate::bundle::{CompletionIndex, Derived};
 use crate::dataset::NONE;
 use crate::dataset::top::{by_falling, keep_best};
@@ -19,8 +20,6 @@ const OF_ARTIST: usize = 20;
 const OF_NAMED_ARTIST: usize = 50;
 /// Seeds that the nearest one is looked for among.
 const NEAREST_OF: usize = 8;
-/// How many times more tracks than candidates are looked at closer.
-const CLOSER_LOOK: usize = 2;
 /// Tracks of playlists with similar titles that stand in for seeds.
 const TITLE_SEEDS: usize = 30;
 /// Tracks whose own title has most words in common with the playlist's.
@@ -260,7 +259,8 @@ fn gather(
     let weighted = |row: u32| seen(row).iter().zip(&weights).map(|(value, weight)| value * weight).sum();
     let mut by_sums: Vec<(u32, f32)> = workspace.tracks.touched().map(|row| (row, weighted(row))).collect();
     // The sums alone drop the hopeless ones, which saves looking up their artists.
-    keep_best(&mut by_sums, 2 * CLOSER_LOOK * limit);
+    let closer = closer_look_for(limit);
+    keep_best(&mut by_sums, 2 * closer);
     for (row, sum) in &mut by_sums {
         let artist = index.artist_of[*row as usize];
         *sum += workspace.artists.get(artist).seeds
@@ -268,7 +268,7 @@ fn gather(
             + 0.3 * workspace.track_matches.get(*row)
             + 0.02 * log_popularity[*row as usize];
     }
-    keep_best(&mut by_sums, CLOSER_LOOK * limit);
+    keep_best(&mut by_sums, closer);
     let nothing = vec![0.0; index.dimensions()];
     let factor = factor.as_deref().unwrap_or(&nothing);
     let title_factor = title_factor.as_deref().unwrap_or(&nothing);
@@ -321,13 +321,13 @@ fn gather(
     let context = Context::new(index, query);
     let by_seeds = |value: f32| if query.seeds.is_empty() { f32::NAN } else { value };
     let by_title = |value: f32| if query.title.is_empty() { f32::NAN } else { value };
+    let (overlapping, same_titles) = ((about.overlapping as f32).ln_1p(), by_title((about.same_title as f32).ln_1p()));
     let mut features = Vec::with_capacity(rows.len() * WIDTH);
     for (place, &row) in rows.iter().enumerate() {
         let sums = sums(row);
         let artist_row = index.artist_of[row as usize] as usize;
         let artist = workspace.artists.get(artist_row as u32);
         let artist_count = index.artist_counts[artist_row] as f32;
-        let most_popular = index.artist_tracks.row(artist_row).first().map_or(1, |&top| index.popularity(top));
         let album = index.album_of[row as usize];
         let popularity = index.popularity(row) as f32;
         let [_, _, along_mean, along_last, along_seeds @ ..] = alike(place) else { continue };
@@ -394,7 +394,7 @@ fn gather(
             by_seeds(if album == NONE { 0.0 } else { workspace.albums.get(album) }),
             log_popularity[row as usize],
             artist_count.ln_1p(),
-            popularity / most_popular.max(1) as f32,
+            popularity / index.derived.artist_top[artist_row] as f32,
             if album == NONE { f32::NAN } else { (index.album_counts[album as usize] as f32).ln_1p() },
             index.derived.mean_place[row as usize],
             index.derived.mean_length[row as usize],
@@ -408,9 +408,9 @@ fn gather(
             context.album_diversity,
             about.best_similarity,
             about.most_seeds / context.seeds.max(1.0),
-            (about.overlapping as f32).ln_1p(),
+            overlapping,
             by_title(about.best_title),
-            by_title((about.same_title as f32).ln_1p()),
+            same_titles,
         ];
         features.extend(values);
     }

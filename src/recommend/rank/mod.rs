@@ -11,3 +11,16 @@ pub fn candidates_for(limit: usize) -> usize {
     const FEWEST: usize = 1_200;
     (4 * limit).max(FEWEST)
 }
+
+/// Tracks that are looked at closer to choose `candidates` from: each costs a look at a factor somewhere in memory. For a
+/// long answer that is worth while: the factors find tracks that neighbouring playlists hold too seldom.
+pub fn closer_look_for(candidates: usize) -> usize {
+    let times = if candidates >= candidates_for(LONGEST_ANSWER) { 4 } else { 2 };
+    times * candidates
+}
+
+/// Candidates that go through all trees for the best `limit`.
+pub fn finalists_for(limit: usize) -> usize {
+    const FEWEST: usize = 600;
+    (2 * limit).max(FEWEST)
+}
