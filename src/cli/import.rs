@@ -12,8 +12,8 @@ use crate::catalog::{Catalog, RatingScale};
 use crate::import::deezer::DeezerOptions;
 use crate::import::ndjson::NdjsonFiles;
 use crate::import::{
-    ImportReport, RatingsFile, RatingsReport, find_movielens, import_deezer, import_mpd, import_ndjson, import_ratings,
-    import_yes_radio,
+    FailedFile, ImportReport, RatingsFile, RatingsReport, find_movielens, import_deezer, import_mpd, import_ndjson,
+    import_ratings, import_yes_radio,
 };
 use crate::progress::Interrupt;
 
@@ -230,15 +230,7 @@ fn print_ratings(report: &RatingsReport) {
         report.seconds,
         report.ratings as f64 / report.seconds.max(1e-9)
     );
-    if let Some(rejects) = &report.rejects_file {
-        println!("skipped      {} rows, listed in {}", report.rejected, rejects.display());
-    }
-    for failed in &report.failed_files {
-        println!("REFUSED      {}: {}", failed.file.display(), failed.reason);
-    }
-    if report.interrupted {
-        println!("stopped before the end; the same command goes on from there");
-    }
+    print_end(report.rejected, report.rejects_file.as_deref(), &report.failed_files, report.interrupted);
 }
 
 /// The report for people.
@@ -261,13 +253,18 @@ pub(super) fn print(report: &ImportReport) {
         println!("new users    {}", outcome.users_added);
     }
     println!("time         {:.2} s ({:.0} placements/s)", report.seconds, report.placements_per_second());
-    if let Some(rejects) = &report.rejects_file {
-        println!("skipped      {} rows, listed in {}", report.rejected, rejects.display());
+    print_end(report.rejected, report.rejects_file.as_deref(), &report.failed_files, report.interrupted);
+}
+
+/// What any import's report ends with.
+fn print_end(rejected: u64, rejects_file: Option<&Path>, failed_files: &[FailedFile], interrupted: bool) {
+    if let Some(rejects) = rejects_file {
+        println!("skipped      {rejected} rows, listed in {}", rejects.display());
     }
-    for failed in &report.failed_files {
+    for failed in failed_files {
         println!("REFUSED      {}: {}", failed.file.display(), failed.reason);
     }
-    if report.interrupted {
+    if interrupted {
         println!("stopped before the end; the same command goes on from there");
     }
 }

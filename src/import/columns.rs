@@ -45,8 +45,8 @@ pub fn key(field: &str, text: &str) -> Result<String, String> {
 /// # Errors
 ///
 /// Names `field` when the number is too large.
-pub fn count(field: &str, value: Option<u32>) -> Result<Option<i32>, String> {
-    value.map(i32::try_from).transpose().map_err(|_| format!("{field} is too large"))
+pub fn count<T, Column: TryFrom<T>>(field: &str, value: Option<T>) -> Result<Option<Column>, String> {
+    value.map(Column::try_from).transpose().map_err(|_| format!("{field} is too large"))
 }
 
 /// A playlist's number of tracks.

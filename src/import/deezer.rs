@@ -81,16 +81,11 @@ pub fn read<R: BufRead>(
         return Err(source.refuse("the file is empty").into());
     }
     while let Some(line) = source.line()? {
-        let place = RowPlace { offset: line.offset, number: RowNumber::Line(line.number) };
-        match line.text {
-            Ok(text) if text.trim_ascii().is_empty() => {}
-            Ok(text) => {
-                let entries = text.split_ascii_whitespace();
-                let length = entries.clone().count();
-                playlists.add(place, line.number - 1, Counted { entries, length }, sink)?;
-            }
-            Err(problem) => sink.reject(place, problem.to_string())?,
-        }
+        let number = line.number - 1;
+        let Some((place, text)) = sink.text(line)? else { continue };
+        let entries = text.split_ascii_whitespace();
+        let length = entries.clone().count();
+        playlists.add(place, number, Counted { entries, length }, sink)?;
     }
     playlists.finish(sink)
 }

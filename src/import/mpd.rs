@@ -216,11 +216,7 @@ fn playlist_record<T>(playlist: &Playlist<'_, T>, mut tracks: Vec<Placed>) -> Re
         num_edits: count("num_edits", playlist.num_edits)?,
         num_albums: count("num_albums", playlist.num_albums)?,
         num_artists: count("num_artists", playlist.num_artists)?,
-        duration_ms: playlist
-            .duration_ms
-            .map(i64::try_from)
-            .transpose()
-            .map_err(|_| "duration_ms is too large".to_owned())?,
+        duration_ms: count("duration_ms", playlist.duration_ms)?,
         modified_at,
         user: None,
         tracks: tracks.into_iter().map(|(_, track)| TrackMention::Described(track)).collect(),

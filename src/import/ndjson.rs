@@ -14,7 +14,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use time::OffsetDateTime;
 
 use super::columns::{clean, count, key, name, playlist_length};
-use super::{ReadError, RowNumber, RowPlace, Sink, Source};
+use super::{ReadError, Sink, Source};
 use crate::catalog::{AlbumRecord, ArtistRecord, PlaylistRecord, TrackMention, TrackRecord};
 
 /// What the rows of a file are.
@@ -231,11 +231,7 @@ impl PlaylistRow {
             num_edits: count("num_edits", self.num_edits)?,
             num_albums: count("num_albums", self.num_albums)?,
             num_artists: count("num_artists", self.num_artists)?,
-            duration_ms: self
-                .duration_ms
-                .map(i64::try_from)
-                .transpose()
-                .map_err(|_| "duration_ms is too large".to_owned())?,
+            duration_ms: count("duration_ms", self.duration_ms)?,
             modified_at: self.modified_at,
             tracks: tracks.collect::<Result<Vec<TrackMention>, String>>()?,
         })
@@ -249,15 +245,7 @@ impl PlaylistRow {
 /// When the file can't be read further.
 pub fn read<R: BufRead>(mut source: Source<R>, kind: RowKind, sink: &mut Sink<'_>) -> Result<(), ReadError> {
     while let Some(line) = source.line()? {
-        let place = RowPlace { offset: line.offset, number: RowNumber::Line(line.number) };
-        let text = match line.text {
-            Ok(text) if text.trim_ascii().is_empty() => continue,
-            Ok(text) => text,
-            Err(problem) => {
-                sink.reject(place, problem.to_string())?;
-                continue;
-            }
-        };
+        let Some((place, text)) = sink.text(line)? else { continue };
         let rejected = match kind {
             RowKind::Tracks => match parse::<TrackRow>(text).and_then(TrackRow::into_record) {
                 Ok(track) => sink.track(track).map(|()| None)?,

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use super::{FormatError, Reject};
+use super::{FormatError, Line, Reject};
 use crate::catalog::{PlaylistRecord, TrackRecord};
 
 /// Playlists written in one transaction at most; a slice of the Million Playlist Dataset has 1,000.
@@ -107,6 +107,16 @@ impl<'a> Sink<'a> {
         self.begin(&id)?;
         self.batch.users.push(id);
         self.flush_if(self.batch.users.len() >= OTHERS)
+    }
+
+    /// The text of a line with its place. None of a blank line, nor of one that can't be read, which is skipped.
+    pub fn text<'l>(&mut self, line: Line<'l>) -> Result<Option<(RowPlace, &'l str)>, ReadError> {
+        let place = RowPlace { offset: line.offset, number: RowNumber::Line(line.number) };
+        match line.text {
+            Ok(text) if text.trim_ascii().is_empty() => Ok(None),
+            Ok(text) => Ok(Some((place, text))),
+            Err(problem) => self.reject(place, problem.to_string()).map(|()| None),
+        }
     }
 
     /// Takes a row that is skipped.

@@ -14,7 +14,7 @@ use std::io::BufRead;
 use std::path::{Path, PathBuf};
 
 use super::columns::{clean, key, name, playlist_length};
-use super::{BytesRead, FormatError, ImportError, ReadError, RowNumber, RowPlace, Sink, Source};
+use super::{BytesRead, FormatError, ImportError, ReadError, Sink, Source};
 use crate::catalog::{ArtistRecord, PlaylistRecord, TrackMention, TrackRecord};
 
 const PLAYLISTS: &str = "train.txt";
@@ -120,16 +120,8 @@ pub fn read_playlists<R: BufRead>(
         return Err(refuse(line.offset, reason).into());
     }
     while let Some(line) = source.line()? {
-        let place = RowPlace { offset: line.offset, number: RowNumber::Line(line.number) };
-        let text = match line.text {
-            Ok(text) if text.trim_ascii().is_empty() => continue,
-            Ok(text) => text,
-            Err(problem) => {
-                sink.reject(place, problem.to_string())?;
-                continue;
-            }
-        };
         let number = line.number - 3;
+        let Some((place, text)) = sink.text(line)? else { continue };
         match playlist_tracks(text, &tracks) {
             Ok(tracks) => sink.playlist(place, PlaylistRecord::bare(format!("{folder}:{number}"), tracks))?,
             Err(reason) => sink.reject(place, reason)?,

@@ -14,7 +14,7 @@
 //! Gradients are written out rather than left to autograd: the network is one product and one sigmoid, and what autograd
 //! keeps for each of its steps is larger than the tables' rows themselves.
 
-use crate::recommend::linear::{axpy, dot, multiply_add, vectorised};
+use crate::recommend::linear::{LANES, axpy, dot, multiply_add, vectorised};
 
 /// Which of the two networks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize, clap::ValueEnum)]
@@ -28,9 +28,6 @@ pub enum Architecture {
 
 /// Pairs that share a pool of negatives.
 pub const TILE: usize = 64;
-
-/// Compact tables have rows as long as a multiple of this, so that no loop has a rest.
-const LANES: usize = 16;
 
 /// Parts of a batch that threads may share. Fixed, so that the result does not depend on the number of threads.
 const PARTS: usize = 2;
@@ -104,6 +101,7 @@ impl Track2Vec {
 
     /// Mean loss of the batch's pairs and its gradients for the rows that it touches. `negatives` is k.
     pub fn gradients(&self, batch: &PairBatch, negatives: f32, threads: usize) -> Gradients {
+        // Rows of compact tables are a multiple of the lanes long, so that no loop has a rest.
         let stride = self.dimensions.next_multiple_of(LANES);
         let mut vectors = self.gather(batch, stride);
         let lengths = match self.architecture {

@@ -5,7 +5,7 @@
 //! depend on it, since the order of additions is fixed by the source.
 
 /// Independent sums in a dot product, so that the compiler can use vector instructions.
-const LANES: usize = 16;
+pub const LANES: usize = 16;
 
 /// Runs `work` compiled for the vector instructions that this processor has (AVX2 on x86-64 from 2013 on). What it calls
 /// is compiled so too if it is inlined.
@@ -55,7 +55,7 @@ pub fn axpy(factor: f32, vector: &[f32], sum: &mut [f32]) {
 }
 
 /// `sums` (`[rows, columns]`) += `left` (`[rows, inner]`) · `right` (`[inner, columns]`), for small matrices that the
-/// cache holds. `columns` must be a multiple of 16.
+/// cache holds. `columns` must be a multiple of [`LANES`].
 #[inline(always)]
 pub fn multiply_add(left: &[f32], right: &[f32], sums: &mut [f32], inner: usize, columns: usize) {
     /// Rows whose sums stay in registers together.

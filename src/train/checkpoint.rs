@@ -17,10 +17,18 @@ pub(super) fn save(path: &Path, mut tensors: Vec<(String, Tensor)>, progress: &[
     tensors.push((PROGRESS.to_owned(), Tensor::from_slice(progress)));
     let unfinished = path.with_extension("unfinished");
     Tensor::write_safetensors(&tensors, &unfinished)?;
-    let synced = fs::File::open(&unfinished).and_then(|file| file.sync_all());
-    synced
-        .and_then(|()| fs::rename(&unfinished, path))
-        .map_err(|error| TrainError::Settings(format!("{}: {error}", path.display())))
+    put_in_place(&unfinished, path)
+}
+
+/// Makes the file `unfinished`, which is written, the one at `path`.
+pub(super) fn put_in_place(unfinished: &Path, path: &Path) -> Result<(), TrainError> {
+    let synced = fs::File::open(unfinished).and_then(|file| file.sync_all());
+    synced.and_then(|()| fs::rename(unfinished, path)).map_err(|error| file_error(path, &error))
+}
+
+/// What went wrong with a file.
+pub(super) fn file_error(path: &Path, error: &std::io::Error) -> TrainError {
+    TrainError::Settings(format!("{}: {error}", path.display()))
 }
 
 /// Reads what [`save`] wrote into `tensors`, which must be of the same names and sizes; gives the counters.

@@ -17,9 +17,9 @@ use sha2::{Digest, Sha256};
 use tch::Tensor;
 use tracing::info;
 
-use super::TrainError;
 use super::row_adam::PlainRowAdam;
 use super::sampler::{PairSampler, PairSampling};
+use super::{TrainError, checkpoint};
 use crate::bundle::{BundleWriter, Kind, Manifest, NewManifest, SimilarityBundle, Vocabulary};
 use crate::dataset::{HeldOut, Sequences};
 use crate::evaluate::{NextTrackMetrics, next_track};
@@ -342,14 +342,24 @@ impl Run {
         parameters
     }
 
-    /// All state, written whole or not at all.
-    fn save(&self, path: &Path) -> Result<(), TrainError> {
+    /// All tensors of the state by name, progress excepted; in the order of [`Run::values`].
+    fn tensors(&self) -> Vec<(String, Tensor)> {
         let mut tensors = self.parameters();
         for (number, adam) in self.tables.iter().chain([&self.unit]).enumerate() {
             tensors.push((format!("adam.{number}.first"), Tensor::from_slice(&adam.first)));
             tensors.push((format!("adam.{number}.second"), Tensor::from_slice(&adam.second)));
         }
-        // Counts are whole numbers far below 2^53, which a double holds exactly.
+        tensors
+    }
+
+    /// What [`Run::tensors`] are copies of.
+    fn values(&mut self) -> impl Iterator<Item = &mut [f32]> {
+        let parameters = self.model.tables.iter_mut().map(Vec::as_mut_slice).chain([self.model.unit.as_mut_slice()]);
+        let adams = self.tables.iter_mut().chain([&mut self.unit]);
+        parameters.chain(adams.flat_map(|adam| [adam.first.as_mut_slice(), adam.second.as_mut_slice()]))
+    }
+
+    fn save(&self, path: &Path) -> Result<(), TrainError> {
         let progress = [
             self.epochs as f64,
             self.batches as f64,
@@ -359,39 +369,16 @@ impl Run {
             self.loss,
             self.seconds,
         ];
-        tensors.push(("progress".to_owned(), Tensor::from_slice(&progress)));
-        let unfinished = path.with_extension("unfinished");
-        Tensor::write_safetensors(&tensors, &unfinished)?;
-        let synced = fs::File::open(&unfinished).and_then(|file| file.sync_all());
-        synced
-            .and_then(|()| fs::rename(&unfinished, path))
-            .map_err(|error| TrainError::Settings(format!("{}: {error}", path.display())))
+        checkpoint::save(path, self.tensors(), &progress)
     }
 
     fn load(&mut self, path: &Path) -> Result<(), TrainError> {
-        let tensors: std::collections::HashMap<String, Tensor> = Tensor::read_safetensors(path)?.into_iter().collect();
-        let damaged = |what: &str| TrainError::Settings(format!("{} {what}; delete it to start anew", path.display()));
-        let take = |name: &str| tensors.get(name).ok_or_else(|| damaged(&format!("lacks {name}")));
-        let read = |name: &str, values: &mut [f32]| {
-            let read = Vec::<f32>::try_from(take(name)?.reshape([-1]))?;
-            if read.len() != values.len() {
-                return Err(damaged(&format!("has {} values of {name} instead of {}", read.len(), values.len())));
-            }
-            values.copy_from_slice(&read);
-            Ok(())
-        };
-        for (name, table) in TABLES.iter().zip(&mut self.model.tables) {
-            read(name, table)?;
+        let mut tensors = self.tensors();
+        let places = tensors.iter_mut().map(|(name, tensor)| (name.clone(), tensor)).collect();
+        let [epochs, batches, pairs, loss_sum, step, loss, seconds] = checkpoint::load(path, places)?;
+        for (values, (_, tensor)) in self.values().zip(&tensors) {
+            tensor.f_copy_data(values, values.len())?;
         }
-        read("unit", &mut self.model.unit)?;
-        for (number, adam) in self.tables.iter_mut().chain([&mut self.unit]).enumerate() {
-            read(&format!("adam.{number}.first"), &mut adam.first)?;
-            read(&format!("adam.{number}.second"), &mut adam.second)?;
-        }
-        let progress = Vec::<f64>::try_from(take("progress")?)?;
-        let &[epochs, batches, pairs, loss_sum, step, loss, seconds] = progress.as_slice() else {
-            return Err(damaged("is of another version"));
-        };
         (self.epochs, self.batches, self.pairs) = (epochs as usize, batches as usize, pairs as u64);
         (self.loss_sum, self.step, self.loss, self.seconds) = (loss_sum, step as u64, loss, seconds);
         Ok(())

@@ -15,9 +15,7 @@ struct Imports {
 
 impl Imports {
     async fn new() -> Self {
-        let database = Database::new().await;
-        database.catalog().await.close().await;
-        Self { database, folder: tempfile::tempdir().expect("a folder") }
+        Self { database: Database::with_tables().await, folder: tempfile::tempdir().expect("a folder") }
     }
 
     async fn import(&self, playlists: &[Value]) -> ImportReport {

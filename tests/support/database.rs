@@ -32,6 +32,13 @@ impl Database {
         Self::create("template1").await
     }
 
+    /// A catalog without rows.
+    pub async fn with_tables() -> Self {
+        let database = Self::new().await;
+        database.catalog().await.close().await;
+        database
+    }
+
     /// One with the same content as this one, to which no one may be connected.
     pub async fn copy(&self) -> Self {
         Self::create(&self.name).await

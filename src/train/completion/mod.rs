@@ -23,6 +23,7 @@ use self::index::build_index;
 use super::TrainError;
 use super::als::AlsSettings;
 use super::boosting::{BoostingData, BoostingSettings, Objective, boost};
+use super::checkpoint::{file_error, put_in_place};
 use super::neumf::{NeumfSettings, train_neumf};
 use crate::bundle::{
     BundleWriter, CompletionBundle, CompletionIndex, Kind, Manifest, NeumfBundle, NewManifest, Vocabulary,
@@ -432,18 +433,12 @@ impl Stages {
     /// Whole or not at all.
     fn save(&self, name: &str, bytes: &[u8]) -> Result<(), TrainError> {
         let (unfinished, path) = (self.folder.join(format!("{name}.unfinished")), self.folder.join(name));
-        let written = fs::write(&unfinished, bytes)
-            .and_then(|()| fs::File::open(&unfinished)?.sync_all())
-            .and_then(|()| fs::rename(&unfinished, &path));
-        written.map_err(|error| file_error(&path, &error))
+        fs::write(&unfinished, bytes).map_err(|error| file_error(&path, &error))?;
+        put_in_place(&unfinished, &path)
     }
 
     /// Once there is a bundle, what led to it is of no use.
     fn clear(self) {
         let _ = fs::remove_dir_all(&self.folder);
     }
-}
-
-fn file_error(path: &Path, error: &std::io::Error) -> TrainError {
-    TrainError::Settings(format!("{}: {error}", path.display()))
 }
