@@ -11,6 +11,7 @@ mod openapi;
 mod ratings;
 mod serve;
 mod similar;
+mod similarity;
 mod submit;
 mod train;
 
