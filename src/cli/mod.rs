@@ -6,6 +6,7 @@ mod export;
 mod generate;
 mod healthcheck;
 mod import;
+mod keys;
 mod models;
 mod openapi;
 mod ratings;
@@ -119,6 +120,12 @@ pub enum Command {
     /// Answer over HTTP
     #[command(after_help = "Example:\n  segue serve --listen 0.0.0.0:8080")]
     Serve(crate::serve::ServeSettings),
+    /// Make, list and revoke keys of the HTTP interface
+    Keys {
+        /// What to do
+        #[command(subcommand)]
+        command: keys::KeysCommand,
+    },
     /// List the published bundles, or show one
     #[command(after_help = "Examples:\n  segue models\n  segue models --format json\n  segue models show similarity")]
     Models(models::ModelsArguments),
@@ -254,6 +261,7 @@ async fn dispatch(cli: Cli, effective: &str, interrupt: &Interrupt) -> anyhow::R
         Command::Tune { command } => ratings::tune(global, command, interrupt).await,
         Command::Submit(arguments) => submit::run(global, arguments, interrupt).await,
         Command::Serve(settings) => serve::run(global, &settings, interrupt).await,
+        Command::Keys { command } => keys::run(global, command).await,
         Command::Models(arguments) => models::run(global, &arguments),
         Command::Similar(arguments) => similar::run(global, arguments).await,
         Command::Export { command } => export::run(global, command).await,

@@ -5,7 +5,7 @@
 
 use axum::body::{Body, to_bytes};
 use axum::extract::Request;
-use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
+use axum::http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -14,9 +14,10 @@ use tower_http::request_id::RequestId;
 use tracing::error;
 use utoipa::ToSchema;
 
+use super::auth::Scope;
 use super::engine::EngineError;
 use crate::bundle::Kind;
-use crate::catalog::CatalogError;
+use crate::catalog::{CatalogError, EditError};
 
 const PROBLEM_JSON: &str = "application/problem+json";
 /// Longest text of a foreign error that is passed on.
@@ -68,6 +69,27 @@ pub enum ApiError {
     /// The catalog and the model have no such track.
     #[error("no track with the id {0:?}")]
     UnknownTrack(String),
+    /// The catalog has no such user.
+    #[error("no user with the id {0:?}")]
+    UnknownUser(String),
+    /// No key, or none that is of use.
+    #[error("a valid key is needed: Authorization: Bearer …")]
+    Unauthorized,
+    /// The key is good for less.
+    #[error("the key is not good for that; it takes one of the scope {0}")]
+    Forbidden(Scope),
+    /// The sender's share is used up.
+    #[error("too many requests; Retry-After says when the next one is taken")]
+    TooManyRequests,
+    /// What is to be created is there.
+    #[error("there is a {0} with the id {1:?} already; PUT replaces it")]
+    AlreadyExists(&'static str, String),
+    /// Someone else changed it at the same time.
+    #[error("someone else changed it at the same time; read it again and repeat the change")]
+    Conflict,
+    /// It is not, or no longer, what `If-Match` or `If-None-Match` says.
+    #[error("it is not in the state that {0} names; read it again and repeat the change")]
+    PreconditionFailed(&'static str),
     /// The ratings model has no such track.
     #[error("the ratings model does not know the track {0:?}; the next training does if it was rated or listened to")]
     TrackNotInModel(String),
@@ -85,6 +107,12 @@ pub enum ApiError {
         /// what is wrong with it
         reason: String,
     },
+    /// A line of a bulk request is wrong.
+    #[error("{0}")]
+    InvalidRow(String),
+    /// Several fields are wrong.
+    #[error("{} fields are wrong, the first of them {}: {}", .0.len(), .0.first().map_or("", |first| &first.field), .0.first().map_or("", |first| &first.reason))]
+    InvalidFields(Vec<FieldError>),
     /// The body says that it is something else than JSON.
     #[error("the body must be JSON (content-type: application/json)")]
     NotJson,
@@ -113,8 +141,29 @@ impl From<CatalogError> for ApiError {
         if error.is_unavailable() {
             error!("the catalog is unavailable: {error}");
             Self::CatalogUnavailable
+        } else if error.is_conflict() {
+            Self::Conflict
         } else {
             Self::Internal(error.into())
+        }
+    }
+}
+
+impl From<EditError> for ApiError {
+    fn from(error: EditError) -> Self {
+        let wrong = |field: &str, reason: String| Self::InvalidField { field: field.to_owned(), reason };
+        match error {
+            EditError::NoSuchPlaylist(id) => Self::UnknownPlaylist(id),
+            EditError::Stale => Self::PreconditionFailed("If-Match"),
+            EditError::Raced => Self::Conflict,
+            EditError::UnknownTracks(places) => {
+                let reason = "no track with that id is in the catalog".to_owned();
+                let field = |place| FieldError { field: format!("tracks[{place}]"), reason: reason.clone() };
+                Self::InvalidFields(places.into_iter().map(field).collect())
+            }
+            EditError::OutOfRange(tracks) => wrong("position", format!("the playlist has {tracks} tracks")),
+            EditError::TooLong => wrong("tracks", error.to_string()),
+            EditError::Catalog(error) => error.into(),
         }
     }
 }
@@ -133,10 +182,21 @@ impl ApiError {
         match self {
             Self::UnknownPlaylist(_) => (StatusCode::NOT_FOUND, "unknown-playlist", "Unknown playlist"),
             Self::UnknownTrack(_) => (StatusCode::NOT_FOUND, "unknown-track", "Unknown track"),
+            Self::Unauthorized => (StatusCode::UNAUTHORIZED, "unauthorized", "Unauthorized"),
+            Self::Forbidden(_) => (StatusCode::FORBIDDEN, "forbidden", "Forbidden"),
+            Self::TooManyRequests => (StatusCode::TOO_MANY_REQUESTS, "too-many-requests", "Too many requests"),
+            Self::UnknownUser(_) => (StatusCode::NOT_FOUND, "unknown-user", "Unknown user"),
+            Self::AlreadyExists(..) => (StatusCode::CONFLICT, "already-exists", "Already exists"),
+            Self::Conflict => (StatusCode::CONFLICT, "conflict", "Conflict"),
+            Self::PreconditionFailed(_) => {
+                (StatusCode::PRECONDITION_FAILED, "precondition-failed", "Precondition failed")
+            }
             Self::TrackNotInModel(_) => (StatusCode::NOT_FOUND, "track-not-in-model", "Track not in the model"),
             Self::NoSuchPart(..) => (StatusCode::NOT_FOUND, "no-such-part", "No such part"),
             Self::MalformedJson(_) => (StatusCode::BAD_REQUEST, "malformed-json", "Malformed JSON"),
-            Self::InvalidField { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "invalid-field", "Invalid field"),
+            Self::InvalidField { .. } | Self::InvalidFields(_) | Self::InvalidRow(_) => {
+                (StatusCode::UNPROCESSABLE_ENTITY, "invalid-field", "Invalid field")
+            }
             Self::NotJson => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "not-json", "Not JSON"),
             Self::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "body-too-large", "Body too large"),
             Self::NoModel(_) => (StatusCode::SERVICE_UNAVAILABLE, "no-model", "No model"),
@@ -157,6 +217,7 @@ impl IntoResponse for ApiError {
             Self::InvalidField { field, reason } => {
                 vec![FieldError { field: field.clone(), reason: reason.clone() }]
             }
+            Self::InvalidFields(fields) => fields.clone(),
             _ => Vec::new(),
         };
         let problem = Problem {
@@ -170,6 +231,9 @@ impl IntoResponse for ApiError {
         // `problem_documents` writes it out, with the request's id.
         let mut response = status.into_response();
         response.extensions_mut().insert(problem);
+        if status == StatusCode::UNAUTHORIZED {
+            response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
         response
     }
 }

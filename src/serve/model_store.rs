@@ -7,12 +7,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use tracing::{error, info, warn};
 
+use super::withheld::Snapshot;
 use crate::bundle::{
-    BundleError, BundleFolder, CompletionBundle, Kind, Manifest, RatingsBundle, SimilarityBundle, current_version,
-    versions,
+    BundleError, BundleFolder, CompletionBundle, Kind, Manifest, RatingsBundle, SimilarityBundle, Vocabulary,
+    current_version, versions,
 };
 use crate::progress::Interrupt;
 use crate::recommend::SimilarityModel;
@@ -31,6 +32,27 @@ pub struct Loaded<M> {
     pub manifest: Manifest,
     /// ready to answer
     pub model: M,
+    /// rows of the tracks that must not be recommended, rising, and the number of the list that they were looked up from
+    withheld: ArcSwap<(u64, Arc<[u32]>)>,
+}
+
+impl<M> Loaded<M> {
+    fn new(manifest: Manifest, model: M) -> Self {
+        Self { manifest, model, withheld: ArcSwap::default() }
+    }
+
+    /// Rows of the tracks of `list` that the model knows by `vocabulary`, rising. Looked up once for each list.
+    pub fn withheld(&self, list: &Snapshot, vocabulary: &Vocabulary) -> Arc<[u32]> {
+        let known = self.withheld.load();
+        if known.0 == list.number {
+            return known.1.clone();
+        }
+        let mut rows: Vec<u32> = list.ids().filter_map(|id| vocabulary.row(id)).collect();
+        rows.sort_unstable();
+        let rows: Arc<[u32]> = rows.into();
+        self.withheld.store(Arc::new((list.number, rows.clone())));
+        rows
+    }
 }
 
 /// A model that a bundle of one kind makes.
@@ -46,7 +68,7 @@ impl Served for SimilarityModel {
 
     fn load(folder: &BundleFolder) -> Result<Loaded<Self>, BundleError> {
         let (manifest, bundle) = SimilarityBundle::load(folder)?;
-        Ok(Loaded { manifest, model: Self::new(bundle) })
+        Ok(Loaded::new(manifest, Self::new(bundle)))
     }
 }
 
@@ -55,7 +77,7 @@ impl Served for CompletionModel {
 
     fn load(folder: &BundleFolder) -> Result<Loaded<Self>, BundleError> {
         let (manifest, bundle) = CompletionBundle::load(folder)?;
-        Ok(Loaded { manifest, model: Self::new(bundle) })
+        Ok(Loaded::new(manifest, Self::new(bundle)))
     }
 }
 
@@ -64,7 +86,7 @@ impl Served for RatingsModel {
 
     fn load(folder: &BundleFolder) -> Result<Loaded<Self>, BundleError> {
         let (manifest, bundle) = RatingsBundle::load(folder)?;
-        Ok(Loaded { manifest, model: Self::new(bundle) })
+        Ok(Loaded::new(manifest, Self::new(bundle)))
     }
 }
 

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use tracing::warn;
 
 use super::ModelStore;
+use super::catalog_watch::Gate;
 use crate::catalog::{Catalog, TrackName};
 
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -22,6 +23,7 @@ const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(2);
 pub struct Names {
     catalog: Catalog,
     models: ModelStore,
+    gate: Gate,
     began: Instant,
     /// milliseconds after `began` until which nobody asks
     paused_until: Arc<AtomicU64>,
@@ -29,8 +31,8 @@ pub struct Names {
 
 impl Names {
     /// Over `catalog` and the completion model of `models`.
-    pub fn new(catalog: Catalog, models: ModelStore) -> Self {
-        Self { catalog, models, began: Instant::now(), paused_until: Arc::default() }
+    pub fn new(catalog: Catalog, models: ModelStore, gate: Gate) -> Self {
+        Self { catalog, models, gate, began: Instant::now(), paused_until: Arc::default() }
     }
 
     /// Names of those of the tracks that could be found out.
@@ -53,7 +55,10 @@ impl Names {
 
     async fn of_catalog(&self, ids: &[String]) -> HashMap<String, TrackName> {
         let now = self.began.elapsed();
-        if ids.is_empty() || (now.as_millis() as u64) < self.paused_until.load(Ordering::Relaxed) {
+        if ids.is_empty()
+            || !self.gate.is_open()
+            || (now.as_millis() as u64) < self.paused_until.load(Ordering::Relaxed)
+        {
             return HashMap::new();
         }
         let reason = match tokio::time::timeout(PATIENCE, self.catalog.track_names(ids)).await {
