@@ -2,7 +2,7 @@
 
 mod challenge;
 mod completion;
-mod next_track;
+pub mod next_track;
 pub mod plot;
 mod ratings;
 mod report;
@@ -14,7 +14,6 @@ pub use challenge::{Challenge, ChallengeError};
 pub use completion::{
     CompletionMetrics, EvaluateError, LIST_LENGTH, Recommend, Recommender, completion_metrics, evaluate,
 };
-pub use next_track::{NextTrackMetrics, next_track};
 pub use ratings::{Rater, RatingMetrics, measure_ratings};
 pub use report::{CoverageAt10, LatencyMs, ModelReport, Report};
 pub use splits::{Split, Withheld, evaluate_split};
