@@ -240,6 +240,11 @@ impl Catalog {
         Ok(transaction)
     }
 
+    /// Connections that are open, and those of them that nobody uses.
+    pub fn connections(&self) -> (usize, usize) {
+        (self.pool.size() as usize, self.pool.num_idle())
+    }
+
     /// Asks the server for a sign of life.
     pub async fn ping(&self) -> Result<(), CatalogError> {
         sqlx::query!("SELECT 1 AS one").fetch_one(&self.pool).await?;

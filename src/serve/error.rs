@@ -16,6 +16,7 @@ use utoipa::ToSchema;
 
 use super::auth::Scope;
 use super::engine::EngineError;
+use super::model_store::VersionError;
 use crate::bundle::Kind;
 use crate::catalog::{CatalogError, EditError};
 
@@ -122,6 +123,12 @@ pub enum ApiError {
         /// largest size
         limit_bytes: usize,
     },
+    /// There is no such kind of model.
+    #[error("there is no kind of model {0:?}")]
+    UnknownKind(String),
+    /// A version of a model can't be had.
+    #[error("{}", tell(.0))]
+    Version(#[from] VersionError),
     /// No model is loaded that could answer.
     #[error("no {0} model is loaded yet; `segue train {0}` publishes one, and the server loads it by itself")]
     NoModel(Kind),
@@ -134,6 +141,17 @@ pub enum ApiError {
     /// Anything else. Logged, not told.
     #[error("the server failed to answer; the logs say more under the request's id")]
     Internal(#[source] anyhow::Error),
+}
+
+/// What a client is told of a version; paths are for the log.
+fn tell(error: &VersionError) -> String {
+    match error {
+        VersionError::Unknown(..) => error.to_string(),
+        VersionError::Refused(kind, version, _) => {
+            format!("the {kind} model of the version {version:?} is damaged or not for this program; the logs say more")
+        }
+        VersionError::ReadOnly(_) => "this server can't write its models folder; the logs say more".to_owned(),
+    }
 }
 
 impl From<CatalogError> for ApiError {
@@ -199,6 +217,12 @@ impl ApiError {
             }
             Self::NotJson => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "not-json", "Not JSON"),
             Self::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "body-too-large", "Body too large"),
+            Self::UnknownKind(_) => (StatusCode::NOT_FOUND, "unknown-kind", "Unknown kind of model"),
+            Self::Version(VersionError::Unknown(..)) => (StatusCode::NOT_FOUND, "unknown-version", "Unknown version"),
+            Self::Version(VersionError::Refused(..)) => (StatusCode::CONFLICT, "model-refused", "Model refused"),
+            Self::Version(VersionError::ReadOnly(_)) => {
+                (StatusCode::CONFLICT, "models-read-only", "Models folder can't be written")
+            }
             Self::NoModel(_) => (StatusCode::SERVICE_UNAVAILABLE, "no-model", "No model"),
             Self::Overloaded => (StatusCode::SERVICE_UNAVAILABLE, "overloaded", "Overloaded"),
             Self::CatalogUnavailable => (StatusCode::SERVICE_UNAVAILABLE, "catalog-unavailable", "Catalog unavailable"),
@@ -209,8 +233,10 @@ impl ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        if let Self::Internal(error) = &self {
-            error!("internal error: {error:#}");
+        match &self {
+            Self::Internal(error) => error!("internal error: {error:#}"),
+            Self::Version(error @ (VersionError::Refused(..) | VersionError::ReadOnly(_))) => error!("{error}"),
+            _ => {}
         }
         let (status, kind, title) = self.parts();
         let errors = match &self {

@@ -13,9 +13,11 @@ pub mod error;
 mod extract;
 mod limits;
 mod listener;
+mod metrics;
 mod model_store;
 mod names;
 pub mod routes;
+mod shadow;
 mod withheld;
 
 use std::net::SocketAddr;
@@ -43,7 +45,6 @@ use utoipa_swagger_ui::SwaggerUi;
 use crate::bundle::Kind;
 use crate::catalog::{Catalog, RatingScale};
 use crate::progress::Interrupt;
-use crate::recommend::SimilarityModel;
 use crate::recommend::ratings::RatingsModel;
 use auth::{AuthMode, KeyRing};
 use catalog_watch::Gate;
@@ -51,10 +52,15 @@ use engine::Engine;
 use error::ApiError;
 use extract::BodyLimit;
 use limits::Limits;
+use metrics::Metrics;
 use names::Names;
+use shadow::ShadowThread;
 use withheld::Withheld;
 
 pub use model_store::{Loaded, ModelStore};
+
+/// Connections to the port of the metrics at once.
+const METRICS_CONNECTIONS: usize = 16;
 
 /// How to serve.
 #[derive(Debug, Clone, clap::Args)]
@@ -101,6 +107,9 @@ pub struct ServeSettings {
     /// Connections to PostgreSQL at most
     #[arg(long, env = "SEGUE_DATABASE_CONNECTIONS", default_value_t = 16, value_parser = clap::value_parser!(u32).range(2..=1000))]
     pub database_connections: u32,
+    /// Another address and port for GET /metrics, where no key is asked for; for the network of the monitoring alone
+    #[arg(long, env = "SEGUE_METRICS_LISTEN", value_name = "ADDRESS")]
+    pub metrics_listen: Option<SocketAddr>,
     /// Seconds that requests under way are given to end at shutdown
     #[arg(long, env = "SEGUE_SHUTDOWN_SECONDS", allow_negative_numbers = true, default_value_t = 15.0, value_parser = seconds)]
     pub shutdown_seconds: f64,
@@ -145,6 +154,10 @@ pub struct AppState {
     gate: Gate,
     /// tracks that must not be recommended
     withheld: Withheld,
+    /// what is measured
+    pub metrics: Metrics,
+    /// where second versions answer
+    shadow: ShadowThread,
     /// keys that are of use
     keys: KeyRing,
     /// whether they are asked for
@@ -171,13 +184,15 @@ impl AppState {
             threads => threads,
         };
         let catalog = catalog.for_requests(settings.database_connections);
-        let models = ModelStore::new(models);
+        let metrics = Metrics::new();
+        let models = ModelStore::new(models, &metrics);
         let gate = Gate::default();
         Ok(Self {
-            names: Names::new(catalog.clone(), models.clone(), gate.clone()),
+            names: Names::new(catalog.clone(), models.clone(), gate.clone(), metrics.clone()),
             gate,
             withheld: Withheld::default(),
             keys: KeyRing::default(),
+            shadow: ShadowThread::start()?,
             needs_keys: settings.needs_keys(),
             limits: Limits::new(
                 settings.rate_limit_per_key,
@@ -188,7 +203,8 @@ impl AppState {
             bulk: Arc::new(Semaphore::new(settings.max_bulk_requests)),
             catalog,
             models,
-            engine: Engine::start(threads, settings.engine_queue)?,
+            engine: Engine::start(threads, settings.engine_queue, metrics.clone())?,
+            metrics,
             scale: RatingScale { lowest: settings.rating_lowest, highest: settings.rating_highest },
         })
     }
@@ -196,11 +212,6 @@ impl AppState {
     /// The catalog, if it is there.
     fn catalog(&self) -> Result<&Catalog, ApiError> {
         if self.gate.is_open() { Ok(&self.catalog) } else { Err(ApiError::CatalogUnavailable) }
-    }
-
-    /// The model for similar tracks.
-    fn similarity(&self) -> Result<Arc<Loaded<SimilarityModel>>, ApiError> {
-        self.models.similarity().ok_or(ApiError::NoModel(Kind::Similarity))
     }
 
     /// The model for what users will think of tracks.
@@ -240,6 +251,7 @@ fn api() -> OpenApiRouter<AppState> {
         .merge(routes::feedback::router())
         .merge(routes::models::router())
         .merge(routes::health::router())
+        .merge(routes::metrics::router())
 }
 
 /// The HTTP contract, as `openapi.yaml` has it.
@@ -278,6 +290,7 @@ pub fn router(state: AppState, settings: &ServeSettings) -> Router {
                 .on_failure(()),
         )
         .layer(PropagateRequestIdLayer::x_request_id())
+        .layer(axum::middleware::from_fn_with_state(state.clone(), metrics::measure))
         .layer(cors(&settings.cors_origins))
         .layer(axum::middleware::from_fn(error::problem_documents))
         .layer(CatchPanicLayer::new())
@@ -340,6 +353,15 @@ pub async fn serve(
         let interrupt = interrupt.clone();
         async move { interrupt.raised().await }
     };
+    let metrics = match settings.metrics_listen {
+        Some(address) => Some(tokio::spawn(listener::run(
+            TcpListener::bind(address).await?,
+            routes::metrics::open_router(state.clone()),
+            METRICS_CONNECTIONS,
+            std::future::pending(),
+        ))),
+        None => None,
+    };
     let serving = listener::run(listener, router(state, settings), settings.max_connections, shutdown);
     let grace = Duration::from_secs_f64(settings.shutdown_seconds);
     tokio::select! {
@@ -350,6 +372,9 @@ pub async fn serve(
     }
     watch.abort();
     catalog_watch.abort();
+    if let Some(metrics) = metrics {
+        metrics.abort();
+    }
     info!("stopped");
     Ok(())
 }

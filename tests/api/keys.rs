@@ -109,7 +109,7 @@ async fn web_pages_of_other_origins_may_ask_only_if_named() {
 #[tokio::test]
 async fn a_head_that_is_too_large_and_a_connection_too_many_are_refused() {
     let app = with(&["--max-connections", "2"]).await;
-    let answer = Answer::to(app.request(Method::GET, "/health/live").header("x-long", "x".repeat(100_000))).await;
+    let answer = Answer::to(app.request(Method::GET, "/health/live").header("x-long", "x".repeat(900_000))).await;
     assert_eq!(answer.status, 431, "{answer:?}");
     let address = app.address;
     let text = tokio::task::spawn_blocking(move || {

@@ -7,6 +7,7 @@ mod completion;
 mod concurrency;
 mod contract;
 mod keys;
+mod models;
 mod operations;
 mod outage;
 mod playlists;

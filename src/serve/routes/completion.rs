@@ -1,5 +1,7 @@
 //! What comes next in a playlist.
 
+use std::collections::HashSet;
+use std::ops::Range;
 use std::sync::Arc;
 
 use axum::Json;
@@ -14,9 +16,11 @@ use crate::bundle::{Kind, Vocabulary};
 use crate::catalog::PlaylistContents;
 use crate::recommend::completer::{self, Completed};
 use crate::recommend::explain::Reason;
-use crate::recommend::{Completion, Recommended, SimilarityModel};
+use crate::recommend::{Completion, Recommended, SimilarityModel, Source};
+use crate::serve::engine::Lane;
 use crate::serve::error::{ApiError, Problem};
 use crate::serve::extract::{BoundedList, Diversity, JsonBody, Limit, OptionalJsonBody};
+use crate::serve::metrics::Fallback;
 use crate::serve::withheld::Snapshot;
 use crate::serve::{AppState, Loaded};
 
@@ -57,6 +61,8 @@ pub struct CompleteRequest {
     pub exclude: BoundedList<String, MAX_TRACKS>,
     /// what recommends; left out, `ranking`, or `track2vec` as long as no completion model is loaded
     pub model: Option<CompletionModel>,
+    /// a published version of the model; left out, the current one
+    pub version: Option<String>,
     /// 0 for the most relevant tracks, towards 1 for ones less and less like each other; with `ranking` only
     #[serde(default)]
     #[schema(minimum = 0, maximum = 1)]
@@ -82,6 +88,8 @@ pub struct InlineCompleteRequest {
     pub exclude: BoundedList<String, MAX_TRACKS>,
     /// what recommends; left out, `ranking`, or `track2vec` as long as no completion model is loaded
     pub model: Option<CompletionModel>,
+    /// a published version of the model; left out, the current one
+    pub version: Option<String>,
     /// 0 for the most relevant tracks, towards 1 for ones less and less like each other; with `ranking` only
     #[serde(default)]
     #[schema(minimum = 0, maximum = 1)]
@@ -200,6 +208,8 @@ async fn complete(
     Path(id): Path<String>,
     OptionalJsonBody(request): OptionalJsonBody<CompleteRequest>,
 ) -> Result<Json<CompleteResponse>, ApiError> {
+    // Before the catalog is asked: what is refused should cost nothing.
+    state.engine.admits(Lane::Completion)?;
     let contents = state.catalog()?.playlist_contents(&id).await?;
     let contents = contents.ok_or_else(|| ApiError::UnknownPlaylist(id.clone()))?;
     let asked = Asked {
@@ -207,6 +217,7 @@ async fn complete(
         exclude: request.exclude.0,
         limit: request.limit,
         model: request.model,
+        version: request.version,
         diversity: request.diversity,
         explain: request.explain,
     };
@@ -241,6 +252,7 @@ async fn complete_inline(
         exclude: request.exclude.0,
         limit: request.limit,
         model: request.model,
+        version: request.version,
         diversity: request.diversity,
         explain: request.explain,
     };
@@ -254,6 +266,7 @@ struct Asked {
     exclude: Vec<String>,
     limit: Limit,
     model: Option<CompletionModel>,
+    version: Option<String>,
     diversity: Diversity,
     explain: bool,
 }
@@ -264,6 +277,17 @@ struct Answer {
     unknown_tracks: Vec<String>,
 }
 
+impl Answer {
+    fn ids(&self) -> impl Iterator<Item = &str> {
+        self.recommended.iter().map(|(item, _)| item.id.as_str())
+    }
+
+    /// Whether there was nothing to go by.
+    fn is_popularity(&self) -> bool {
+        self.recommended.first().is_none_or(|(item, _)| item.source == Source::Popularity)
+    }
+}
+
 /// Who answers.
 enum Answerer {
     Completion(Arc<Loaded<completer::CompletionModel>>, CompletionModel),
@@ -271,9 +295,15 @@ enum Answerer {
 }
 
 impl Answerer {
-    fn choose(state: &AppState, model: Option<CompletionModel>) -> Result<Self, ApiError> {
+    async fn choose(state: &AppState, model: Option<CompletionModel>, version: Option<&str>) -> Result<Self, ApiError> {
         use CompletionModel::{Neumf, Popularity, Ranking, Track2vec};
-        let (completion, similarity) = (state.models.completion(), state.models.similarity());
+        let (mut completion, mut similarity) = (state.models.completion(), state.models.similarity());
+        // A version is one of the kind that answers.
+        match model {
+            Some(Track2vec) => similarity = state.models.similarity_of(version).await?,
+            None if completion.is_none() => similarity = state.models.similarity_of(version).await?,
+            _ => completion = state.models.completion_of(version).await?,
+        }
         match (model, completion, similarity) {
             (None | Some(Ranking), Some(loaded), _) => Ok(Self::Completion(loaded, Ranking)),
             (Some(Neumf), Some(loaded), _) if loaded.model.has_neumf() => Ok(Self::Completion(loaded, Neumf)),
@@ -305,9 +335,36 @@ impl Answerer {
 
     fn withheld(&self, list: &Snapshot) -> Arc<[u32]> {
         match self {
-            Self::Completion(loaded, _) => loaded.withheld(list, loaded.model.vocabulary()),
-            Self::Similarity(loaded, _) => loaded.withheld(list, loaded.model.vocabulary()),
+            Self::Completion(loaded, _) => loaded.withheld(list),
+            Self::Similarity(loaded, _) => loaded.withheld(list),
         }
+    }
+
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Completion(..) => Kind::Completion,
+            Self::Similarity(..) => Kind::Similarity,
+        }
+    }
+
+    /// The second version of what answers, where it is due.
+    fn shadow(&self, state: &AppState) -> Option<Self> {
+        match self {
+            Self::Completion(_, model) => {
+                let shadow = state.models.completion_shadow().filter(|shadow| shadow.is_due())?;
+                Some(Self::Completion(shadow.loaded.clone(), *model))
+            }
+            Self::Similarity(_, model) => {
+                let shadow = state.models.similarity_shadow().filter(|shadow| shadow.is_due())?;
+                Some(Self::Similarity(shadow.loaded.clone(), *model))
+            }
+        }
+    }
+
+    /// How a batch is parted: track vectors are scanned once for many playlists, the rest is the work of each.
+    fn parts(&self, playlists: usize) -> Vec<Range<usize>> {
+        let size = if matches!(self, Self::Completion(..)) { 1 } else { 16 };
+        (0..playlists).step_by(size).map(|first| first..(first + size).min(playlists)).collect()
     }
 
     fn complete(&self, playlists: &[Completion]) -> Vec<Vec<Completed>> {
@@ -336,14 +393,27 @@ impl Answerer {
 
 /// The version of the model that answered, and a completion for each playlist.
 async fn complete_all(state: &AppState, asked: Asked) -> Result<(String, Vec<CompletionBody>), ApiError> {
-    let answerer = Answerer::choose(state, asked.model)?;
+    let answerer = Answerer::choose(state, asked.model, asked.version.as_deref()).await?;
     let version = answerer.version();
     if asked.diversity.get() > 0.0 && !matches!(answerer, Answerer::Completion(_, CompletionModel::Ranking)) {
         let reason = "needs the model `ranking`".to_owned();
         return Err(ApiError::InvalidField { field: "diversity".to_owned(), reason });
     }
-    let withheld = state.withheld.snapshot();
-    let answers = state.engine.run(move || answer(&answerer, &asked, &withheld)).await?;
+    let (answerer, asked, withheld) = (Arc::new(answerer), Arc::new(asked), state.withheld.snapshot());
+    let lane = if asked.playlists.len() == 1 { Lane::Completion } else { Lane::Batch };
+    state.metrics.batch(asked.playlists.len());
+    if asked.model.is_none() && matches!(*answerer, Answerer::Similarity(..)) {
+        state.metrics.fallback(Fallback::NoCompletionModel);
+    }
+    // The playlists of a batch are for all threads, and others come in between.
+    let parts = answerer.parts(asked.playlists.len()).into_iter().map(|part| {
+        let (answerer, asked, withheld) = (answerer.clone(), asked.clone(), withheld.clone());
+        move || answer(&answerer, &asked, part, &withheld)
+    });
+    let answers: Vec<Answer> = state.engine.run_all(lane, parts.collect()).await?.into_iter().flatten().collect();
+    shadow(state, &answerer, &asked, &withheld, &answers);
+    let popular = answers.iter().filter(|answer| answer.is_popularity());
+    popular.for_each(|_| state.metrics.fallback(Fallback::Popularity));
     let items = answers.iter().flat_map(|answer| &answer.recommended);
     let all: Vec<String> = items.map(|(item, _)| item.id.clone()).collect();
     let names = state.names.of(&all).await;
@@ -359,14 +429,29 @@ async fn complete_all(state: &AppState, asked: Asked) -> Result<(String, Vec<Com
     Ok((version, completions.collect()))
 }
 
+/// Has the second version, if there is one, answer too: off the path of the request, and only if it has time.
+fn shadow(state: &AppState, answerer: &Answerer, asked: &Arc<Asked>, withheld: &Arc<Snapshot>, answers: &[Answer]) {
+    let Some(second) = answerer.shadow(state) else { return };
+    let (asked, withheld, metrics) = (asked.clone(), withheld.clone(), state.metrics.clone());
+    let first: HashSet<String> = answers.iter().take(1).flat_map(Answer::ids).map(ToOwned::to_owned).collect();
+    let kind = second.kind();
+    let work = move || {
+        let answers = answer(&second, &asked, 0..1, &withheld);
+        let both = answers.iter().flat_map(Answer::ids).filter(|id| first.contains(*id)).count();
+        metrics.shadowed(kind, both as f64 / first.len().max(1) as f64);
+    };
+    if !state.shadow.offer(work) {
+        state.metrics.shadow_outcome(kind, "dropped");
+    }
+}
+
 /// On an engine thread.
-fn answer(answerer: &Answerer, asked: &Asked, withheld: &Snapshot) -> Vec<Answer> {
+fn answer(answerer: &Answerer, asked: &Asked, part: Range<usize>, withheld: &Snapshot) -> Vec<Answer> {
     let vocabulary = answerer.vocabulary();
     let withheld = answerer.withheld(withheld);
     let (excluded, unknown_exclusions) = rows(vocabulary, &asked.exclude);
-    let mut unknown = Vec::with_capacity(asked.playlists.len());
-    let playlists: Vec<Completion> = asked
-        .playlists
+    let mut unknown = Vec::with_capacity(part.len());
+    let playlists: Vec<Completion> = asked.playlists[part]
         .iter()
         .map(|playlist| {
             let (seeds, unknown_seeds) = rows(vocabulary, &playlist.tracks);

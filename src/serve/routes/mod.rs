@@ -3,6 +3,7 @@
 pub mod completion;
 pub mod feedback;
 pub mod health;
+pub mod metrics;
 pub mod models;
 pub mod parts;
 pub mod playlist_tracks;

@@ -12,9 +12,11 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use crate::bundle::Kind;
 use crate::catalog::{TrackName, UserFeedback};
 use crate::recommend::ratings::{Basis, Heard, RatingsModel};
 use crate::serve::AppState;
+use crate::serve::engine::Lane;
 use crate::serve::error::{ApiError, Problem};
 use crate::serve::extract::{Limit, query};
 
@@ -45,6 +47,8 @@ pub struct RecommendationsQuery {
     #[serde(default)]
     #[param(value_type = Option<String>)]
     cursor: Shown,
+    /// a published version of the model; left out, the current one
+    version: Option<String>,
 }
 
 fn yes() -> bool {
@@ -127,14 +131,15 @@ async fn recommendations(
     parameters: Result<Query<RecommendationsQuery>, QueryRejection>,
 ) -> Result<Json<Recommendations>, ApiError> {
     let asked = query(parameters)?;
-    let loaded = state.ratings()?;
+    let loaded = state.models.ratings_of(asked.version.as_deref()).await?.ok_or(ApiError::NoModel(Kind::Ratings))?;
+    state.engine.admits(Lane::Quick)?;
     let feedback = state.catalog()?.user_feedback(&id).await?;
     let withheld = state.withheld.snapshot();
     let model_version = loaded.manifest.version.clone();
     let (basis, mut items, next) = state
         .engine
-        .run(move || {
-            let withheld = loaded.withheld(&withheld, loaded.model.vocabulary());
+        .run(Lane::Quick, move || {
+            let withheld = loaded.withheld(&withheld);
             recommend(&loaded.model, &feedback, &withheld, asked)
         })
         .await?;

@@ -10,10 +10,11 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::bundle::Vocabulary;
+use crate::bundle::{Kind, Vocabulary};
 use crate::catalog::TrackName;
 use crate::recommend::{Completion, Recommended, Source};
 use crate::serve::AppState;
+use crate::serve::engine::Lane;
 use crate::serve::error::{ApiError, Problem};
 use crate::serve::extract::{Limit, query};
 use crate::serve::withheld::Reason;
@@ -65,6 +66,8 @@ pub struct SimilarQuery {
     #[serde(default)]
     #[param(value_type = i64, minimum = 1, maximum = 500, default = 50)]
     limit: Limit,
+    /// a published version of the model; left out, the current one
+    version: Option<String>,
 }
 
 /// The tracks most like one, nearest first: those that occur in the same places of playlists.
@@ -79,8 +82,9 @@ async fn similar(
     Path(id): Path<String>,
     parameters: Result<Query<SimilarQuery>, QueryRejection>,
 ) -> Result<Json<SimilarTracks>, ApiError> {
-    let limit = query(parameters)?.limit.get();
-    let loaded = state.similarity()?;
+    let SimilarQuery { limit, version } = query(parameters)?;
+    let limit = limit.get();
+    let loaded = state.models.similarity_of(version.as_deref()).await?.ok_or(ApiError::NoModel(Kind::Similarity))?;
     let withheld = state.withheld.snapshot();
     // The model may know a track that was deleted since.
     let row = loaded.model.vocabulary().row(&id).filter(|_| withheld.reason(&id) != Some(Reason::Removed));
@@ -90,8 +94,8 @@ async fn similar(
     let model_version = loaded.manifest.version.clone();
     let recommended = state
         .engine
-        .run(move || {
-            let withheld = loaded.withheld(&withheld, loaded.model.vocabulary());
+        .run(Lane::Quick, move || {
+            let withheld = loaded.withheld(&withheld);
             let recommended = match row {
                 Some(row) => {
                     loaded.model.nearest(&Completion { seeds: vec![row], withheld, limit, ..Default::default() })
