@@ -1,4 +1,4 @@
-//! `segue train ratings`, `segue evaluate ratings`, `segue tune ratings`
+//! `segue train ratings`, `segue evaluate ratings`, `segue tune`
 
 use std::process::ExitCode;
 use std::time::Instant;
@@ -88,6 +88,11 @@ pub enum TuneCommand {
         after_help = "Example:\n  segue tune ratings --rounds 2 --without 0.2 --seed 0\n\nEach setting in turn is made smaller and larger, and stays where the error on withheld ratings is least. The flags\nfor `segue train ratings` are printed at the end. With --without, that share of the ratings is set aside first, as\n`segue evaluate ratings --withheld` does with the same seed: settings that are to be evaluated have not seen it."
     )]
     Ratings(TuneRatings),
+    /// Track2Vec, by which track came next
+    #[command(
+        after_help = "Examples:\n  segue tune similarity --grid alpha --dim 100 --epochs 3\n  segue tune similarity --search 27 --search-epochs 9\n  segue --config data/tuning/similarity/best.toml train similarity\n\nSettings are compared on the validation part; the test part is looked at once, with the best ones. Every trial is kept\nin trials.jsonl: Ctrl-C stops the search, and the same command goes on from there."
+    )]
+    Similarity(super::similarity::TuneSimilarity),
 }
 
 /// How to tune, and how to report.
@@ -253,7 +258,10 @@ fn measure(
 }
 
 pub(super) async fn tune(global: &Global, command: TuneCommand, interrupt: &Interrupt) -> anyhow::Result<ExitCode> {
-    let TuneCommand::Ratings(arguments) = command;
+    let arguments = match command {
+        TuneCommand::Ratings(arguments) => arguments,
+        TuneCommand::Similarity(arguments) => return super::similarity::tune(global, arguments, interrupt).await,
+    };
     anyhow::ensure!((0.0..=0.9).contains(&arguments.without), "--without must be from 0 to 0.9");
     let catalog = global.catalog().await?;
     let feedback = load(&catalog).await?;
