@@ -151,8 +151,21 @@ pub enum Command {
     #[command(after_help = "Example:\n  segue healthcheck --url http://127.0.0.1:8080/health/ready")]
     Healthcheck(healthcheck::HealthcheckArguments),
     /// Print the settings in force, as a file that would set them so, without secrets
-    #[command(after_help = "Example:\n  segue config > settings.toml        # not over the segue.toml that it reads")]
-    Config,
+    #[command(
+        after_help = "Example:\n  segue config show > settings.toml        # not over the segue.toml that it reads"
+    )]
+    Config {
+        /// What to do with them
+        #[command(subcommand)]
+        command: Option<ConfigCommand>,
+    },
+}
+
+/// What to do with settings.
+#[derive(Debug, Clone, Copy, Subcommand)]
+pub enum ConfigCommand {
+    /// Print them; the same without a word
+    Show,
 }
 
 impl Command {
@@ -215,7 +228,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(cli) => cli,
         Err(error) => error.exit(),
     };
-    telemetry::init(cli.global.log_format, cli.command.log_filter());
+    let telemetry = telemetry::init(cli.global.log_format, cli.command.log_filter());
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -230,6 +243,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     });
     // What still reads or computes in the background has nothing left to say.
     runtime.shutdown_background();
+    drop(telemetry);
     match outcome {
         Ok(code) => code,
         Err(error) => {
@@ -269,7 +283,7 @@ async fn dispatch(cli: Cli, effective: &str, interrupt: &Interrupt) -> anyhow::R
         Command::Migrate => global.catalog().await.map(|_| ExitCode::SUCCESS),
         Command::Openapi(arguments) => openapi::run(&arguments),
         Command::Healthcheck(arguments) => healthcheck::run(&arguments).await,
-        Command::Config => {
+        Command::Config { command: None | Some(ConfigCommand::Show) } => {
             print!("{effective}");
             Ok(ExitCode::SUCCESS)
         }

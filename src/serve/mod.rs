@@ -18,6 +18,7 @@ mod model_store;
 mod names;
 pub mod routes;
 mod shadow;
+mod trace_context;
 mod withheld;
 
 use std::net::SocketAddr;
@@ -285,6 +286,7 @@ pub fn router(state: AppState, settings: &ServeSettings) -> Router {
                     if span.is_disabled() {
                         return;
                     }
+                    span.record("http.response.status_code", status);
                     info!(parent: span, status, latency_ms, "answered");
                 })
                 .on_failure(()),
@@ -325,10 +327,17 @@ fn request_span(request: &Request) -> Span {
     let route = request.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str);
     let id = request.extensions().get::<RequestId>().and_then(|id| id.header_value().to_str().ok()).unwrap_or_default();
     // Probes ask every few seconds; what they ask is of interest when something is looked for.
-    if route.starts_with("/health/") {
-        return tracing::span!(Level::DEBUG, "request", method = %request.method(), route, id);
+    let (method, headers) = (request.method(), request.headers());
+    let trace = trace_context::trace_id(headers);
+    if route.starts_with("/health/") || route == "/metrics" {
+        return tracing::span!(Level::DEBUG, "request", %method, route, id, trace);
     }
-    tracing::span!(Level::INFO, "request", method = %request.method(), route, id)
+    let span = tracing::span!(
+        Level::INFO, "request", %method, route, id, trace, otel.kind = "server", otel.name = %format_args!("{method} {route}"),
+        http.response.status_code = tracing::field::Empty
+    );
+    trace_context::adopt(&span, headers);
+    span
 }
 
 /// Serves on `listener` until interrupted, then lets requests under way end.

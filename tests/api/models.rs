@@ -125,7 +125,8 @@ async fn a_second_version_answers_unseen_and_its_agreement_is_a_metric() {
     assert_eq!(answer["model_version"], json!(active));
     let measured = async || (metric(&app, "segue_shadow_agreement_count").await >= 1.0).then_some(());
     wait_until("its answer", Duration::from_secs(5), measured).await;
-    let agreement = metric(&app, "segue_shadow_agreement_sum").await / metric(&app, "segue_shadow_agreement_count").await;
+    let agreement =
+        metric(&app, "segue_shadow_agreement_sum").await / metric(&app, "segue_shadow_agreement_count").await;
     assert!((agreement - 1.0).abs() < 1e-9, "the same model by another version: {agreement}");
 
     app.post("/models/completion/shadow", &json!({"version": null})).await.ok();
