@@ -60,7 +60,7 @@ async fn every_answer_that_the_contract_describes_as_an_error_is_a_problem_docum
                 let content = response["content"].as_object().expect("content");
                 let types: Vec<&String> = content.keys().collect();
                 let expected: &[&str] = match status.starts_with('2') {
-                    true => &["application/json", "application/x-ndjson", "text/plain"],
+                    true => &["application/json", "application/x-ndjson", "application/openmetrics-text"],
                     false => &["application/problem+json"],
                 };
                 assert!(types.len() == 1 && expected.contains(&types[0].as_str()), "{method} {path} {status}");

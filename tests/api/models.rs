@@ -142,6 +142,7 @@ async fn a_models_folder_that_cannot_be_written_is_said_to_be_so() {
     let app = TestApp::spawn().await;
     let older = app.manifest().version;
     publish_again(&app.models, &app.models);
+    app.get("/tracks/synthetic:track:1/similar").await.ok();
     // A folder in the place of the link can't be swapped, whoever runs the tests.
     let current = app.models.join("similarity/current");
     std::fs::remove_file(&current).expect("removed");
