@@ -6,98 +6,30 @@
 
 #![expect(clippy::expect_used, reason = "a benchmark that can't be set up has nothing to report")]
 
-use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
-use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use reqwest::Client;
 use segue::catalog::{PlaylistRecord, TrackMention};
-use segue::import::mpd::{find_slices, parse_slice};
-use segue::import::read_file;
 use serde_json::json;
+
+#[expect(dead_code, reason = "each benchmark uses its own part of it")]
+mod support;
+
+use support::{prepare, serve, stop};
 
 const REQUESTS: usize = 2_000;
 const WARM_UP: usize = 200;
 
 fn main() {
-    let arguments: Vec<String> = std::env::args().collect();
-    let data: Vec<PathBuf> =
-        arguments.iter().skip_while(|argument| *argument != "--data").skip(1).map(PathBuf::from).take(1).collect();
     let home = tempfile::tempdir().expect("a temporary folder");
-    let slices = if data.is_empty() {
-        let folder = home.path().join("synthetic");
-        segue(home.path(), &["generate", "--playlists", "5000", "--tracks", "60000", "--out", &text(&folder)]);
-        vec![folder]
-    } else {
-        data
-    };
-    let mut import = vec!["import", "mpd"];
-    let paths: Vec<String> = slices.iter().map(|path| text(path)).collect();
-    import.extend(paths.iter().map(String::as_str));
-    segue(home.path(), &import);
-    segue(home.path(), &["train", "similarity", "--epochs", "1"]);
-    let brief =
-        ["--folds", "2", "--maskings", "1", "--ranking-playlists", "600", "--negatives", "50", "--without-neumf"];
-    segue(home.path(), &[&["train", "completion"], brief.as_slice()].concat());
-
-    let mut playlists: Vec<PlaylistRecord> = Vec::new();
-    for file in find_slices(&slices).expect("slices").iter().take(2) {
-        let bytes = read_file(file).expect("a slice");
-        playlists.extend(parse_slice(file, &bytes).expect("a slice").playlists);
-    }
+    let playlists = prepare(home.path());
     let mut rng = Xoshiro256PlusPlus::seed_from_u64(1);
-    playlists.shuffle(&mut rng);
 
     let (server, address) = serve(home.path());
     tokio::runtime::Runtime::new().expect("threads").block_on(measure(&address, &playlists, &mut rng));
     stop(server);
-}
-
-fn text(path: &Path) -> String {
-    path.to_string_lossy().into_owned()
-}
-
-fn command(home: &Path, arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_segue"));
-    command
-        .args(arguments)
-        .env_remove("DATABASE_URL")
-        .env("SEGUE_HOME", home)
-        .env("SEGUE_LOG", "warn,segue::serve=info");
-    command
-}
-
-fn segue(home: &Path, arguments: &[&str]) {
-    let status = command(home, arguments).stdout(Stdio::null()).status().expect("segue starts");
-    assert!(status.success(), "segue {arguments:?} failed");
-}
-
-/// Starts the server on a free port and waits until it says which.
-fn serve(home: &Path) -> (Child, String) {
-    let mut child = command(home, &["serve", "--listen", "127.0.0.1:0", "--log-format", "json"])
-        .env("SEGUE_LOG", "info")
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("segue starts");
-    let mut lines = BufReader::new(child.stderr.take().expect("piped")).lines();
-    let address = loop {
-        let line = lines.next().expect("it says where it listens").expect("text");
-        if let Some((_, rest)) = line.split_once("listening on ") {
-            break rest.split('"').next().expect("a first part").to_owned();
-        }
-    };
-    // Whoever writes logs must be read.
-    std::thread::spawn(move || lines.for_each(drop));
-    (child, address)
-}
-
-fn stop(mut server: Child) {
-    let _ = Command::new("kill").args(["-TERM", &server.id().to_string()]).status();
-    let _ = server.wait();
 }
 
 async fn measure(address: &str, playlists: &[PlaylistRecord], rng: &mut Xoshiro256PlusPlus) {

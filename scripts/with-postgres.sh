@@ -30,7 +30,7 @@ trap stop EXIT
 trap 'exit 130' INT TERM
 (
     cd /
-    "${as[@]}" "$bin/initdb" -D "$folder/data" -U segue -A trust -E UTF8 --locale=C --no-instructions >"$folder.log" 2>&1 \
+    "${as[@]}" "$bin/initdb" -D "$folder/data" -U segue -A trust -E UTF8 --locale=C --lc-ctype=C.UTF-8 --no-instructions >"$folder.log" 2>&1 \
         || { cat "$folder.log" >&2; exit 1; }
     rm -f "$folder.log"
     "${as[@]}" "$bin/pg_ctl" start -D "$folder/data" -l "$folder/data/server.log" -w -s -o \

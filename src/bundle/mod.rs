@@ -27,7 +27,7 @@ pub use neumf::{DenseLayer, NeumfBundle};
 pub use ratings::{HiddenLayer, ImplicitBundle, RatingsBundle, RatingsShape};
 pub use similarity::{NextTracks, SimilarityBundle};
 pub use vocabulary::Vocabulary;
-pub use write::BundleWriter;
+pub use write::{BundleWriter, activate};
 
 /// Why a bundle can't be read or written.
 #[derive(Debug, thiserror::Error)]

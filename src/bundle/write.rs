@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
@@ -144,9 +145,17 @@ fn sync_folder(folder: &Path) -> Result<(), BundleError> {
     File::open(folder).and_then(|file| file.sync_all()).map_err(BundleError::io(folder))
 }
 
+/// Makes a published version the current one, whoever publishes or switches at the same time.
+pub fn activate(models: &Path, kind: Kind, version: &str) -> Result<(), BundleError> {
+    point_current_at(&models.join(kind.as_str()), version)
+}
+
 /// Swaps `current` by rename, which readers see as happening at once.
 fn point_current_at(kind_folder: &Path, version: &str) -> Result<(), BundleError> {
-    let link = kind_folder.join(".current.new");
+    // A name of its own: a trainer and a server may do this at the same time.
+    static NUMBER: AtomicU64 = AtomicU64::new(0);
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    let link = kind_folder.join(format!(".current.{}.{number}", std::process::id()));
     let _ = fs::remove_file(&link); // left by a killed run
     symlink(version, &link).map_err(BundleError::io(&link))?;
     fs::rename(&link, kind_folder.join("current")).map_err(BundleError::io(&link))?;

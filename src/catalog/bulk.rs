@@ -124,6 +124,18 @@ pub struct UnknownTrack {
     pub track: usize,
 }
 
+/// What became of a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RowChange {
+    /// it was not there
+    Added,
+    /// it is another now
+    Changed,
+    /// it was there just so
+    Unchanged,
+}
+
 /// What a batch did to the catalog.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
 pub struct BatchOutcome {
@@ -145,6 +157,25 @@ pub struct BatchOutcome {
     pub albums_added: u64,
     /// users that were not there
     pub users_added: u64,
+}
+
+/// Playlists of a batch after they were written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UpsertedPlaylists {
+    /// in numbers
+    pub outcome: BatchOutcome,
+    /// tracks that are not placed
+    pub unknown_tracks: Vec<UnknownTrack>,
+    /// what became of each playlist
+    pub changes: Vec<RowChange>,
+}
+
+/// Tracks of a batch after they were written.
+pub(super) struct UpsertedTracks {
+    /// the row of each; none for one that is only named by an id and is not there
+    pub(super) rows: Vec<Option<i32>>,
+    /// what became of each
+    pub(super) changes: Vec<RowChange>,
 }
 
 impl std::ops::AddAssign for BatchOutcome {
@@ -288,11 +319,17 @@ impl Catalog {
         &self,
         playlists: &[PlaylistRecord],
     ) -> Result<(BatchOutcome, Vec<UnknownTrack>), CatalogError> {
+        let upserted = self.upsert_playlist_rows(playlists).await?;
+        Ok((upserted.outcome, upserted.unknown_tracks))
+    }
+
+    /// As [`Catalog::upsert_playlists`], and says of each playlist what became of it.
+    pub async fn upsert_playlist_rows(&self, playlists: &[PlaylistRecord]) -> Result<UpsertedPlaylists, CatalogError> {
         let mut connection = self.pool.acquire().await?;
         let mut transaction = begin_bulk(&mut connection).await?;
         let batch = Batch::of_playlists(playlists);
         let mut outcome = BatchOutcome::default();
-        let tracks = upsert_tracks(&mut transaction, &batch, &mut outcome).await?;
+        let tracks = upsert_tracks(&mut transaction, &batch, &mut outcome).await?.rows;
         let named: Vec<&str> = playlists.iter().filter_map(|playlist| playlist.user.as_deref()).collect();
         let users = upsert_users(&mut transaction, &named, &mut outcome).await?;
 
@@ -308,9 +345,9 @@ impl Catalog {
             }
             placements.push(rows);
         }
-        replace_playlists(&mut transaction, playlists, &placements, &users, &mut outcome).await?;
+        let changes = replace_playlists(&mut transaction, playlists, &placements, &users, &mut outcome).await?;
         transaction.commit().await?;
-        Ok((outcome, unknown))
+        Ok(UpsertedPlaylists { outcome, unknown_tracks: unknown, changes })
     }
 
     /// Upserts tracks with their albums and artists in one transaction, as [`Catalog::upsert_playlists`] does those of
@@ -345,6 +382,14 @@ async fn begin_bulk(connection: &mut PgConnection) -> Result<Transaction<'_, Pos
         .await?;
     skip_foreign_key_checks(&mut transaction).await?;
     Ok(transaction)
+}
+
+/// Upserts tracks of distinct ids with their albums and artists, under locks that keep others from writing these tables.
+pub(super) async fn upsert_track_records(
+    connection: &mut PgConnection,
+    tracks: &[TrackRecord],
+) -> Result<UpsertedTracks, CatalogError> {
+    upsert_tracks(connection, &Batch::of_tracks(tracks), &mut BatchOutcome::default()).await
 }
 
 /// Upserts tracks with their albums and artists, under the locks of [`Catalog::upsert_playlists`]; gives how many were
@@ -673,13 +718,12 @@ async fn upsert_users(
     Ok(rows)
 }
 
-/// Writes what a batch says of its tracks, their artists and albums; the row of each track, none for one that is only
-/// named by an id and is not there.
+/// Writes what a batch says of its tracks, their artists and albums.
 async fn upsert_tracks(
     connection: &mut PgConnection,
     batch: &Batch<'_>,
     outcome: &mut BatchOutcome,
-) -> Result<Vec<Option<i32>>, CatalogError> {
+) -> Result<UpsertedTracks, CatalogError> {
     let artists = upsert_artists(connection, batch, outcome).await?;
     let albums = upsert_albums(connection, batch, &artists, outcome).await?;
     let uris: Vec<String> = batch.tracks.iter().map(|track| track.uri.to_owned()).collect();
@@ -691,6 +735,7 @@ async fn upsert_tracks(
     .fetch_all(&mut *connection)
     .await?;
     let mut ids: Vec<Option<i32>> = vec![None; uris.len()];
+    let mut changes = vec![RowChange::Unchanged; uris.len()];
     let mut changed = Vec::new();
     for row in stored {
         let place = row.place as usize - 1;
@@ -704,6 +749,7 @@ async fn upsert_tracks(
             || album.is_some_and(|album| row.album_id != Some(album))
             || track.duration_ms.is_some_and(|duration| row.duration_ms != Some(duration));
         if differs {
+            changes[place] = RowChange::Changed;
             changed.push((row.id, name.to_owned(), artist, album, track.duration_ms));
         }
     }
@@ -720,6 +766,7 @@ async fn upsert_tracks(
     let mut copy = CopyRows::default();
     for ((place, track), id) in new.into_iter().zip(fresh) {
         ids[place] = Some(id);
+        changes[place] = RowChange::Added;
         copy.field(id).text(batch.tracks[place].uri).text(track.name).field(artists[track.artist_place]);
         copy.optional(track.album_place.map(|album| albums[album])).optional(track.duration_ms).end_row();
     }
@@ -748,7 +795,7 @@ async fn upsert_tracks(
         .execute(&mut *connection)
         .await?;
     }
-    Ok(ids)
+    Ok(UpsertedTracks { rows: ids, changes })
 }
 
 async fn replace_playlists(
@@ -757,7 +804,7 @@ async fn replace_playlists(
     placements: &[Vec<i32>],
     users: &HashMap<String, i32>,
     outcome: &mut BatchOutcome,
-) -> Result<(), CatalogError> {
+) -> Result<Vec<RowChange>, CatalogError> {
     let external_ids: Vec<String> = playlists.iter().map(|playlist| playlist.external_id.clone()).collect();
     let titles: Vec<Option<String>> = playlists.iter().map(|playlist| playlist.title.clone()).collect();
     let descriptions: Vec<Option<String>> = playlists.iter().map(|playlist| playlist.description.clone()).collect();
@@ -897,5 +944,10 @@ async fn replace_playlists(
     changed.dedup();
     outcome.playlists_changed += changed.len() as u64;
     outcome.playlists_unchanged += (present.len() - changed.len()) as u64;
-    Ok(())
+    let change_of = |playlist: &PlaylistRecord| match present.get(&playlist.external_id) {
+        None => RowChange::Added,
+        Some(row) if changed.binary_search(row).is_ok() => RowChange::Changed,
+        Some(_) => RowChange::Unchanged,
+    };
+    Ok(playlists.iter().map(change_of).collect())
 }

@@ -260,8 +260,10 @@ impl Programs {
                 .map_err(io_error("could not change the owner of", &unfinished))?;
         }
         // `trust` is on the socket alone, and the socket lies in a folder that no one else may enter.
-        let arguments =
-            ["-D", &text(&unfinished), "-U", NAME, "-A", "trust", "-E", "UTF8", "--locale=C", "--no-instructions"];
+        // Plain order of bytes; letters are those of all languages, or a search would know none but English.
+        let folder = text(&unfinished);
+        let mut arguments = vec!["-D", &folder, "-U", NAME, "-A", "trust", "--no-instructions"];
+        arguments.extend(["-E", "UTF8", "--locale=C", "--lc-ctype=C.UTF-8"]);
         self.run("initdb", &arguments)?;
         fs::write(unfinished.join("segue.conf"), SETTINGS).map_err(io_error("could not write", &unfinished))?;
         let conf = unfinished.join("postgresql.conf");

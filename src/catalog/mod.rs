@@ -4,14 +4,18 @@
 //! This module and those below it are the only place with SQL. `migrations/` has the tables and says why they are as
 //! they are. Ids in signatures are the app's own, as text, unless a name says `row`.
 
+mod api_keys;
 mod bulk;
 mod copy_out;
 mod descriptions;
 pub mod embedded;
 mod feedback;
+mod listen;
 mod placements;
+mod placements_edit;
 mod playlists;
 mod tracks;
+mod users;
 
 use std::path::Path;
 use std::str::FromStr;
@@ -19,18 +23,25 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
-use sqlx::{ConnectOptions, Connection, migrate::Migrator};
+use sqlx::{ConnectOptions, Connection, Postgres, Transaction, migrate::Migrator};
 
-pub use bulk::{AlbumRecord, ArtistRecord, BatchOutcome, PlaylistRecord, TrackMention, TrackRecord, UnknownTrack};
+pub use api_keys::{ApiKey, KeyHash};
+pub use bulk::{
+    AlbumRecord, ArtistRecord, BatchOutcome, PlaylistRecord, RowChange, TrackMention, TrackRecord, UnknownTrack,
+    UpsertedPlaylists,
+};
 pub use descriptions::{RowName, TrackDescription};
 pub use embedded::{EmbeddedError, EmbeddedPostgres};
 pub use feedback::{
     FeedbackOutcome, FeedbackReader, FeedbackUser, GenredTrack, ImportOutcome, ListenRecord, RatedTrack, RatingRecord,
     RatingScale, TrackFeedback, UserFeedback, whole_microseconds,
 };
+pub use listen::{ChangeListener, Changes};
 pub use placements::{PlacementReader, TrackUsage};
-pub use playlists::{Playlist, PlaylistContents, PlaylistTrack};
-pub use tracks::{Track, TrackName};
+pub use placements_edit::{Edit, EditError, Edited};
+pub use playlists::{Playlist, PlaylistContents, PlaylistFields, PlaylistTrack};
+pub use tracks::{Track, TrackContents, TrackName, TrackRowUpdate, Withheld};
+pub use users::User;
 
 /// The migrations of the catalog, in the binary.
 pub static MIGRATOR: Migrator = sqlx::migrate!("./migrations");
@@ -74,10 +85,11 @@ impl CatalogError {
                 | sqlx::Error::PoolTimedOut
                 | sqlx::Error::PoolClosed
                 | sqlx::Error::WorkerCrashed => true,
-                // Class 57P: shutting down or starting up; class 53: out of connections, memory or disk; 08: connection.
-                sqlx::Error::Database(error) => error
-                    .code()
-                    .is_some_and(|code| code.starts_with("57P") || code.starts_with("53") || code.starts_with("08")),
+                // Class 57P: shutting down or starting up; class 53: out of connections, memory or disk; 08: connection;
+                // 55P03: a lock was not to be had in time; 57014: nor an answer; 40: gave way to another writer.
+                sqlx::Error::Database(error) => error.code().is_some_and(|code| {
+                    ["57P", "53", "08", "55P03", "57014", "40"].iter().any(|class| code.starts_with(class))
+                }),
                 _ => false,
             },
             _ => false,
@@ -85,8 +97,19 @@ impl CatalogError {
     }
 }
 
+impl CatalogError {
+    /// True when another writer took away, or put there, what a row refers to or is.
+    pub fn is_conflict(&self) -> bool {
+        matches!(self, Self::Sql(sqlx::Error::Database(error)) if error.is_foreign_key_violation() || error.is_unique_violation())
+    }
+}
+
 /// How long connections in use are waited for.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a request waits for a connection.
+const REQUEST_ACQUIRE_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long PostgreSQL waits for a lock on behalf of a request, and how long it works on one statement.
+const REQUEST_TIMEOUTS: [(&str, &str); 2] = [("lock_timeout", "3s"), ("statement_timeout", "9s")];
 /// How long a server may take to let us in.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -163,6 +186,14 @@ impl Catalog {
         Ok(Self { pool, embedded })
     }
 
+    /// The same catalog for requests, on connections of their own, at most `connections`: a request waits neither long
+    /// for a connection or a lock, nor for an answer.
+    pub fn for_requests(&self, connections: u32) -> Self {
+        let options = PgConnectOptions::clone(&self.pool.connect_options()).options(REQUEST_TIMEOUTS);
+        let pool = PgPoolOptions::new().max_connections(connections).acquire_timeout(REQUEST_ACQUIRE_TIMEOUT);
+        Self { pool: pool.connect_lazy_with(options), embedded: self.embedded.clone() }
+    }
+
     /// Applies the migrations that are missing. Safe to call from several processes at once.
     ///
     /// Ends within a bounded time when no server is there, or another process holds the lock on migrations.
@@ -195,6 +226,23 @@ impl Catalog {
                 tracing::warn!("the private PostgreSQL was not stopped: {error}");
             }
         }
+    }
+
+    /// A transaction for a search: words may be misspelt by so much, and it may take so long.
+    async fn begin_search(&self) -> Result<Transaction<'static, Postgres>, CatalogError> {
+        let mut transaction = self.pool.begin().await?;
+        sqlx::query!(
+            "SELECT set_config('pg_trgm.word_similarity_threshold', '0.45', true) AS threshold,
+                    set_config('statement_timeout', '3s', true) AS timeout"
+        )
+        .fetch_one(&mut *transaction)
+        .await?;
+        Ok(transaction)
+    }
+
+    /// Connections that are open, and those of them that nobody uses.
+    pub fn connections(&self) -> (usize, usize) {
+        (self.pool.size() as usize, self.pool.num_idle())
     }
 
     /// Asks the server for a sign of life.

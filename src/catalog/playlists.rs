@@ -1,7 +1,9 @@
 //! Playlists and the tracks in them.
 
+use sqlx::{Acquire, PgConnection};
 use time::OffsetDateTime;
 
+use super::placements_edit::{Edit, EditError, Edited, rewrite};
 use super::{Catalog, CatalogError, can_be_stored};
 
 /// A playlist without its tracks.
@@ -9,12 +11,16 @@ use super::{Catalog, CatalogError, can_be_stored};
 pub struct Playlist {
     /// the app's id
     pub id: String,
+    /// its state: another number after every change
+    pub tag: i64,
     /// its title
     pub title: Option<String>,
     /// its description
     pub description: Option<String>,
     /// whether several people edit it
     pub collaborative: bool,
+    /// the app's id of the user whose it is
+    pub user_id: Option<String>,
     /// followers
     pub num_followers: Option<i32>,
     /// edits, as the source states them
@@ -28,6 +34,31 @@ pub struct Playlist {
     /// length in milliseconds, as the source states it
     pub duration_ms: Option<i64>,
     /// last change by its owner
+    pub modified_at: Option<OffsetDateTime>,
+}
+
+/// All that a playlist is to be, its tracks aside.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PlaylistFields {
+    /// its title
+    pub title: Option<String>,
+    /// its description
+    pub description: Option<String>,
+    /// whether several people edit it
+    pub collaborative: bool,
+    /// the app's id of the user whose it is; added if there is none
+    pub user_id: Option<String>,
+    /// followers
+    pub num_followers: Option<i32>,
+    /// edits
+    pub num_edits: Option<i32>,
+    /// distinct albums
+    pub num_albums: Option<i32>,
+    /// distinct artists
+    pub num_artists: Option<i32>,
+    /// length in milliseconds
+    pub duration_ms: Option<i64>,
+    /// last change by its owner; left out, now
     pub modified_at: Option<OffsetDateTime>,
 }
 
@@ -61,14 +92,131 @@ impl Catalog {
         }
         let playlist = sqlx::query_as!(
             Playlist,
-            "SELECT external_id AS id, title, description, collaborative, num_followers, num_edits, num_tracks,
-                    num_albums, num_artists, duration_ms, modified_at
-             FROM playlists WHERE external_id = $1",
+            r#"SELECT p.external_id AS id, (p.id::bigint << 32) | p.version AS "tag!", p.title, p.description, p.collaborative,
+                      u.external_id AS "user_id?", p.num_followers, p.num_edits, p.num_tracks, p.num_albums, p.num_artists,
+                      p.duration_ms, p.modified_at
+               FROM playlists p LEFT JOIN users u ON u.id = p.user_id
+               WHERE p.external_id = $1"#,
             id
         )
         .fetch_optional(&self.pool)
         .await?;
         Ok(playlist)
+    }
+
+    /// Up to `limit` playlists in the order of their ids, those behind `after`; with `user`, only that user's.
+    pub async fn playlists_after(
+        &self,
+        after: &str,
+        user: Option<&str>,
+        limit: i64,
+    ) -> Result<Vec<Playlist>, CatalogError> {
+        // Two statements: one for both would be planned for the one that is asked less.
+        let playlists = match user {
+            None => {
+                let rows = sqlx::query_as!(
+                    Playlist,
+                    r#"SELECT p.external_id AS id, (p.id::bigint << 32) | p.version AS "tag!", p.title, p.description, p.collaborative,
+                      u.external_id AS "user_id?", p.num_followers, p.num_edits, p.num_tracks, p.num_albums, p.num_artists,
+                      p.duration_ms, p.modified_at
+               FROM playlists p LEFT JOIN users u ON u.id = p.user_id
+               WHERE p.external_id > $1 ORDER BY p.external_id LIMIT $2"#,
+                    after,
+                    limit
+                );
+                rows.fetch_all(&self.pool).await?
+            }
+            Some(user) => {
+                let rows = sqlx::query_as!(
+                    Playlist,
+                    r#"SELECT p.external_id AS id, (p.id::bigint << 32) | p.version AS "tag!", p.title, p.description, p.collaborative,
+                      u.external_id AS "user_id?", p.num_followers, p.num_edits, p.num_tracks, p.num_albums, p.num_artists,
+                      p.duration_ms, p.modified_at
+               FROM playlists p LEFT JOIN users u ON u.id = p.user_id
+               WHERE p.external_id > $1 AND u.external_id = $2 ORDER BY p.external_id LIMIT $3"#,
+                    after,
+                    user,
+                    limit
+                );
+                rows.fetch_all(&self.pool).await?
+            }
+        };
+        Ok(playlists)
+    }
+
+    /// Up to `limit` playlists whose titles are most like `text`, misspelt or not, those behind the first `offset`.
+    pub async fn search_playlists(&self, text: &str, offset: i64, limit: i64) -> Result<Vec<Playlist>, CatalogError> {
+        let mut transaction = self.begin_search().await?;
+        let playlists = sqlx::query_as!(
+            Playlist,
+            r#"SELECT p.external_id AS id, (p.id::bigint << 32) | p.version AS "tag!", p.title, p.description, p.collaborative,
+                      u.external_id AS "user_id?", p.num_followers, p.num_edits, p.num_tracks, p.num_albums, p.num_artists,
+                      p.duration_ms, p.modified_at
+               FROM playlists p LEFT JOIN users u ON u.id = p.user_id
+               WHERE p.title %> $1
+               ORDER BY word_similarity($1, p.title) DESC, similarity($1, p.title) DESC, p.external_id
+               OFFSET $2 LIMIT $3"#,
+            text,
+            offset,
+            limit
+        )
+        .fetch_all(&mut *transaction)
+        .await?;
+        Ok(playlists)
+    }
+
+    /// Creates or changes the playlist `id`, as `decide` says, which sees it as it is and keeps it so until it is
+    /// written; without tracks in what it gives, those that are there stay. Gives the state after it.
+    pub async fn change_playlist<E: From<EditError>>(
+        &self,
+        id: &str,
+        decide: impl FnOnce(Option<&Playlist>) -> Result<(PlaylistFields, Option<Vec<String>>), E>,
+    ) -> Result<Edited, E> {
+        let failed = |error: sqlx::Error| E::from(EditError::from(error));
+        let mut connection = self.pool.acquire().await.map_err(failed)?;
+        let mut transaction = connection.begin().await.map_err(failed)?;
+        let row = sqlx::query_scalar!("SELECT id FROM playlists WHERE external_id = $1 FOR UPDATE", id)
+            .fetch_optional(&mut *transaction)
+            .await
+            .map_err(failed)?;
+        let current = sqlx::query_as!(
+            Playlist,
+            r#"SELECT p.external_id AS id, (p.id::bigint << 32) | p.version AS "tag!", p.title, p.description, p.collaborative,
+                      u.external_id AS "user_id?", p.num_followers, p.num_edits, p.num_tracks, p.num_albums, p.num_artists,
+                      p.duration_ms, p.modified_at
+               FROM playlists p LEFT JOIN users u ON u.id = p.user_id
+               WHERE p.id = $1"#,
+            row
+        )
+        .fetch_optional(&mut *transaction)
+        .await
+        .map_err(failed)?;
+        let (fields, tracks) = decide(current.as_ref())?;
+        let edited = write_playlist(&mut transaction, id, row, fields, tracks).await?;
+        transaction.commit().await.map_err(failed)?;
+        Ok(edited)
+    }
+
+    /// Deletes the playlist `id` if `decide` lets it go. False when there is none.
+    pub async fn delete_playlist<E: From<EditError>>(
+        &self,
+        id: &str,
+        decide: impl FnOnce(&Playlist) -> Result<(), E>,
+    ) -> Result<bool, E> {
+        let Some(playlist) = self.playlist(id).await.map_err(EditError::from)? else { return Ok(false) };
+        decide(&playlist)?;
+        let deleted = sqlx::query!(
+            "DELETE FROM playlists WHERE external_id = $1 AND ((id::bigint << 32) | version) = $2",
+            id,
+            playlist.tag
+        )
+        .execute(&self.pool)
+        .await
+        .map_err(EditError::from)?;
+        if deleted.rows_affected() == 0 {
+            return Err(EditError::Raced.into());
+        }
+        Ok(true)
     }
 
     /// Up to `limit` placements of a playlist, from position `from` on, in order.
@@ -119,4 +267,52 @@ impl Catalog {
         .await?;
         Ok(id)
     }
+}
+
+async fn write_playlist(
+    connection: &mut PgConnection,
+    id: &str,
+    row: Option<i32>,
+    fields: PlaylistFields,
+    tracks: Option<Vec<String>>,
+) -> Result<Edited, EditError> {
+    if let Some(user) = &fields.user_id {
+        sqlx::query!("INSERT INTO users (external_id) VALUES ($1) ON CONFLICT (external_id) DO NOTHING", user)
+            .execute(&mut *connection)
+            .await?;
+    }
+    let row = match row {
+        Some(row) => row,
+        None => sqlx::query_scalar!(
+            "INSERT INTO playlists (external_id) VALUES ($1) ON CONFLICT (external_id) DO NOTHING RETURNING id",
+            id
+        )
+        .fetch_optional(&mut *connection)
+        .await?
+        .ok_or(EditError::Raced)?,
+    };
+    if let Some(tracks) = tracks {
+        rewrite(connection, row, Edit::Replace(tracks)).await?;
+    }
+    let written = sqlx::query!(
+        r#"UPDATE playlists
+           SET title = $2, description = $3, collaborative = $4, num_followers = $5, num_edits = $6, num_albums = $7,
+               num_artists = $8, duration_ms = $9, modified_at = COALESCE($10, now()),
+               user_id = (SELECT id FROM users WHERE external_id = $11), updated_at = now()
+           WHERE id = $1 RETURNING num_tracks, (id::bigint << 32) | version AS "tag!""#,
+        row,
+        fields.title,
+        fields.description,
+        fields.collaborative,
+        fields.num_followers,
+        fields.num_edits,
+        fields.num_albums,
+        fields.num_artists,
+        fields.duration_ms,
+        fields.modified_at,
+        fields.user_id
+    )
+    .fetch_one(connection)
+    .await?;
+    Ok(Edited { num_tracks: written.num_tracks, tag: written.tag })
 }

@@ -6,6 +6,7 @@ mod export;
 mod generate;
 mod healthcheck;
 mod import;
+mod keys;
 mod models;
 mod openapi;
 mod ratings;
@@ -120,6 +121,12 @@ pub enum Command {
     /// Answer over HTTP
     #[command(after_help = "Example:\n  segue serve --listen 0.0.0.0:8080")]
     Serve(crate::serve::ServeSettings),
+    /// Make, list and revoke keys of the HTTP interface
+    Keys {
+        /// What to do
+        #[command(subcommand)]
+        command: keys::KeysCommand,
+    },
     /// List the published bundles, or show one
     #[command(after_help = "Examples:\n  segue models\n  segue models --format json\n  segue models show similarity")]
     Models(models::ModelsArguments),
@@ -144,8 +151,21 @@ pub enum Command {
     #[command(after_help = "Example:\n  segue healthcheck --url http://127.0.0.1:8080/health/ready")]
     Healthcheck(healthcheck::HealthcheckArguments),
     /// Print the settings in force, as a file that would set them so, without secrets
-    #[command(after_help = "Example:\n  segue config > settings.toml        # not over the segue.toml that it reads")]
-    Config,
+    #[command(
+        after_help = "Example:\n  segue config show > settings.toml        # not over the segue.toml that it reads"
+    )]
+    Config {
+        /// What to do with them
+        #[command(subcommand)]
+        command: Option<ConfigCommand>,
+    },
+}
+
+/// What to do with settings.
+#[derive(Debug, Clone, Copy, Subcommand)]
+pub enum ConfigCommand {
+    /// Print them; the same without a word
+    Show,
 }
 
 impl Command {
@@ -208,7 +228,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(cli) => cli,
         Err(error) => error.exit(),
     };
-    telemetry::init(cli.global.log_format, cli.command.log_filter());
+    let telemetry = telemetry::init(cli.global.log_format, cli.command.log_filter());
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -223,6 +243,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     });
     // What still reads or computes in the background has nothing left to say.
     runtime.shutdown_background();
+    drop(telemetry);
     match outcome {
         Ok(code) => code,
         Err(error) => {
@@ -255,13 +276,14 @@ async fn dispatch(cli: Cli, effective: &str, interrupt: &Interrupt) -> anyhow::R
         Command::Tune { command } => ratings::tune(global, command, interrupt).await,
         Command::Submit(arguments) => submit::run(global, arguments, interrupt).await,
         Command::Serve(settings) => serve::run(global, &settings, interrupt).await,
+        Command::Keys { command } => keys::run(global, command).await,
         Command::Models(arguments) => models::run(global, &arguments),
         Command::Similar(arguments) => similar::run(global, arguments).await,
         Command::Export { command } => export::run(global, command).await,
         Command::Migrate => global.catalog().await.map(|_| ExitCode::SUCCESS),
         Command::Openapi(arguments) => openapi::run(&arguments),
         Command::Healthcheck(arguments) => healthcheck::run(&arguments).await,
-        Command::Config => {
+        Command::Config { command: None | Some(ConfigCommand::Show) } => {
             print!("{effective}");
             Ok(ExitCode::SUCCESS)
         }

@@ -30,7 +30,9 @@ pub(super) async fn run(global: &Global, settings: &ServeSettings, interrupt: &I
         () = interrupt.raised() => return Ok(ExitCode::SUCCESS),
     }
     let state = AppState::new(catalog.clone(), &global.models(), settings).context("the engine can't be started")?;
+    let requests = state.catalog.clone();
     serve(listener, state, settings, interrupt.clone()).await?;
+    requests.close().await;
     catalog.close().await;
     Ok(ExitCode::SUCCESS)
 }

@@ -4,6 +4,8 @@
 //! to it, not yet in it, and liked: of two tracks as near, the one in more playlists is the better guess. Where vectors can't say enough (no known track, or fewer candidates than asked for), the most
 //! popular tracks fill up, and say so.
 
+use std::sync::Arc;
+
 use crate::bundle::{SimilarityBundle, Vocabulary};
 
 use super::linear::{dot, vectorised};
@@ -70,6 +72,8 @@ pub struct Completion {
     pub seeds: Vec<u32>,
     /// further tracks that must not be recommended
     pub excluded: Vec<u32>,
+    /// tracks that must not be recommended to anyone, rising
+    pub withheld: Arc<[u32]>,
     /// number of tracks to recommend
     pub limit: usize,
     /// 0 for the most relevant tracks, towards 1 for ones less and less like each other
@@ -81,8 +85,8 @@ pub struct Completion {
 impl Completion {
     /// What must not be recommended, rising.
     pub fn forbidden(&self) -> Vec<u32> {
-        let mut rows = [self.seeds.as_slice(), self.excluded.as_slice()].concat();
-        rows.sort_unstable();
+        let mut rows = [self.seeds.as_slice(), self.excluded.as_slice(), &self.withheld].concat();
+        rows.sort(); // finds the long run that is sorted
         rows.dedup();
         rows
     }
@@ -136,8 +140,12 @@ impl SimilarityModel {
 
     /// The `limit` nearest tracks to that of `row`, itself excepted; the most popular ones if it has no vector.
     pub fn similar(&self, row: u32, limit: usize) -> Similar {
-        let completion = Completion { seeds: vec![row], limit, ..Completion::default() };
-        self.search(std::slice::from_ref(&completion), &[]).pop().unwrap_or_default()
+        self.nearest(&Completion { seeds: vec![row], limit, ..Completion::default() })
+    }
+
+    /// The tracks nearest to a playlist, however popular.
+    pub fn nearest(&self, playlist: &Completion) -> Similar {
+        self.search(std::slice::from_ref(playlist), &[]).pop().unwrap_or_default()
     }
 
     /// What comes right after the track of `row` when it is played or placed: from the list that was made for it, then

@@ -5,7 +5,7 @@
 
 use axum::body::{Body, to_bytes};
 use axum::extract::Request;
-use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
+use axum::http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -14,9 +14,11 @@ use tower_http::request_id::RequestId;
 use tracing::error;
 use utoipa::ToSchema;
 
+use super::auth::Scope;
 use super::engine::EngineError;
+use super::model_store::VersionError;
 use crate::bundle::Kind;
-use crate::catalog::CatalogError;
+use crate::catalog::{CatalogError, EditError};
 
 const PROBLEM_JSON: &str = "application/problem+json";
 /// Longest text of a foreign error that is passed on.
@@ -68,6 +70,27 @@ pub enum ApiError {
     /// The catalog and the model have no such track.
     #[error("no track with the id {0:?}")]
     UnknownTrack(String),
+    /// The catalog has no such user.
+    #[error("no user with the id {0:?}")]
+    UnknownUser(String),
+    /// No key, or none that is of use.
+    #[error("a valid key is needed: Authorization: Bearer …")]
+    Unauthorized,
+    /// The key is good for less.
+    #[error("the key is not good for that; it takes one of the scope {0}")]
+    Forbidden(Scope),
+    /// The sender's share is used up.
+    #[error("too many requests; Retry-After says when the next one is taken")]
+    TooManyRequests,
+    /// What is to be created is there.
+    #[error("there is a {0} with the id {1:?} already; PUT replaces it")]
+    AlreadyExists(&'static str, String),
+    /// Someone else changed it at the same time.
+    #[error("someone else changed it at the same time; read it again and repeat the change")]
+    Conflict,
+    /// It is not, or no longer, what `If-Match` or `If-None-Match` says.
+    #[error("it is not in the state that {0} names; read it again and repeat the change")]
+    PreconditionFailed(&'static str),
     /// The ratings model has no such track.
     #[error("the ratings model does not know the track {0:?}; the next training does if it was rated or listened to")]
     TrackNotInModel(String),
@@ -85,6 +108,12 @@ pub enum ApiError {
         /// what is wrong with it
         reason: String,
     },
+    /// A line of a bulk request is wrong.
+    #[error("{0}")]
+    InvalidRow(String),
+    /// Several fields are wrong.
+    #[error("{} fields are wrong, the first of them {}: {}", .0.len(), .0.first().map_or("", |first| &first.field), .0.first().map_or("", |first| &first.reason))]
+    InvalidFields(Vec<FieldError>),
     /// The body says that it is something else than JSON.
     #[error("the body must be JSON (content-type: application/json)")]
     NotJson,
@@ -94,6 +123,12 @@ pub enum ApiError {
         /// largest size
         limit_bytes: usize,
     },
+    /// There is no such kind of model.
+    #[error("there is no kind of model {0:?}")]
+    UnknownKind(String),
+    /// A version of a model can't be had.
+    #[error("{}", tell(.0))]
+    Version(#[from] VersionError),
     /// No model is loaded that could answer.
     #[error("no {0} model is loaded yet; `segue train {0}` publishes one, and the server loads it by itself")]
     NoModel(Kind),
@@ -108,13 +143,45 @@ pub enum ApiError {
     Internal(#[source] anyhow::Error),
 }
 
+/// What a client is told of a version; paths are for the log.
+fn tell(error: &VersionError) -> String {
+    match error {
+        VersionError::Unknown(..) => error.to_string(),
+        VersionError::Refused(kind, version, _) => {
+            format!("the {kind} model of the version {version:?} is damaged or not for this program; the logs say more")
+        }
+        VersionError::ReadOnly(_) => "this server can't write its models folder; the logs say more".to_owned(),
+    }
+}
+
 impl From<CatalogError> for ApiError {
     fn from(error: CatalogError) -> Self {
         if error.is_unavailable() {
             error!("the catalog is unavailable: {error}");
             Self::CatalogUnavailable
+        } else if error.is_conflict() {
+            Self::Conflict
         } else {
             Self::Internal(error.into())
+        }
+    }
+}
+
+impl From<EditError> for ApiError {
+    fn from(error: EditError) -> Self {
+        let wrong = |field: &str, reason: String| Self::InvalidField { field: field.to_owned(), reason };
+        match error {
+            EditError::NoSuchPlaylist(id) => Self::UnknownPlaylist(id),
+            EditError::Stale => Self::PreconditionFailed("If-Match"),
+            EditError::Raced => Self::Conflict,
+            EditError::UnknownTracks(places) => {
+                let reason = "no track with that id is in the catalog".to_owned();
+                let field = |place| FieldError { field: format!("tracks[{place}]"), reason: reason.clone() };
+                Self::InvalidFields(places.into_iter().map(field).collect())
+            }
+            EditError::OutOfRange(tracks) => wrong("position", format!("the playlist has {tracks} tracks")),
+            EditError::TooLong => wrong("tracks", error.to_string()),
+            EditError::Catalog(error) => error.into(),
         }
     }
 }
@@ -133,12 +200,29 @@ impl ApiError {
         match self {
             Self::UnknownPlaylist(_) => (StatusCode::NOT_FOUND, "unknown-playlist", "Unknown playlist"),
             Self::UnknownTrack(_) => (StatusCode::NOT_FOUND, "unknown-track", "Unknown track"),
+            Self::Unauthorized => (StatusCode::UNAUTHORIZED, "unauthorized", "Unauthorized"),
+            Self::Forbidden(_) => (StatusCode::FORBIDDEN, "forbidden", "Forbidden"),
+            Self::TooManyRequests => (StatusCode::TOO_MANY_REQUESTS, "too-many-requests", "Too many requests"),
+            Self::UnknownUser(_) => (StatusCode::NOT_FOUND, "unknown-user", "Unknown user"),
+            Self::AlreadyExists(..) => (StatusCode::CONFLICT, "already-exists", "Already exists"),
+            Self::Conflict => (StatusCode::CONFLICT, "conflict", "Conflict"),
+            Self::PreconditionFailed(_) => {
+                (StatusCode::PRECONDITION_FAILED, "precondition-failed", "Precondition failed")
+            }
             Self::TrackNotInModel(_) => (StatusCode::NOT_FOUND, "track-not-in-model", "Track not in the model"),
             Self::NoSuchPart(..) => (StatusCode::NOT_FOUND, "no-such-part", "No such part"),
             Self::MalformedJson(_) => (StatusCode::BAD_REQUEST, "malformed-json", "Malformed JSON"),
-            Self::InvalidField { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "invalid-field", "Invalid field"),
+            Self::InvalidField { .. } | Self::InvalidFields(_) | Self::InvalidRow(_) => {
+                (StatusCode::UNPROCESSABLE_ENTITY, "invalid-field", "Invalid field")
+            }
             Self::NotJson => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "not-json", "Not JSON"),
             Self::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "body-too-large", "Body too large"),
+            Self::UnknownKind(_) => (StatusCode::NOT_FOUND, "unknown-kind", "Unknown kind of model"),
+            Self::Version(VersionError::Unknown(..)) => (StatusCode::NOT_FOUND, "unknown-version", "Unknown version"),
+            Self::Version(VersionError::Refused(..)) => (StatusCode::CONFLICT, "model-refused", "Model refused"),
+            Self::Version(VersionError::ReadOnly(_)) => {
+                (StatusCode::CONFLICT, "models-read-only", "Models folder can't be written")
+            }
             Self::NoModel(_) => (StatusCode::SERVICE_UNAVAILABLE, "no-model", "No model"),
             Self::Overloaded => (StatusCode::SERVICE_UNAVAILABLE, "overloaded", "Overloaded"),
             Self::CatalogUnavailable => (StatusCode::SERVICE_UNAVAILABLE, "catalog-unavailable", "Catalog unavailable"),
@@ -149,14 +233,17 @@ impl ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        if let Self::Internal(error) = &self {
-            error!("internal error: {error:#}");
+        match &self {
+            Self::Internal(error) => error!("internal error: {error:#}"),
+            Self::Version(error @ (VersionError::Refused(..) | VersionError::ReadOnly(_))) => error!("{error}"),
+            _ => {}
         }
         let (status, kind, title) = self.parts();
         let errors = match &self {
             Self::InvalidField { field, reason } => {
                 vec![FieldError { field: field.clone(), reason: reason.clone() }]
             }
+            Self::InvalidFields(fields) => fields.clone(),
             _ => Vec::new(),
         };
         let problem = Problem {
@@ -170,6 +257,9 @@ impl IntoResponse for ApiError {
         // `problem_documents` writes it out, with the request's id.
         let mut response = status.into_response();
         response.extensions_mut().insert(problem);
+        if status == StatusCode::UNAUTHORIZED {
+            response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
         response
     }
 }

@@ -1,17 +1,22 @@
 //! What requests are made of, checked at the edge: JSON bodies, ids, limits.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 
 use axum::body::Bytes;
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{FromRequest, Query, Request};
-use axum::http::header::CONTENT_TYPE;
-use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::extract::{FromRequest, FromRequestParts, Query, Request};
+use axum::http::header::{CONTENT_TYPE, IF_MATCH, IF_NONE_MATCH};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::IntoResponse;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use serde_json::value::RawValue;
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 
 use super::error::{ApiError, FieldError};
 
@@ -134,8 +139,207 @@ impl<S: Send + Sync, T: DeserializeOwned + Default> FromRequest<S> for OptionalJ
     }
 }
 
+/// What a request says of the state that it means to change: `If-Match`, and `If-None-Match: *`.
+#[derive(Debug, Clone, Default)]
+pub struct Preconditions {
+    /// entity tags, or `*`; none without the header
+    if_match: Option<Vec<String>>,
+    must_be_new: bool,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Preconditions {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        let tags = |name: HeaderName| -> Option<Vec<String>> {
+            let values = parts.headers.get_all(name).iter();
+            let tags: Vec<String> = values
+                .flat_map(|value| value.to_str().unwrap_or_default().split(','))
+                .map(|tag| tag.trim().to_owned())
+                .collect();
+            (!tags.is_empty()).then_some(tags)
+        };
+        let must_be_new = tags(IF_NONE_MATCH).is_some_and(|tags| tags.iter().any(|tag| tag == "*"));
+        Ok(Self { if_match: tags(IF_MATCH), must_be_new })
+    }
+}
+
+impl Preconditions {
+    /// Whether what is there, by its entity tag, may be changed.
+    pub fn check(&self, current: Option<&str>) -> Result<(), ApiError> {
+        if let Some(tags) = &self.if_match {
+            let matches = current.is_some_and(|current| tags.iter().any(|tag| tag == "*" || tag == current));
+            if !matches {
+                return Err(ApiError::PreconditionFailed("If-Match"));
+            }
+        }
+        if current.is_some() { self.check_new() } else { Ok(()) }
+    }
+
+    /// Fails where something is there and `If-None-Match` says that it must not be.
+    pub fn check_new(&self) -> Result<(), ApiError> {
+        if self.must_be_new { Err(ApiError::PreconditionFailed("If-None-Match")) } else { Ok(()) }
+    }
+
+    /// The numbers behind the entity tags, where there are tags and not `*`; what is none of ours matches nothing.
+    pub fn expected(&self) -> Option<Vec<i64>> {
+        let tags = self.if_match.as_ref().filter(|tags| !tags.iter().any(|tag| tag == "*"))?;
+        Some(tags.iter().filter_map(|tag| i64::from_str_radix(tag.trim_matches('"'), 16).ok()).collect())
+    }
+}
+
+/// The entity tag of a number.
+pub fn entity_tag(number: i64) -> String {
+    format!("\"{number:x}\"")
+}
+
+/// The longest id, in bytes; PostgreSQL's indexes take 2,704.
+pub const MAX_ID_BYTES: usize = 1_000;
+
+/// An id for something new: not empty, not too long, and without control characters.
+pub fn check_id(field: &str, id: &str) -> Result<(), ApiError> {
+    let reason = match () {
+        () if id.is_empty() => "must not be empty".to_owned(),
+        () if id.len() > MAX_ID_BYTES => format!("must not be longer than {MAX_ID_BYTES} bytes"),
+        () if id.chars().any(char::is_control) => "must not contain control characters".to_owned(),
+        () => return Ok(()),
+    };
+    Err(ApiError::InvalidField { field: field.to_owned(), reason })
+}
+
+/// Where the next page of a list begins.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub enum Cursor {
+    /// behind an id
+    After(String),
+    /// behind so many results of a search
+    Offset(u32),
+}
+
+/// The most results of a search that pages go through.
+pub const MAX_SEARCH_RESULTS: u32 = 1_000;
+
+impl TryFrom<String> for Cursor {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        const REASON: &str = "must be the next of an earlier answer";
+        let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| REASON)?;
+        match bytes.split_first() {
+            Some((b'a', id)) => {
+                let id = String::from_utf8(id.to_vec()).map_err(|_| REASON)?;
+                if id.contains('\0') { Err(REASON) } else { Ok(Self::After(id)) }
+            }
+            Some((b'o', offset)) => {
+                let offset = offset.try_into().map(u32::from_le_bytes).map_err(|_| REASON)?;
+                if offset > MAX_SEARCH_RESULTS { Err(REASON) } else { Ok(Self::Offset(offset)) }
+            }
+            _ => Err(REASON),
+        }
+    }
+}
+
+impl Cursor {
+    /// As it goes out.
+    pub fn encode(&self) -> String {
+        let bytes = match self {
+            Self::After(id) => [b"a", id.as_bytes()].concat(),
+            Self::Offset(offset) => [b"o".as_slice(), &offset.to_le_bytes()].concat(),
+        };
+        URL_SAFE_NO_PAD.encode(bytes)
+    }
+}
+
+/// Which page of a list, and of what.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct ListQuery {
+    /// number of rows
+    #[serde(default)]
+    #[param(value_type = i64, minimum = 1, maximum = 500, default = 50)]
+    pub limit: Limit,
+    /// `next` of the page before
+    #[serde(default)]
+    #[param(value_type = Option<String>)]
+    pub cursor: Option<Cursor>,
+    /// what to search for, misspelt or not; without it, rows come in the order of their ids
+    #[serde(default)]
+    #[param(max_length = 200)]
+    pub q: Option<String>,
+}
+
+/// Which page of a list.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct PageQuery {
+    /// number of rows
+    #[serde(default)]
+    #[param(value_type = i64, minimum = 1, maximum = 500, default = 50)]
+    limit: Limit,
+    /// `next` of the page before
+    #[serde(default)]
+    #[param(value_type = Option<String>)]
+    cursor: Option<Cursor>,
+}
+
+impl PageQuery {
+    /// As a question without a search.
+    pub fn into_list(self) -> ListQuery {
+        ListQuery { limit: self.limit, cursor: self.cursor, q: None }
+    }
+}
+
+/// What a list is asked for.
+pub enum Page {
+    /// rows behind an id
+    After(String),
+    /// results of a search behind so many
+    Search(String, u32),
+}
+
+impl ListQuery {
+    /// What is asked for.
+    pub fn page(&self) -> Result<Page, ApiError> {
+        let refuse = |field: &str, reason: &str| {
+            Err(ApiError::InvalidField { field: field.to_owned(), reason: reason.to_owned() })
+        };
+        match (&self.q, &self.cursor) {
+            (None, None) => Ok(Page::After(String::new())),
+            (None, Some(Cursor::After(id))) => Ok(Page::After(id.clone())),
+            (Some(text), _) if text.contains('\0') || text.trim().is_empty() || text.chars().count() > 200 => {
+                refuse("q", "must have 1 to 200 characters")
+            }
+            (Some(text), None) => Ok(Page::Search(text.clone(), 0)),
+            (Some(text), Some(Cursor::Offset(offset))) => Ok(Page::Search(text.clone(), *offset)),
+            _ => refuse("cursor", "must be the next of an earlier answer to the same question"),
+        }
+    }
+
+    /// The cursor of the page behind one of `rows`, the last of them `last`; none where that is the end.
+    pub fn next(&self, page: &Page, rows: usize, last: Option<&str>) -> Option<String> {
+        if rows < self.limit.get() {
+            return None;
+        }
+        match page {
+            Page::After(_) => Some(Cursor::After(last?.to_owned()).encode()),
+            Page::Search(_, offset) => {
+                let offset = offset + rows as u32;
+                (offset < MAX_SEARCH_RESULTS).then(|| Cursor::Offset(offset).encode())
+            }
+        }
+    }
+}
+
+/// Whether the body is rows of JSON, one a line.
+pub fn is_ndjson(headers: &HeaderMap) -> bool {
+    essence(headers) == NDJSON
+}
+
 /// Rows of JSON, one a line.
-const NDJSON: &str = "application/x-ndjson";
+pub const NDJSON: &str = "application/x-ndjson";
 /// Most rows of a bulk request.
 const MAX_ROWS: usize = 10_000;
 
@@ -258,7 +462,8 @@ fn is_json(headers: &HeaderMap) -> bool {
     essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json"))
 }
 
-fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
+/// Parses JSON; an error names the field, or the position.
+pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
     let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
         let path = error.path().to_string();
@@ -273,4 +478,38 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
     })?;
     deserializer.end().map_err(|error| ApiError::MalformedJson(error.to_string()))?;
     Ok(value)
+}
+
+/// A JSON merge patch (RFC 7396).
+#[derive(Debug, Clone, Deserialize)]
+#[serde(transparent)]
+pub struct MergePatch(serde_json::Map<String, Value>);
+
+impl MergePatch {
+    /// What `current` is after it.
+    pub fn apply<T: Serialize + DeserializeOwned>(&self, current: &T) -> Result<T, ApiError> {
+        let Ok(Value::Object(mut fields)) = serde_json::to_value(current) else {
+            return Err(ApiError::Internal(anyhow::anyhow!("what is to be changed is no object")));
+        };
+        for (name, value) in &self.0 {
+            match value {
+                Value::Null if fields.contains_key(name) => drop(fields.remove(name)),
+                value => drop(fields.insert(name.clone(), value.clone())),
+            }
+        }
+        let bytes = serde_json::to_vec(&fields).map_err(|error| ApiError::Internal(error.into()))?;
+        parse(&bytes)
+    }
+}
+
+/// An id as a segment of a path.
+pub fn segment(id: &str) -> String {
+    let mut segment = String::with_capacity(id.len());
+    for byte in id.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b':' => segment.push(byte.into()),
+            _ => segment.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    segment
 }

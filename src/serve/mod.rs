@@ -4,12 +4,22 @@
 //! ([`error::problem_documents`]), a catch for panics, a time limit, a body limit, and its handler in [`routes`]. A
 //! handler extracts, makes one call and responds; what computes runs in the [`engine`].
 
+pub mod auth;
+mod bulk;
+mod catalog_watch;
+mod contract;
 pub mod engine;
 pub mod error;
 mod extract;
+mod limits;
+mod listener;
+mod metrics;
 mod model_store;
 mod names;
 pub mod routes;
+mod shadow;
+mod trace_context;
+mod withheld;
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -17,12 +27,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{DefaultBodyLimit, MatchedPath, Request};
-use axum::http::StatusCode;
-use axum::serve::ListenerExt;
+use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, ETAG, IF_MATCH, IF_NONE_MATCH, LOCATION, RETRY_AFTER};
+use axum::http::{HeaderName, HeaderValue, Method, StatusCode};
 use axum::{Extension, Router};
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 use tower::ServiceBuilder;
 use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::cors::CorsLayer;
 use tower_http::request_id::{MakeRequestUuid, PropagateRequestIdLayer, RequestId, SetRequestIdLayer};
 use tower_http::timeout::TimeoutLayer;
 use tower_http::trace::TraceLayer;
@@ -34,14 +46,22 @@ use utoipa_swagger_ui::SwaggerUi;
 use crate::bundle::Kind;
 use crate::catalog::{Catalog, RatingScale};
 use crate::progress::Interrupt;
-use crate::recommend::SimilarityModel;
 use crate::recommend::ratings::RatingsModel;
+use auth::{AuthMode, KeyRing};
+use catalog_watch::Gate;
 use engine::Engine;
 use error::ApiError;
 use extract::BodyLimit;
+use limits::Limits;
+use metrics::Metrics;
 use names::Names;
+use shadow::ShadowThread;
+use withheld::Withheld;
 
 pub use model_store::{Loaded, ModelStore};
+
+/// Connections to the port of the metrics at once.
+const METRICS_CONNECTIONS: usize = 16;
 
 /// How to serve.
 #[derive(Debug, Clone, clap::Args)]
@@ -49,6 +69,30 @@ pub struct ServeSettings {
     /// Address and port to listen on; port 0 takes a free one
     #[arg(long, env = "SEGUE_LISTEN", default_value = "127.0.0.1:8080")]
     pub listen: SocketAddr,
+    /// Whether requests need a key; `auto`: unless the address is a loopback one
+    #[arg(long, env = "SEGUE_AUTH", value_enum, default_value_t = AuthMode::Auto)]
+    pub auth: AuthMode,
+    /// Requests a second of each key, ten seconds' worth of them at once; 0 takes any number
+    #[arg(long, env = "SEGUE_RATE_LIMIT_PER_KEY", default_value_t = 0.0, value_parser = rate)]
+    pub rate_limit_per_key: f64,
+    /// Requests a second from each address, ten seconds' worth of them at once; 0 takes any number
+    #[arg(long, env = "SEGUE_RATE_LIMIT_PER_ADDRESS", default_value_t = 0.0, value_parser = rate)]
+    pub rate_limit_per_address: f64,
+    /// Proxies in front that add to X-Forwarded-For; with 0 that header says nothing
+    #[arg(long, env = "SEGUE_PROXIES", default_value_t = 0)]
+    pub proxies: usize,
+    /// Origins of web pages that may ask, such as https://app.example; none by default
+    #[arg(long, env = "SEGUE_CORS_ORIGINS", value_delimiter = ',', value_name = "ORIGIN")]
+    pub cors_origins: Vec<String>,
+    /// Connections at once; further ones get a 503 and are closed
+    #[arg(long, env = "SEGUE_MAX_CONNECTIONS", default_value_t = 4096)]
+    pub max_connections: usize,
+    /// Requests under way at once; further ones get a 503
+    #[arg(long, env = "SEGUE_MAX_REQUESTS", default_value_t = 1024)]
+    pub max_requests: usize,
+    /// Bulk requests under way at once; further ones get a 503
+    #[arg(long, env = "SEGUE_MAX_BULK_REQUESTS", default_value_t = 4)]
+    pub max_bulk_requests: usize,
     /// Seconds after which a request is given up
     #[arg(long, env = "SEGUE_REQUEST_TIMEOUT_SECONDS", allow_negative_numbers = true, default_value_t = 10.0, value_parser = seconds)]
     pub request_timeout_seconds: f64,
@@ -61,6 +105,12 @@ pub struct ServeSettings {
     /// Requests that may wait for an engine thread; further ones are refused with 503
     #[arg(long, env = "SEGUE_ENGINE_QUEUE", default_value_t = 256)]
     pub engine_queue: usize,
+    /// Connections to PostgreSQL at most
+    #[arg(long, env = "SEGUE_DATABASE_CONNECTIONS", default_value_t = 16, value_parser = clap::value_parser!(u32).range(2..=1000))]
+    pub database_connections: u32,
+    /// Another address and port for GET /metrics, where no key is asked for; for the network of the monitoring alone
+    #[arg(long, env = "SEGUE_METRICS_LISTEN", value_name = "ADDRESS")]
+    pub metrics_listen: Option<SocketAddr>,
     /// Seconds that requests under way are given to end at shutdown
     #[arg(long, env = "SEGUE_SHUTDOWN_SECONDS", allow_negative_numbers = true, default_value_t = 15.0, value_parser = seconds)]
     pub shutdown_seconds: f64,
@@ -70,6 +120,23 @@ pub struct ServeSettings {
     /// Highest rating that POST /ratings takes
     #[arg(long, env = "SEGUE_RATING_HIGHEST", allow_negative_numbers = true, default_value_t = 5.0)]
     pub rating_highest: f32,
+}
+
+impl ServeSettings {
+    fn needs_keys(&self) -> bool {
+        match self.auth {
+            AuthMode::Auto => !self.listen.ip().is_loopback(),
+            AuthMode::Required => true,
+            AuthMode::Off => false,
+        }
+    }
+}
+
+fn rate(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(rate) if rate == 0.0 || (0.1..=1e6).contains(&rate) => Ok(rate),
+        _ => Err("must be 0, or a number from 0.1 to 1000000".to_owned()),
+    }
 }
 
 fn seconds(text: &str) -> Result<f64, String> {
@@ -82,8 +149,24 @@ fn seconds(text: &str) -> Result<f64, String> {
 /// What handlers share. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct AppState {
-    /// the catalog
+    /// the catalog, there or not: [`AppState::catalog`] asks first
     pub catalog: Catalog,
+    /// whether it is there
+    gate: Gate,
+    /// tracks that must not be recommended
+    withheld: Withheld,
+    /// what is measured
+    pub metrics: Metrics,
+    /// where second versions answer
+    shadow: ShadowThread,
+    /// keys that are of use
+    keys: KeyRing,
+    /// whether they are asked for
+    needs_keys: bool,
+    /// how much is taken from whom
+    limits: Limits,
+    /// bulk requests that may still begin
+    bulk: Arc<Semaphore>,
     /// names for answers
     names: Names,
     /// the loaded models
@@ -101,19 +184,35 @@ impl AppState {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
             threads => threads,
         };
-        let models = ModelStore::new(models);
+        let catalog = catalog.for_requests(settings.database_connections);
+        let metrics = Metrics::new();
+        let models = ModelStore::new(models, &metrics);
+        let gate = Gate::default();
         Ok(Self {
-            names: Names::new(catalog.clone(), models.clone()),
+            names: Names::new(catalog.clone(), models.clone(), gate.clone(), metrics.clone()),
+            gate,
+            withheld: Withheld::default(),
+            keys: KeyRing::default(),
+            shadow: ShadowThread::start()?,
+            needs_keys: settings.needs_keys(),
+            limits: Limits::new(
+                settings.rate_limit_per_key,
+                settings.rate_limit_per_address,
+                settings.proxies,
+                settings.max_requests,
+            ),
+            bulk: Arc::new(Semaphore::new(settings.max_bulk_requests)),
             catalog,
             models,
-            engine: Engine::start(threads, settings.engine_queue)?,
+            engine: Engine::start(threads, settings.engine_queue, metrics.clone())?,
+            metrics,
             scale: RatingScale { lowest: settings.rating_lowest, highest: settings.rating_highest },
         })
     }
 
-    /// The model for similar tracks.
-    fn similarity(&self) -> Result<Arc<Loaded<SimilarityModel>>, ApiError> {
-        self.models.similarity().ok_or(ApiError::NoModel(Kind::Similarity))
+    /// The catalog, if it is there.
+    fn catalog(&self) -> Result<&Catalog, ApiError> {
+        if self.gate.is_open() { Ok(&self.catalog) } else { Err(ApiError::CatalogUnavailable) }
     }
 
     /// The model for what users will think of tracks.
@@ -135,31 +234,46 @@ impl AppState {
         (name = "feedback", description = "What users rate and listen to"),
         (name = "models", description = "What is loaded"),
         (name = "operations", description = "Health"),
-    )
+    ),
+    security((), ("key" = []))
 )]
 struct ApiDoc;
 
 fn api() -> OpenApiRouter<AppState> {
     OpenApiRouter::with_openapi(ApiDoc::openapi())
+        .merge(routes::completion::router())
         .merge(routes::playlists::router())
+        .merge(routes::playlist_tracks::router())
         .merge(routes::tracks::router())
+        .merge(routes::similar::router())
         .merge(routes::parts::router())
         .merge(routes::users::router())
+        .merge(routes::recommendations::router())
         .merge(routes::feedback::router())
         .merge(routes::models::router())
         .merge(routes::health::router())
+        .merge(routes::metrics::router())
 }
 
 /// The HTTP contract, as `openapi.yaml` has it.
 pub fn openapi() -> utoipa::openapi::OpenApi {
     let mut document = api().into_openapi();
     document.info.license = None; // utoipa takes it from Cargo.toml, which has none
+    contract::complete(&mut document);
     document
 }
 
 /// All routes with all layers.
 pub fn router(state: AppState, settings: &ServeSettings) -> Router {
     let (router, _) = api().split_for_parts();
+    let middleware = |state: &AppState| {
+        let state = state.clone();
+        ServiceBuilder::new()
+            .layer(axum::middleware::from_fn_with_state(state.clone(), limits::by_address))
+            .layer(axum::middleware::from_fn_with_state(state.clone(), auth::authorize))
+            .layer(axum::middleware::from_fn_with_state(state, limits::by_key))
+    };
+    let router = router.route_layer(middleware(&state));
     let layers = ServiceBuilder::new()
         .layer(SetRequestIdLayer::x_request_id(MakeRequestUuid))
         .layer(
@@ -172,11 +286,14 @@ pub fn router(state: AppState, settings: &ServeSettings) -> Router {
                     if span.is_disabled() {
                         return;
                     }
+                    span.record("http.response.status_code", status);
                     info!(parent: span, status, latency_ms, "answered");
                 })
                 .on_failure(()),
         )
         .layer(PropagateRequestIdLayer::x_request_id())
+        .layer(axum::middleware::from_fn_with_state(state.clone(), metrics::measure))
+        .layer(cors(&settings.cors_origins))
         .layer(axum::middleware::from_fn(error::problem_documents))
         .layer(CatchPanicLayer::new())
         .layer(TimeoutLayer::with_status_code(
@@ -191,15 +308,36 @@ pub fn router(state: AppState, settings: &ServeSettings) -> Router {
         .layer(layers)
 }
 
+/// Web pages of these origins may ask; of no origin by default.
+fn cors(origins: &[String]) -> CorsLayer {
+    let origins = origins.iter().filter_map(|origin| HeaderValue::try_from(origin).ok());
+    let origins: Vec<HeaderValue> = origins.collect();
+    if origins.is_empty() {
+        return CorsLayer::new();
+    }
+    CorsLayer::new()
+        .allow_origin(origins)
+        .allow_methods([Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE])
+        .allow_headers([AUTHORIZATION, CONTENT_TYPE, IF_MATCH, IF_NONE_MATCH, HeaderName::from_static("x-request-id")])
+        .expose_headers([ETAG, LOCATION, RETRY_AFTER, HeaderName::from_static("x-request-id")])
+}
+
 /// The route's pattern and not the path: ids of people and playlists stay out of the logs.
 fn request_span(request: &Request) -> Span {
     let route = request.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str);
     let id = request.extensions().get::<RequestId>().and_then(|id| id.header_value().to_str().ok()).unwrap_or_default();
     // Probes ask every few seconds; what they ask is of interest when something is looked for.
-    if route.starts_with("/health/") {
-        return tracing::span!(Level::DEBUG, "request", method = %request.method(), route, id);
+    let (method, headers) = (request.method(), request.headers());
+    let trace = trace_context::trace_id(headers);
+    if route.starts_with("/health/") || route == "/metrics" {
+        return tracing::span!(Level::DEBUG, "request", %method, route, id, trace);
     }
-    tracing::span!(Level::INFO, "request", method = %request.method(), route, id)
+    let span = tracing::span!(
+        Level::INFO, "request", %method, route, id, trace, otel.kind = "server", otel.name = %format_args!("{method} {route}"),
+        http.response.status_code = tracing::field::Empty
+    );
+    trace_context::adopt(&span, headers);
+    span
 }
 
 /// Serves on `listener` until interrupted, then lets requests under way end.
@@ -214,27 +352,38 @@ pub async fn serve(
     let store = state.models.clone();
     tokio::task::spawn_blocking(move || store.load_at_start()).await.map_err(std::io::Error::other)?;
     let watch = tokio::spawn(state.models.clone().watch(interrupt.clone()));
+    // Before the first request: what was hidden while no server ran is hidden.
+    if let Err(error) = catalog_watch::refresh_at_start(&state).await {
+        warn!("which tracks are hidden is not known until the catalog is there: {error}");
+    }
+    let catalog_watch = tokio::spawn(catalog_watch::watch(state.clone(), interrupt.clone()));
     info!("listening on http://{}", listener.local_addr()?);
     let shutdown = {
         let interrupt = interrupt.clone();
         async move { interrupt.raised().await }
     };
-    // An answer goes out at once, not when the kernel has gathered more to send.
-    let listener = listener.tap_io(|stream| {
-        if let Err(error) = stream.set_nodelay(true) {
-            warn!("TCP_NODELAY could not be set: {error}");
-        }
-    });
-    let serving = axum::serve(listener, router(state, settings)).with_graceful_shutdown(shutdown);
+    let metrics = match settings.metrics_listen {
+        Some(address) => Some(tokio::spawn(listener::run(
+            TcpListener::bind(address).await?,
+            routes::metrics::open_router(state.clone()),
+            METRICS_CONNECTIONS,
+            std::future::pending(),
+        ))),
+        None => None,
+    };
+    let serving = listener::run(listener, router(state, settings), settings.max_connections, shutdown);
     let grace = Duration::from_secs_f64(settings.shutdown_seconds);
-    let outcome = tokio::select! {
-        outcome = async { serving.await } => outcome,
+    tokio::select! {
+        () = serving => {}
         () = async { interrupt.raised().await; tokio::time::sleep(grace).await } => {
             warn!("requests were still under way after {grace:?}; closing them");
-            Ok(())
         }
-    };
+    }
     watch.abort();
+    catalog_watch.abort();
+    if let Some(metrics) = metrics {
+        metrics.abort();
+    }
     info!("stopped");
-    outcome
+    Ok(())
 }

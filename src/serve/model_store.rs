@@ -5,19 +5,22 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use tracing::{error, info, warn};
 
+use super::metrics::Metrics;
+use super::withheld::Snapshot;
 use crate::bundle::{
-    BundleError, BundleFolder, CompletionBundle, Kind, Manifest, RatingsBundle, SimilarityBundle, current_version,
-    versions,
+    self, BundleError, BundleFolder, CompletionBundle, Kind, Manifest, RatingsBundle, SimilarityBundle, Vocabulary,
+    current_version, versions,
 };
 use crate::progress::Interrupt;
-use crate::recommend::SimilarityModel;
 use crate::recommend::completer::CompletionModel;
-use crate::recommend::ratings::RatingsModel;
+use crate::recommend::ratings::{Heard, RatingsModel};
+use crate::recommend::{Completion, SimilarityModel};
 
 /// How often `current` is looked at.
 const WATCH_INTERVAL: Duration = Duration::from_secs(2);
@@ -31,11 +34,49 @@ pub struct Loaded<M> {
     pub manifest: Manifest,
     /// ready to answer
     pub model: M,
+    /// rows of the tracks that must not be recommended, rising, and the number of the list that they were looked up from
+    withheld: ArcSwap<(u64, Arc<[u32]>)>,
+}
+
+impl<M: Served> Loaded<M> {
+    fn new(manifest: Manifest, model: M) -> Self {
+        Self { manifest, model, withheld: ArcSwap::default() }
+    }
+
+    fn open(models: &Path, version: &str) -> Result<Self, BundleError> {
+        let loaded = M::load(&BundleFolder::open(&models.join(M::KIND.as_str()).join(version), M::KIND)?)?;
+        loaded.model.warm_up();
+        Ok(loaded)
+    }
+
+    /// Rows of the tracks of `list` that the model knows, rising. Looked up once for each list.
+    pub fn withheld(&self, list: &Snapshot) -> Arc<[u32]> {
+        let vocabulary = self.model.ids();
+        let known = self.withheld.load();
+        if known.0 == list.number {
+            return known.1.clone();
+        }
+        let mut rows: Vec<u32> = list.ids().filter_map(|id| vocabulary.row(id)).collect();
+        rows.sort_unstable();
+        let rows: Arc<[u32]> = rows.into();
+        self.withheld.store(Arc::new((list.number, rows.clone())));
+        rows
+    }
 }
 
 /// A model that a bundle of one kind makes.
-trait Served: Sized {
+pub trait Served: Send + Sync + Sized + 'static {
+    /// the bundle's kind
     const KIND: Kind;
+
+    /// The app's ids of the rows.
+    fn ids(&self) -> &Vocabulary;
+
+    /// Tracks that it may recommend.
+    fn candidates(&self) -> usize;
+
+    /// Answers something, so that what is mapped is in memory before the first request.
+    fn warm_up(&self);
 
     /// Reads a bundle and checks it whole.
     fn load(folder: &BundleFolder) -> Result<Loaded<Self>, BundleError>;
@@ -44,44 +85,128 @@ trait Served: Sized {
 impl Served for SimilarityModel {
     const KIND: Kind = Kind::Similarity;
 
+    fn ids(&self) -> &Vocabulary {
+        self.vocabulary()
+    }
+
+    fn candidates(&self) -> usize {
+        Self::candidates(self)
+    }
+
+    fn warm_up(&self) {
+        if !self.vocabulary().is_empty() {
+            self.similar(0, 50);
+        }
+    }
+
     fn load(folder: &BundleFolder) -> Result<Loaded<Self>, BundleError> {
         let (manifest, bundle) = SimilarityBundle::load(folder)?;
-        Ok(Loaded { manifest, model: Self::new(bundle) })
+        Ok(Loaded::new(manifest, Self::new(bundle)))
     }
 }
 
 impl Served for CompletionModel {
     const KIND: Kind = Kind::Completion;
 
+    fn ids(&self) -> &Vocabulary {
+        self.vocabulary()
+    }
+
+    fn candidates(&self) -> usize {
+        self.bundle().index.popular.len()
+    }
+
+    fn warm_up(&self) {
+        let popular = &self.bundle().index.popular;
+        for seeds in [&popular[..popular.len().min(5)], &popular[popular.len() / 2..][..popular.len().min(1)]] {
+            let title = Some("summer hits".to_owned());
+            self.complete(&Completion { title, seeds: seeds.to_vec(), limit: 100, ..Completion::default() });
+        }
+    }
+
     fn load(folder: &BundleFolder) -> Result<Loaded<Self>, BundleError> {
         let (manifest, bundle) = CompletionBundle::load(folder)?;
-        Ok(Loaded { manifest, model: Self::new(bundle) })
+        Ok(Loaded::new(manifest, Self::new(bundle)))
     }
 }
 
 impl Served for RatingsModel {
     const KIND: Kind = Kind::Ratings;
 
+    fn ids(&self) -> &Vocabulary {
+        self.vocabulary()
+    }
+
+    fn candidates(&self) -> usize {
+        self.vocabulary().len()
+    }
+
+    fn warm_up(&self) {
+        if !self.vocabulary().is_empty() {
+            let taste = self.taste(&[Heard { row: 0, rating: None, at: 0 }]);
+            self.recommend(&taste, &[], 50);
+        }
+    }
+
     fn load(folder: &BundleFolder) -> Result<Loaded<Self>, BundleError> {
         let (manifest, bundle) = RatingsBundle::load(folder)?;
-        Ok(Loaded { manifest, model: Self::new(bundle) })
+        Ok(Loaded::new(manifest, Self::new(bundle)))
+    }
+}
+
+/// Other versions that requests name are kept loaded, so many of each kind.
+const MOST_PINNED: usize = 2;
+
+/// A second version that answers too, unseen.
+#[derive(Debug)]
+pub struct Shadow<M> {
+    /// the version
+    pub loaded: Arc<Loaded<M>>,
+    /// one request in so many
+    pub every: u64,
+    seen: AtomicU64,
+}
+
+impl<M> Shadow<M> {
+    /// Whether the next request is one of those that it answers.
+    pub fn is_due(&self) -> bool {
+        self.seen.fetch_add(1, Ordering::Relaxed) % self.every == 0
     }
 }
 
 /// The place of the model of one kind.
 #[derive(Debug)]
-struct Slot<M>(Arc<ArcSwapOption<Loaded<M>>>);
+pub struct Slot<M> {
+    current: Arc<ArcSwapOption<Loaded<M>>>,
+    shadow: Arc<ArcSwapOption<Shadow<M>>>,
+    /// the one asked for last at the end; whoever holds it loads
+    pinned: Arc<tokio::sync::Mutex<Vec<Arc<Loaded<M>>>>>,
+    metrics: Metrics,
+}
 
 impl<M> Clone for Slot<M> {
     fn clone(&self) -> Self {
-        Self(self.0.clone())
+        Self {
+            current: self.current.clone(),
+            shadow: self.shadow.clone(),
+            pinned: self.pinned.clone(),
+            metrics: self.metrics.clone(),
+        }
     }
 }
 
-impl<M> Default for Slot<M> {
-    fn default() -> Self {
-        Self(Arc::default())
-    }
+/// Why a version can't be had.
+#[derive(Debug, thiserror::Error)]
+pub enum VersionError {
+    /// None of that name is published.
+    #[error("no {0} model of the version {1:?} is published; GET /models lists those that are")]
+    Unknown(Kind, String),
+    /// It is not whole.
+    #[error("the {0} model of the version {1:?} is refused: {2}")]
+    Refused(Kind, String, #[source] BundleError),
+    /// It is whole, and can't be made the current one.
+    #[error("the models folder can't be written: {0}")]
+    ReadOnly(#[source] BundleError),
 }
 
 /// The loaded models. Cheap to clone.
@@ -95,28 +220,85 @@ pub struct ModelStore {
 
 impl ModelStore {
     /// An empty store over the folder `models`.
-    pub fn new(models: &Path) -> Self {
+    pub fn new(models: &Path, metrics: &Metrics) -> Self {
         Self {
             folder: models.to_owned(),
-            completion: Slot::default(),
-            similarity: Slot::default(),
-            ratings: Slot::default(),
+            completion: Slot::new(metrics),
+            similarity: Slot::new(metrics),
+            ratings: Slot::new(metrics),
         }
+    }
+
+    /// A version of the model for what comes next; the current one if none is named.
+    pub async fn completion_of(
+        &self,
+        version: Option<&str>,
+    ) -> Result<Option<Arc<Loaded<CompletionModel>>>, VersionError> {
+        self.completion.version(&self.folder, version).await
+    }
+
+    /// A version of the model for similar tracks; the current one if none is named.
+    pub async fn similarity_of(
+        &self,
+        version: Option<&str>,
+    ) -> Result<Option<Arc<Loaded<SimilarityModel>>>, VersionError> {
+        self.similarity.version(&self.folder, version).await
+    }
+
+    /// A version of the model for what users will think of tracks; the current one if none is named.
+    pub async fn ratings_of(&self, version: Option<&str>) -> Result<Option<Arc<Loaded<RatingsModel>>>, VersionError> {
+        self.ratings.version(&self.folder, version).await
+    }
+
+    /// The second version for what comes next.
+    pub fn completion_shadow(&self) -> Option<Arc<Shadow<CompletionModel>>> {
+        self.completion.shadow.load_full()
+    }
+
+    /// The second version for similar tracks.
+    pub fn similarity_shadow(&self) -> Option<Arc<Shadow<SimilarityModel>>> {
+        self.similarity.shadow.load_full()
+    }
+
+    /// Versions that are published, newest first.
+    pub fn published(&self, kind: Kind) -> Vec<String> {
+        versions(&self.folder, kind)
+    }
+
+    /// Makes a published version the current one, here at once and by and by in every server of this models folder.
+    /// Blocking.
+    pub fn activate(&self, kind: Kind, version: &str) -> Result<(), VersionError> {
+        match kind {
+            Kind::Completion => self.completion.activate(&self.folder, version),
+            Kind::Similarity => self.similarity.activate(&self.folder, version),
+            Kind::Ratings => self.ratings.activate(&self.folder, version),
+        }
+    }
+
+    /// Has a published version answer one in `every` requests too, unseen; none ends that. Blocking. False for a kind
+    /// that has no such thing.
+    pub fn set_shadow(&self, kind: Kind, version: Option<&str>, every: u64) -> Result<bool, VersionError> {
+        match kind {
+            Kind::Completion => self.completion.set_shadow(&self.folder, version, every)?,
+            Kind::Similarity => self.similarity.set_shadow(&self.folder, version, every)?,
+            Kind::Ratings => return Ok(false),
+        }
+        Ok(true)
     }
 
     /// The model for what comes next, if one is loaded.
     pub fn completion(&self) -> Option<Arc<Loaded<CompletionModel>>> {
-        self.completion.0.load_full()
+        self.completion.current.load_full()
     }
 
     /// The model for similar tracks, if one is loaded.
     pub fn similarity(&self) -> Option<Arc<Loaded<SimilarityModel>>> {
-        self.similarity.0.load_full()
+        self.similarity.current.load_full()
     }
 
     /// The model for what users will think of tracks, if one is loaded.
     pub fn ratings(&self) -> Option<Arc<Loaded<RatingsModel>>> {
-        self.ratings.0.load_full()
+        self.ratings.current.load_full()
     }
 
     /// Manifests of the loaded models.
@@ -169,6 +351,7 @@ impl ModelStore {
                     Ok(Ok(())) => *refused = None,
                     Ok(Err(error)) => {
                         error!("the new bundle is refused, the old one goes on: {error}");
+                        self.similarity.metrics.refused(kind);
                         *refused = Some((current, Instant::now()));
                     }
                     Err(error) => error!("loading a bundle ended badly: {error}"),
@@ -179,8 +362,68 @@ impl ModelStore {
 }
 
 impl<M: Served> Slot<M> {
+    fn new(metrics: &Metrics) -> Self {
+        let (current, shadow, pinned) = Default::default();
+        Self { current, shadow, pinned, metrics: metrics.clone() }
+    }
+
     fn load(&self, models: &Path) -> Result<(), BundleError> {
-        self.take_over(M::load(&BundleFolder::open_current(models, M::KIND)?)?);
+        let began = Instant::now();
+        let none = || BundleError::None { kind: M::KIND, folder: models.join(M::KIND.as_str()) };
+        let version = current_version(models, M::KIND).ok_or_else(none)?;
+        self.take_over(Loaded::open(models, &version)?, began);
+        Ok(())
+    }
+
+    /// Only what is listed is opened: a version is a name, not a path.
+    fn find(models: &Path, version: &str) -> Result<(), VersionError> {
+        match versions(models, M::KIND).iter().any(|published| published == version) {
+            true => Ok(()),
+            false => Err(VersionError::Unknown(M::KIND, version.to_owned())),
+        }
+    }
+
+    fn open(models: &Path, version: &str) -> Result<Loaded<M>, VersionError> {
+        Self::find(models, version)?;
+        Loaded::open(models, version).map_err(|error| VersionError::Refused(M::KIND, version.to_owned(), error))
+    }
+
+    async fn version(&self, models: &Path, version: Option<&str>) -> Result<Option<Arc<Loaded<M>>>, VersionError> {
+        let current = self.current.load_full();
+        let Some(version) = version else { return Ok(current) };
+        if let Some(loaded) = current.filter(|loaded| loaded.manifest.version == version) {
+            return Ok(Some(loaded));
+        }
+        let mut pinned = self.pinned.lock().await;
+        if let Some(place) = pinned.iter().position(|loaded| loaded.manifest.version == version) {
+            let loaded = pinned.remove(place);
+            pinned.push(loaded.clone());
+            return Ok(Some(loaded));
+        }
+        let (models, name) = (models.to_owned(), version.to_owned());
+        let opened = tokio::task::spawn_blocking(move || Self::open(&models, &name)).await;
+        let lost = |_| VersionError::Unknown(M::KIND, version.to_owned());
+        let loaded = Arc::new(opened.map_err(lost)??);
+        if pinned.len() >= MOST_PINNED {
+            pinned.remove(0);
+        }
+        pinned.push(loaded.clone());
+        Ok(Some(loaded))
+    }
+
+    fn activate(&self, models: &Path, version: &str) -> Result<(), VersionError> {
+        let began = Instant::now();
+        let loaded = Self::open(models, version)?;
+        bundle::activate(models, M::KIND, version).map_err(VersionError::ReadOnly)?;
+        self.take_over(loaded, began);
+        Ok(())
+    }
+
+    fn set_shadow(&self, models: &Path, version: Option<&str>, every: u64) -> Result<(), VersionError> {
+        let loaded = version.map(|version| Self::open(models, version)).transpose()?;
+        let shadow =
+            loaded.map(|loaded| Shadow { loaded: Arc::new(loaded), every: every.max(1), seen: AtomicU64::new(0) });
+        self.shadow.store(shadow.map(Arc::new));
         Ok(())
     }
 
@@ -195,11 +438,11 @@ impl<M: Served> Slot<M> {
             if Some(&version) >= current.as_ref() {
                 continue;
             }
-            let folder = models.join(M::KIND.as_str()).join(&version);
-            match BundleFolder::open(&folder, M::KIND).and_then(|folder| M::load(&folder)) {
+            let began = Instant::now();
+            match Loaded::open(models, &version) {
                 Ok(loaded) => {
                     warn!(version, "serving an older bundle instead");
-                    return self.take_over(loaded);
+                    return self.take_over(loaded, began);
                 }
                 Err(error) => error!("an older bundle is refused too: {error}"),
             }
@@ -207,9 +450,10 @@ impl<M: Served> Slot<M> {
         error!("no {} bundle is whole", M::KIND);
     }
 
-    fn take_over(&self, loaded: Loaded<M>) {
+    fn take_over(&self, loaded: Loaded<M>, began: Instant) {
         let Manifest { kind, version, data, .. } = &loaded.manifest;
         info!(%kind, version, tracks = data.tracks, playlists = data.playlists, "loaded a model");
-        self.0.store(Some(Arc::new(loaded)));
+        self.metrics.swapped(&loaded.manifest, loaded.model.candidates(), began.elapsed().as_secs_f64());
+        self.current.store(Some(Arc::new(loaded)));
     }
 }

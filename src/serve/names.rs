@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 use tracing::warn;
 
 use super::ModelStore;
+use super::catalog_watch::Gate;
+use super::metrics::{Fallback, Metrics};
 use crate::catalog::{Catalog, TrackName};
 
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -22,6 +24,8 @@ const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(2);
 pub struct Names {
     catalog: Catalog,
     models: ModelStore,
+    gate: Gate,
+    metrics: Metrics,
     began: Instant,
     /// milliseconds after `began` until which nobody asks
     paused_until: Arc<AtomicU64>,
@@ -29,8 +33,8 @@ pub struct Names {
 
 impl Names {
     /// Over `catalog` and the completion model of `models`.
-    pub fn new(catalog: Catalog, models: ModelStore) -> Self {
-        Self { catalog, models, began: Instant::now(), paused_until: Arc::default() }
+    pub fn new(catalog: Catalog, models: ModelStore, gate: Gate, metrics: Metrics) -> Self {
+        Self { catalog, models, gate, metrics, began: Instant::now(), paused_until: Arc::default() }
     }
 
     /// Names of those of the tracks that could be found out.
@@ -53,7 +57,11 @@ impl Names {
 
     async fn of_catalog(&self, ids: &[String]) -> HashMap<String, TrackName> {
         let now = self.began.elapsed();
-        if ids.is_empty() || (now.as_millis() as u64) < self.paused_until.load(Ordering::Relaxed) {
+        if ids.is_empty() {
+            return HashMap::new();
+        }
+        if !self.gate.is_open() || (now.as_millis() as u64) < self.paused_until.load(Ordering::Relaxed) {
+            self.metrics.fallback(Fallback::NoNames);
             return HashMap::new();
         }
         let reason = match tokio::time::timeout(PATIENCE, self.catalog.track_names(ids)).await {
@@ -61,6 +69,7 @@ impl Names {
             Ok(Err(error)) => error.to_string(),
             Err(_) => "no answer in time".to_owned(),
         };
+        self.metrics.fallback(Fallback::NoNames);
         warn!("answering without names: {reason}");
         let until = self.began.elapsed() + PAUSE_AFTER_FAILURE;
         self.paused_until.store(until.as_millis() as u64, Ordering::Relaxed);

@@ -1,9 +1,13 @@
 //! The HTTP interface: a real server on a free port, a real PostgreSQL, a real client.
 #![expect(clippy::expect_used, reason = "in a test's helpers a failed expectation is the failure of the test")]
 
+mod bulk;
+mod catalog;
 mod completion;
 mod concurrency;
 mod contract;
+mod keys;
+mod models;
 mod operations;
 mod outage;
 mod playlists;

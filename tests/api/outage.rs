@@ -85,15 +85,15 @@ async fn a_catalog_that_goes_away_and_comes_back_is_used_again() {
     let url = format!("postgres://segue@localhost/segue?host={}", socket.display());
     let app = TestApp::start(Setup { catalog: Some(url), ..Setup::default() }).await;
     app.state.catalog.migrate().await.expect("tables");
-    assert_eq!(app.get("/health/ready").await.ok()["status"], "ok");
+    let ready = async || (app.get("/health/ready").await.ok()["status"] == "ok").then_some(());
+    wait_until("the catalog", Duration::from_secs(5), ready).await;
     app.get("/playlists/0").await.problem(404);
 
     stop(postgres).await.expect("stopped");
     assert_answers_what_it_can(&app).await;
 
     let postgres = start().await.expect("started");
-    let ready = async || (app.get("/health/ready").await.ok()["status"] == "ok").then_some(());
-    wait_until("the catalog", Duration::from_secs(10), ready).await;
+    wait_until("the catalog", Duration::from_secs(5), ready).await;
     app.get("/playlists/0").await.problem(404);
     stop(postgres).await.expect("stopped");
 }

@@ -12,7 +12,7 @@ async fn a_playlist_is_shown_with_all_that_is_known_of_it() {
     assert_eq!(
         playlist,
         json!({
-            "id": HANDMADE, "title": "Made by hand", "description": "of odd ids", "collaborative": true,
+            "id": HANDMADE, "title": "Made by hand", "description": "of odd ids", "collaborative": true, "user_id": null,
             "num_followers": 3, "num_edits": 4, "num_tracks": 15, "num_albums": 5, "num_artists": 6,
             "duration_ms": 7_000_000_000_u64, "modified_at": "2017-07-14T02:40:00Z", "tracks": null, "next": 3
         })

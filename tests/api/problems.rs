@@ -35,7 +35,7 @@ async fn an_id_that_no_one_has_is_not_found_and_named() {
 #[tokio::test]
 async fn a_path_that_is_not_there_is_not_found() {
     let app = TestApp::spawn().await;
-    for path in ["/", "/nothing", "/tracks", "/tracks/a/b", "/playlists/1/complete/2", "/docs/nothing.js"] {
+    for path in ["/", "/nothing", "/tracks/a/b", "/playlists/1/complete/2", "/docs/nothing.js"] {
         app.get(path).await.problem(404);
     }
 }
@@ -44,7 +44,7 @@ async fn a_path_that_is_not_there_is_not_found() {
 async fn a_method_that_a_path_does_not_take_is_refused_with_those_that_it_does() {
     let app = TestApp::spawn().await;
     let cases = [
-        (Method::DELETE, "/tracks/a", "GET,HEAD"),
+        (Method::DELETE, "/tracks", "GET,HEAD,POST"),
         (Method::POST, "/tracks/a/similar", "GET,HEAD"),
         (Method::PUT, "/playlists/1/complete", "POST"),
         (Method::DELETE, "/playlists/1/complete", "POST"),
@@ -156,7 +156,7 @@ async fn a_parameter_out_of_range_or_of_the_wrong_type_is_refused_by_its_name() 
             assert_eq!(field(&problem), "limit", "{path}?limit={limit}");
         }
     }
-    for from in ["-1", "x", "70000"] {
+    for from in ["-1", "x", "100001"] {
         assert_eq!(field(&app.get(&format!("/playlists/0?from={from}")).await.problem(422)), "from", "{from}");
     }
 }

@@ -27,7 +27,7 @@ async fn a_track_is_shown_with_its_artist_album_and_duration() {
         app.get(&format!("/tracks/{}", encode(ODD_TRACK))).await.ok(),
         json!({
             "id": ODD_TRACK, "name": "Odd", "artist": "Handmade", "artist_id": "handmade:artist",
-            "album": "By Hand", "album_id": "handmade:album", "duration_ms": 123_456
+            "album": "By Hand", "album_id": "handmade:album", "duration_ms": 123_456, "genres": [], "hidden": false
         })
     );
 }

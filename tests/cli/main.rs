@@ -8,6 +8,7 @@ mod evaluate;
 mod generate;
 mod help;
 mod import;
+mod keys;
 mod models;
 mod names;
 mod openapi;

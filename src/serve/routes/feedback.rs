@@ -119,7 +119,7 @@ async fn rate(State(state): State<AppState>, bulk: Bulk<RatingBody>) -> Result<J
         let rated_at = check_time("rated_at", row.rated_at, now)?;
         Ok(RatingRecord { user: row.user_id, track: row.track_id, rating, rated_at })
     });
-    let outcome = state.catalog.upsert_ratings(&rows.good).await?;
+    let outcome = state.catalog()?.upsert_ratings(&rows.good).await?;
     Ok(Json(FeedbackAnswer::new(outcome, rows.places, rows.problems, RatingBody::FIELD)))
 }
 
@@ -156,7 +156,7 @@ async fn listen(State(state): State<AppState>, bulk: Bulk<ListenBody>) -> Result
             target: row.target,
         })
     });
-    let outcome = state.catalog.upsert_listens(&rows.good).await?;
+    let outcome = state.catalog()?.upsert_listens(&rows.good).await?;
     Ok(Json(FeedbackAnswer::new(outcome, rows.places, rows.problems, ListenBody::FIELD)))
 }
 

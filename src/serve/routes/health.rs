@@ -55,7 +55,8 @@ async fn live() -> Json<Live> {
               (status = 503, description = "No model is loaded", body = crate::serve::error::Problem,
                content_type = "application/problem+json")))]
 async fn ready(State(state): State<AppState>) -> Result<(StatusCode, Json<Ready>), crate::serve::error::ApiError> {
-    let catalog = matches!(tokio::time::timeout(PATIENCE, state.catalog.ping()).await, Ok(Ok(())));
+    let catalog =
+        state.gate.is_open() && matches!(tokio::time::timeout(PATIENCE, state.catalog.ping()).await, Ok(Ok(())));
     let loaded = state.models.manifests().into_iter();
     let models: BTreeMap<String, String> = loaded.map(|model| (model.kind.to_string(), model.version)).collect();
     if models.is_empty() {

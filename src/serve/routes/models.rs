@@ -1,19 +1,22 @@
-//! What is loaded.
+//! Models: what is loaded and published; switching, and second versions that answer unseen.
 
 use axum::Json;
-use axum::extract::State;
+use axum::extract::{Path, State};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::bundle::Manifest;
+use crate::bundle::{Kind, Manifest};
 use crate::serve::AppState;
+use crate::serve::error::{ApiError, Problem};
+use crate::serve::extract::JsonBody;
+use crate::serve::model_store::VersionError;
 
 /// Routes under `/models`.
 pub fn router() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().routes(routes!(list))
+    OpenApiRouter::new().routes(routes!(list)).routes(routes!(activate)).routes(routes!(shadow))
 }
 
 /// The models that answer.
@@ -46,6 +49,44 @@ pub struct ModelInfo {
     pub data: Value,
     /// what was measured when it was trained
     pub metrics: Value,
+    /// versions that are published, newest first
+    pub published: Vec<String>,
+}
+
+/// A version to switch to.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ActivateRequest {
+    /// a published version
+    #[schema(example = "20261121T201533.120Z")]
+    pub version: String,
+}
+
+/// A second version that answers too.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ShadowRequest {
+    /// a published version; null or left out ends it
+    #[schema(example = "20261121T201533.120Z")]
+    pub version: Option<String>,
+    /// one in so many requests
+    #[serde(default = "ten")]
+    #[schema(minimum = 1, maximum = 1_000_000, default = 10)]
+    pub every: u32,
+}
+
+fn ten() -> u32 {
+    10
+}
+
+/// The version that answers from now on.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct ActiveModel {
+    /// what it answers
+    #[schema(example = "similarity")]
+    pub kind: String,
+    /// its version; null where a second version was ended
+    pub version: Option<String>,
 }
 
 /// The models that answer at the moment, with their data, hyper-parameters and metrics.
@@ -62,6 +103,7 @@ async fn list(State(state): State<AppState>) -> Json<ModelList> {
         parameters: manifest.parameters.clone(),
         data: serde_json::to_value(&manifest.data).unwrap_or_default(),
         metrics: manifest.metrics.clone(),
+        published: state.models.published(manifest.kind),
     };
     let completion = state.models.completion().map(|loaded| {
         let index = &loaded.model.bundle().index;
@@ -76,4 +118,67 @@ async fn list(State(state): State<AppState>) -> Json<ModelList> {
         info(&loaded.manifest, tracks, tracks, model.bundle().columns())
     });
     Json(ModelList { models: [completion, similarity, ratings].into_iter().flatten().collect() })
+}
+
+/// Switches to a published version, an older one too. It is read and checked whole before; requests under way finish on
+/// the one before. Other servers of the same models folder follow within seconds.
+#[utoipa::path(post, path = "/models/{kind}/activate", tag = "models",
+    params(("kind" = String, Path, description = "completion, similarity or ratings")),
+    request_body = ActivateRequest,
+    responses((status = 200, description = "It answers", body = ActiveModel),
+              (status = 400, description = "Not JSON", body = Problem, content_type = "application/problem+json"),
+              (status = 404, description = "No such kind or version", body = Problem, content_type = "application/problem+json"),
+              (status = 409, description = "It is damaged, or the models folder can't be written", body = Problem, content_type = "application/problem+json"),
+              (status = 413, description = "Body too large", body = Problem, content_type = "application/problem+json"),
+              (status = 415, description = "Not declared as JSON", body = Problem, content_type = "application/problem+json"),
+              (status = 422, description = "A field is wrong", body = Problem, content_type = "application/problem+json")))]
+async fn activate(
+    State(state): State<AppState>,
+    Path(kind): Path<String>,
+    JsonBody(ActivateRequest { version }): JsonBody<ActivateRequest>,
+) -> Result<Json<ActiveModel>, ApiError> {
+    let kind = parse_kind(kind)?;
+    let name = version.clone();
+    blocking(move || state.models.activate(kind, &name)).await?;
+    Ok(Json(ActiveModel { kind: kind.to_string(), version: Some(version) }))
+}
+
+/// Has another published version answer some of the requests too, unseen: how far it agrees is a metric
+/// (`segue_shadow_agreement`). It lasts until it is ended, or the server is.
+#[utoipa::path(post, path = "/models/{kind}/shadow", tag = "models",
+    params(("kind" = String, Path, description = "completion or similarity")),
+    request_body = ShadowRequest,
+    responses((status = 200, description = "It answers too", body = ActiveModel),
+              (status = 400, description = "Not JSON", body = Problem, content_type = "application/problem+json"),
+              (status = 404, description = "No such kind or version", body = Problem, content_type = "application/problem+json"),
+              (status = 409, description = "It is damaged", body = Problem, content_type = "application/problem+json"),
+              (status = 413, description = "Body too large", body = Problem, content_type = "application/problem+json"),
+              (status = 415, description = "Not declared as JSON", body = Problem, content_type = "application/problem+json"),
+              (status = 422, description = "A field is wrong", body = Problem, content_type = "application/problem+json")))]
+async fn shadow(
+    State(state): State<AppState>,
+    Path(kind): Path<String>,
+    JsonBody(ShadowRequest { version, every }): JsonBody<ShadowRequest>,
+) -> Result<Json<ActiveModel>, ApiError> {
+    let kind = parse_kind(kind)?;
+    if !(1..=1_000_000).contains(&every) {
+        let reason = "must be between 1 and 1000000".to_owned();
+        return Err(ApiError::InvalidField { field: "every".to_owned(), reason });
+    }
+    let name = version.clone();
+    if !blocking(move || state.models.set_shadow(kind, name.as_deref(), every.into())).await? {
+        return Err(ApiError::UnknownKind(kind.to_string()));
+    }
+    Ok(Json(ActiveModel { kind: kind.to_string(), version }))
+}
+
+fn parse_kind(text: String) -> Result<Kind, ApiError> {
+    Kind::ALL.into_iter().find(|kind| kind.as_str() == text).ok_or(ApiError::UnknownKind(text))
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, VersionError> + Send + 'static,
+) -> Result<T, ApiError> {
+    let done = tokio::task::spawn_blocking(work).await.map_err(|error| ApiError::Internal(error.into()))?;
+    Ok(done?)
 }

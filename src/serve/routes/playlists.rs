@@ -1,38 +1,40 @@
-//! Playlists: one by itself, and what comes next in it.
-
-use std::sync::Arc;
+//! Playlists of the catalog: read, search, create, replace, change, delete, one or many at once.
 
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{Path, Query, State};
+use axum::extract::{FromRequest, Path, Query, Request, State};
+use axum::http::header::{ETAG, LOCATION};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::tracks::{Item, Scored, source_of};
-use crate::bundle::{Kind, Vocabulary};
-use crate::catalog::PlaylistContents;
-use crate::recommend::completer::{self, Completed};
-use crate::recommend::explain::Reason;
-use crate::recommend::{Completion, Recommended, SimilarityModel};
+use crate::catalog::{Catalog, CatalogError, Edited, Playlist, PlaylistFields, PlaylistRecord};
+use crate::import::ndjson::PlaylistRow;
+use crate::serve::AppState;
+use crate::serve::bulk::{self, BulkRows, RowOutcome};
 use crate::serve::error::{ApiError, Problem};
-use crate::serve::extract::{BoundedList, Diversity, JsonBody, Limit, OptionalJsonBody, query};
-use crate::serve::{AppState, Loaded};
+use crate::serve::extract::{
+    Cursor, JsonBody, Limit, ListQuery, MergePatch, Page, Preconditions, check_id, entity_tag, is_ndjson, query,
+    segment,
+};
 
-/// Most playlists in one inline request.
-const MAX_PLAYLISTS: usize = 64;
-/// Most tracks of an inline playlist, and most excluded ones.
-const MAX_TRACKS: usize = 10_000;
+/// Most tracks of a playlist.
+const MAX_TRACKS: usize = 100_000;
+/// The longest title or description, in bytes.
+const MAX_TEXT_BYTES: usize = 10_000;
 
 /// Routes under `/playlists`.
 pub fn router() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().routes(routes!(get)).routes(routes!(complete)).routes(routes!(complete_inline))
+    OpenApiRouter::new().routes(routes!(list, create)).routes(routes!(get, replace, change, delete))
 }
 
-/// A playlist of the catalog.
+/// A playlist without its tracks.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
-pub struct PlaylistBody {
+pub struct PlaylistSummary {
     /// the app's id
     #[schema(example = "37i9dQZF1DX4sWSpwq3LiO")]
     pub id: String,
@@ -42,6 +44,8 @@ pub struct PlaylistBody {
     pub description: Option<String>,
     /// whether several people edit it
     pub collaborative: bool,
+    /// the app's id of the user whose it is
+    pub user_id: Option<String>,
     /// followers
     pub num_followers: Option<i32>,
     /// edits, as the source states them
@@ -56,7 +60,15 @@ pub struct PlaylistBody {
     pub duration_ms: Option<i64>,
     /// last change by its owner
     #[serde(with = "time::serde::rfc3339::option")]
-    pub modified_at: Option<time::OffsetDateTime>,
+    pub modified_at: Option<OffsetDateTime>,
+}
+
+/// A playlist of the catalog.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct PlaylistBody {
+    /// all but its tracks
+    #[serde(flatten)]
+    pub summary: PlaylistSummary,
     /// its tracks in order, from position `from` on
     pub tracks: Vec<PlacedTrack>,
     /// where to go on, if there are more: the next `from`
@@ -76,6 +88,116 @@ pub struct PlacedTrack {
     pub artist: String,
 }
 
+/// What a playlist is to be, its tracks aside.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PlaylistMetadata {
+    /// its title
+    #[schema(example = "late night jazz", max_length = 10_000)]
+    pub title: Option<String>,
+    /// its description
+    #[schema(max_length = 10_000)]
+    pub description: Option<String>,
+    /// whether several people edit it
+    #[serde(default)]
+    pub collaborative: bool,
+    /// the app's id of the user whose it is, who need not be there yet
+    #[schema(min_length = 1, max_length = 1000)]
+    pub user_id: Option<String>,
+    /// followers
+    #[schema(minimum = 0)]
+    pub num_followers: Option<i32>,
+    /// edits
+    #[schema(minimum = 0)]
+    pub num_edits: Option<i32>,
+    /// distinct albums
+    #[schema(minimum = 0)]
+    pub num_albums: Option<i32>,
+    /// distinct artists
+    #[schema(minimum = 0)]
+    pub num_artists: Option<i32>,
+    /// length in milliseconds
+    #[schema(minimum = 0)]
+    pub duration_ms: Option<i64>,
+    /// last change by its owner (RFC 3339); left out, now
+    #[serde(default, with = "time::serde::rfc3339::option")]
+    pub modified_at: Option<OffsetDateTime>,
+}
+
+/// A playlist to create, or to put in the place of one.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PlaylistInput {
+    /// the app's id; in the path instead where there is one
+    #[schema(example = "my-playlist", min_length = 1, max_length = 1000)]
+    pub id: Option<String>,
+    /// its title
+    #[schema(example = "late night jazz", max_length = 10_000)]
+    pub title: Option<String>,
+    /// its description
+    #[schema(max_length = 10_000)]
+    pub description: Option<String>,
+    /// whether several people edit it
+    #[serde(default)]
+    pub collaborative: bool,
+    /// the app's id of the user whose it is, who need not be there yet
+    #[schema(min_length = 1, max_length = 1000)]
+    pub user_id: Option<String>,
+    /// followers
+    #[schema(minimum = 0)]
+    pub num_followers: Option<i32>,
+    /// edits
+    #[schema(minimum = 0)]
+    pub num_edits: Option<i32>,
+    /// distinct albums
+    #[schema(minimum = 0)]
+    pub num_albums: Option<i32>,
+    /// distinct artists
+    #[schema(minimum = 0)]
+    pub num_artists: Option<i32>,
+    /// length in milliseconds
+    #[schema(minimum = 0)]
+    pub duration_ms: Option<i64>,
+    /// last change by its owner (RFC 3339); left out, now
+    #[serde(default, with = "time::serde::rfc3339::option")]
+    pub modified_at: Option<OffsetDateTime>,
+    /// ids of its tracks in order, all of which the catalog has to have
+    #[serde(default)]
+    #[schema(max_items = 100_000)]
+    pub tracks: Vec<String>,
+}
+
+/// A page of playlists.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct PlaylistList {
+    /// in the order of their ids, or the best results first
+    pub items: Vec<PlaylistSummary>,
+    /// the `cursor` of the next page, if there may be one
+    pub next: Option<String>,
+}
+
+/// Which playlists.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct PlaylistsQuery {
+    /// number of rows
+    #[serde(default)]
+    #[param(value_type = i64, minimum = 1, maximum = 500, default = 50)]
+    limit: Limit,
+    /// `next` of the page before
+    #[serde(default)]
+    #[param(value_type = Option<String>)]
+    cursor: Option<Cursor>,
+    /// what to search titles for, misspelt or not; without it, rows come in the order of their ids
+    #[serde(default)]
+    #[param(max_length = 200)]
+    q: Option<String>,
+    /// only this user's; not together with `q`
+    #[serde(default)]
+    user_id: Option<String>,
+}
+
 /// Which of a playlist's tracks.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
@@ -83,424 +205,372 @@ pub struct PlacedTrack {
 pub struct TracksQuery {
     /// first position
     #[serde(default)]
-    #[param(minimum = 0)]
-    from: u16,
+    #[param(value_type = i64, minimum = 0, maximum = 100_000)]
+    from: Position,
     /// number of tracks
     #[serde(default)]
     #[param(value_type = i64, minimum = 1, maximum = 500, default = 50)]
     limit: Limit,
 }
 
-/// What recommends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum CompletionModel {
-    /// several retrievers and a learned ranking
-    Ranking,
-    /// NeuMF with clustered neighbours, filled up by popularity
-    Neumf,
-    /// track vectors, filled up by popularity
-    Track2vec,
-    /// the most popular tracks, the same for everyone
-    Popularity,
-}
+/// A position in a playlist, 0 to 100,000.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(try_from = "i64")]
+#[schema(value_type = i64, minimum = 0, maximum = 100_000)]
+pub struct Position(u32);
 
-/// How to complete a stored playlist. All of it may be left out.
-#[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct CompleteRequest {
-    /// number of tracks to recommend
-    #[serde(default)]
-    pub limit: Limit,
-    /// ids of tracks that must not be recommended, up to 10,000
-    #[serde(default)]
-    #[schema(value_type = Vec<String>, max_items = 10_000)]
-    pub exclude: BoundedList<String, MAX_TRACKS>,
-    /// what recommends; left out, `ranking`, or `track2vec` as long as no completion model is loaded
-    pub model: Option<CompletionModel>,
-    /// 0 for the most relevant tracks, towards 1 for ones less and less like each other; with `ranking` only
-    #[serde(default)]
-    #[schema(minimum = 0, maximum = 1)]
-    pub diversity: Diversity,
-    /// whether to say why each track is recommended
-    #[serde(default)]
-    pub explain: bool,
-}
+impl TryFrom<i64> for Position {
+    type Error = String;
 
-/// Playlists to complete that need not be in the catalog.
-#[derive(Debug, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct InlineCompleteRequest {
-    /// 1 to 64 playlists
-    #[schema(value_type = Vec<InlinePlaylist>, min_items = 1, max_items = 64)]
-    pub playlists: BoundedList<InlinePlaylist, MAX_PLAYLISTS>,
-    /// number of tracks to recommend for each
-    #[serde(default)]
-    pub limit: Limit,
-    /// ids of tracks that must not be recommended for any, up to 10,000
-    #[serde(default)]
-    #[schema(value_type = Vec<String>, max_items = 10_000)]
-    pub exclude: BoundedList<String, MAX_TRACKS>,
-    /// what recommends; left out, `ranking`, or `track2vec` as long as no completion model is loaded
-    pub model: Option<CompletionModel>,
-    /// 0 for the most relevant tracks, towards 1 for ones less and less like each other; with `ranking` only
-    #[serde(default)]
-    #[schema(minimum = 0, maximum = 1)]
-    pub diversity: Diversity,
-    /// whether to say why each track is recommended
-    #[serde(default)]
-    pub explain: bool,
-}
-
-/// A playlist given in the request.
-#[derive(Debug, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct InlinePlaylist {
-    /// its title; `ranking` goes by it, by its first 200 characters
-    #[serde(default)]
-    #[schema(example = "late night jazz")]
-    pub title: Option<String>,
-    /// ids of its tracks in order, up to 10,000; without any, `ranking` goes by the title alone
-    #[serde(default)]
-    #[schema(value_type = Vec<String>, max_items = 10_000)]
-    pub tracks: BoundedList<String, MAX_TRACKS>,
-}
-
-/// A recommended track with what speaks for it.
-#[derive(Debug, Serialize, Deserialize, ToSchema)]
-pub struct CompletedItem {
-    /// the track
-    #[serde(flatten)]
-    pub item: Item,
-    /// what speaks for it, strongest first; only where `explain` was asked for
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub reasons: Vec<ReasonBody>,
-}
-
-/// Something that speaks for a recommended track.
-#[derive(Debug, Serialize, Deserialize, ToSchema)]
-pub struct ReasonBody {
-    /// `together`: playlists hold it together with `tracks`; `same_artist`, `same_album`: as `tracks`; `title`: playlists
-    /// with a similar title hold it; `artist_in_title`: the title names its artist; `taste`: the factorisation (or the
-    /// track vectors) put it near `tracks`; `popularity`
-    #[schema(example = "together")]
-    pub kind: String,
-    /// ids of the playlist's tracks that it refers to, the most telling first
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub tracks: Vec<String>,
-    /// for `together`: how many playlists hold it and the first of `tracks`
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub playlists: Option<u32>,
-    /// for `title`: the title as it was compared
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub title: Option<String>,
-}
-
-impl ReasonBody {
-    fn new(reason: &Reason, vocabulary: &Vocabulary) -> Self {
-        let ids = |rows: &[u32]| rows.iter().map(|&row| vocabulary.id(row).to_owned()).collect();
-        let mut body = Self { kind: reason.as_str().to_owned(), tracks: Vec::new(), playlists: None, title: None };
-        match reason {
-            Reason::Together { seeds, playlists } => (body.tracks, body.playlists) = (ids(seeds), Some(*playlists)),
-            Reason::SameArtist { seeds } | Reason::SameAlbum { seeds } | Reason::Taste { seeds } => {
-                body.tracks = ids(seeds)
-            }
-            Reason::Title { title } => body.title = Some(title.clone()),
-            Reason::ArtistInTitle | Reason::Popularity => {}
+    fn try_from(value: i64) -> Result<Self, String> {
+        match u32::try_from(value) {
+            Ok(position) if position as usize <= MAX_TRACKS => Ok(Self(position)),
+            _ => Err(format!("must be between 0 and {MAX_TRACKS}")),
         }
-        body
     }
 }
 
-/// What comes next in a playlist.
-#[derive(Debug, Serialize, Deserialize, ToSchema)]
-pub struct CompletionBody {
-    /// what the answer rests on: the model, or `popularity` when there is no known track or title to go by
-    #[schema(example = "ranking")]
-    pub source: String,
-    /// best first; distinct, none of them in the playlist already
-    pub items: Vec<CompletedItem>,
-    /// tracks of the playlist and the exclusions that the model does not know; they were passed over
-    pub unknown_tracks: Vec<String>,
+impl Position {
+    /// The second position, or one track.
+    pub const ONE: Self = Self(1);
+
+    /// The number.
+    pub fn get(self) -> usize {
+        self.0 as usize
+    }
 }
 
-/// Completion of a stored playlist.
-#[derive(Debug, Serialize, Deserialize, ToSchema)]
-pub struct CompleteResponse {
-    /// the playlist
-    pub playlist_id: String,
-    /// version of the model that answered
-    pub model_version: String,
-    /// what comes next
-    #[serde(flatten)]
-    pub completion: CompletionBody,
+impl From<Playlist> for PlaylistSummary {
+    fn from(playlist: Playlist) -> Self {
+        Self {
+            id: playlist.id,
+            title: playlist.title,
+            description: playlist.description,
+            collaborative: playlist.collaborative,
+            user_id: playlist.user_id,
+            num_followers: playlist.num_followers,
+            num_edits: playlist.num_edits,
+            num_tracks: playlist.num_tracks,
+            num_albums: playlist.num_albums,
+            num_artists: playlist.num_artists,
+            duration_ms: playlist.duration_ms,
+            modified_at: playlist.modified_at,
+        }
+    }
 }
 
-/// Completions of inline playlists.
-#[derive(Debug, Serialize, Deserialize, ToSchema)]
-pub struct InlineCompleteResponse {
-    /// version of the model that answered
-    pub model_version: String,
-    /// one a playlist, in the order of the request
-    pub completions: Vec<CompletionBody>,
+impl From<&Playlist> for PlaylistMetadata {
+    fn from(playlist: &Playlist) -> Self {
+        let playlist = playlist.clone();
+        Self {
+            title: playlist.title,
+            description: playlist.description,
+            collaborative: playlist.collaborative,
+            user_id: playlist.user_id,
+            num_followers: playlist.num_followers,
+            num_edits: playlist.num_edits,
+            num_albums: playlist.num_albums,
+            num_artists: playlist.num_artists,
+            duration_ms: playlist.duration_ms,
+            // A change is a change now, unless it says otherwise.
+            modified_at: None,
+        }
+    }
+}
+
+impl PlaylistMetadata {
+    fn into_fields(self) -> Result<PlaylistFields, ApiError> {
+        let wrong = |field: &str, reason: String| Err(ApiError::InvalidField { field: field.to_owned(), reason });
+        for (field, text) in [("title", &self.title), ("description", &self.description)] {
+            match text {
+                Some(text) if text.len() > MAX_TEXT_BYTES => {
+                    return wrong(field, format!("must not be longer than {MAX_TEXT_BYTES} bytes"));
+                }
+                Some(text) if text.contains('\0') => return wrong(field, "must not contain NUL".to_owned()),
+                _ => {}
+            }
+        }
+        self.user_id.as_deref().map_or(Ok(()), |id| check_id("user_id", id))?;
+        let counts = [
+            ("num_followers", self.num_followers.map(i64::from)),
+            ("num_edits", self.num_edits.map(i64::from)),
+            ("num_albums", self.num_albums.map(i64::from)),
+            ("num_artists", self.num_artists.map(i64::from)),
+            ("duration_ms", self.duration_ms),
+        ];
+        if let Some((field, _)) = counts.iter().find(|(_, count)| count.is_some_and(|count| count < 0)) {
+            return wrong(field, "must not be negative".to_owned());
+        }
+        // Years beyond these are more than PostgreSQL holds, or RFC 3339 writes.
+        if self.modified_at.is_some_and(|at| !(1..=9_999).contains(&at.to_offset(time::UtcOffset::UTC).year())) {
+            return wrong("modified_at", "must lie in the years 1 to 9999".to_owned());
+        }
+        Ok(PlaylistFields {
+            title: self.title,
+            description: self.description,
+            collaborative: self.collaborative,
+            user_id: self.user_id,
+            num_followers: self.num_followers,
+            num_edits: self.num_edits,
+            num_albums: self.num_albums,
+            num_artists: self.num_artists,
+            duration_ms: self.duration_ms,
+            modified_at: self.modified_at,
+        })
+    }
+}
+
+impl PlaylistInput {
+    /// Metadata and tracks.
+    fn into_parts(self) -> Result<(PlaylistFields, Vec<String>), ApiError> {
+        check_tracks(&self.tracks)?;
+        let metadata = PlaylistMetadata {
+            title: self.title,
+            description: self.description,
+            collaborative: self.collaborative,
+            user_id: self.user_id,
+            num_followers: self.num_followers,
+            num_edits: self.num_edits,
+            num_albums: self.num_albums,
+            num_artists: self.num_artists,
+            duration_ms: self.duration_ms,
+            modified_at: self.modified_at,
+        };
+        Ok((metadata.into_fields()?, self.tracks))
+    }
+}
+
+/// Ids of tracks to look up.
+pub fn check_tracks(tracks: &[String]) -> Result<(), ApiError> {
+    if tracks.len() > MAX_TRACKS {
+        let reason = format!("has {} values, at most {MAX_TRACKS} are taken", tracks.len());
+        return Err(ApiError::InvalidField { field: "tracks".to_owned(), reason });
+    }
+    (0..).zip(tracks).try_for_each(|(place, id): (usize, _)| check_id(&format!("tracks[{place}]"), id))
+}
+
+/// Playlists in the order of their ids; with `q`, those whose titles are most like it, misspelt or not.
+#[utoipa::path(get, path = "/playlists", tag = "playlists", params(PlaylistsQuery),
+    responses((status = 200, description = "A page of playlists", body = PlaylistList),
+              (status = 422, description = "A parameter is wrong", body = Problem, content_type = "application/problem+json")))]
+async fn list(
+    State(state): State<AppState>,
+    parameters: Result<Query<PlaylistsQuery>, QueryRejection>,
+) -> Result<Json<PlaylistList>, ApiError> {
+    let PlaylistsQuery { limit, cursor, q, user_id } = query(parameters)?;
+    if let Some(user) = &user_id {
+        check_id("user_id", user)?;
+        if q.is_some() {
+            let reason = "can't be asked for together with `q`".to_owned();
+            return Err(ApiError::InvalidField { field: "user_id".to_owned(), reason });
+        }
+    }
+    let asked = ListQuery { limit, cursor, q };
+    let (page, limit) = (asked.page()?, limit.get() as i64);
+    let playlists = match &page {
+        Page::After(id) => state.catalog()?.playlists_after(id, user_id.as_deref(), limit).await?,
+        Page::Search(text, offset) => state.catalog()?.search_playlists(text, (*offset).into(), limit).await?,
+    };
+    let next = asked.next(&page, playlists.len(), playlists.last().map(|playlist| playlist.id.as_str()));
+    Ok(Json(PlaylistList { items: playlists.into_iter().map(PlaylistSummary::from).collect(), next }))
+}
+
+/// Creates a playlist, or many: one JSON object, or one a line (`application/x-ndjson`), of any number.
+///
+/// Lines are created or replaced as they arrive, and answered with a line each while the rest is still being read: a
+/// client has to read while it sends. A line's tracks are ids, or tracks in full, which are created too; ids that the
+/// catalog does not have are left out, and listed. The last line is a summary.
+#[utoipa::path(post, path = "/playlists", tag = "playlists", params(bulk::BulkQuery),
+    request_body(content((PlaylistInput = "application/json"), (String = "application/x-ndjson")),
+                 description = "a playlist, or one a line"),
+    responses((status = 200, description = "What became of each line", body = bulk::BulkLine, content_type = "application/x-ndjson"),
+              (status = 201, description = "It is created", body = PlaylistSummary,
+               headers(("ETag" = String, description = "its state"), ("Location" = String, description = "its path"))),
+              (status = 400, description = "Not JSON", body = Problem, content_type = "application/problem+json"),
+              (status = 409, description = "There is one with that id", body = Problem, content_type = "application/problem+json"),
+              (status = 413, description = "Body too large", body = Problem, content_type = "application/problem+json"),
+              (status = 415, description = "Not declared as JSON", body = Problem, content_type = "application/problem+json"),
+              (status = 422, description = "A field is wrong", body = Problem, content_type = "application/problem+json")))]
+async fn create(
+    State(state): State<AppState>,
+    parameters: Result<Query<bulk::BulkQuery>, QueryRejection>,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let asked = query(parameters)?;
+    if is_ndjson(request.headers()) {
+        return bulk::answer(PlaylistRows(state.catalog()?.clone()), request.into_body(), asked, &state.bulk);
+    }
+    let JsonBody(mut input) = JsonBody::<PlaylistInput>::from_request(request, &state).await?;
+    let missing = || ApiError::InvalidField { field: "id".to_owned(), reason: "must be there".to_owned() };
+    let id = input.id.take().ok_or_else(missing)?;
+    check_id("id", &id)?;
+    let (fields, tracks) = input.into_parts()?;
+    let edited = state
+        .catalog()?
+        .change_playlist(&id, |current| match current {
+            Some(_) => Err(ApiError::AlreadyExists("playlist", id.clone())),
+            None => Ok((fields, Some(tracks))),
+        })
+        .await?;
+    answer(&state, &id, edited, StatusCode::CREATED).await
 }
 
 /// A playlist of the catalog with its tracks.
 #[utoipa::path(get, path = "/playlists/{id}", tag = "playlists",
     params(("id" = String, Path, description = "the app's id of the playlist, percent-encoded"), TracksQuery),
-    responses((status = 200, description = "The playlist", body = PlaylistBody),
+    responses((status = 200, description = "The playlist", body = PlaylistBody, headers(("ETag" = String, description = "its state"))),
               (status = 404, description = "No such playlist", body = Problem, content_type = "application/problem+json"),
-              (status = 422, description = "A parameter is wrong", body = Problem, content_type = "application/problem+json"),
-              (status = 503, description = "The catalog is away", body = Problem, content_type = "application/problem+json")))]
+              (status = 422, description = "A parameter is wrong", body = Problem, content_type = "application/problem+json")))]
 async fn get(
     State(state): State<AppState>,
     Path(id): Path<String>,
     parameters: Result<Query<TracksQuery>, QueryRejection>,
-) -> Result<Json<PlaylistBody>, ApiError> {
+) -> Result<Response, ApiError> {
     let TracksQuery { from, limit } = query(parameters)?;
-    let playlist = state.catalog.playlist(&id).await?.ok_or_else(|| ApiError::UnknownPlaylist(id.clone()))?;
-    let tracks = state.catalog.playlist_tracks(&id, from.into(), limit.get() as i64).await?;
+    let catalog = state.catalog()?;
+    let playlist = catalog.playlist(&id).await?.ok_or_else(|| ApiError::UnknownPlaylist(id.clone()))?;
+    let tracks = catalog.playlist_tracks(&id, from.0 as i32, limit.get() as i64).await?;
     let next = tracks.last().map(|track| track.position + 1).filter(|&next| next < playlist.num_tracks);
-    Ok(Json(PlaylistBody {
-        id: playlist.id,
-        title: playlist.title,
-        description: playlist.description,
-        collaborative: playlist.collaborative,
-        num_followers: playlist.num_followers,
-        num_edits: playlist.num_edits,
-        num_tracks: playlist.num_tracks,
-        num_albums: playlist.num_albums,
-        num_artists: playlist.num_artists,
-        duration_ms: playlist.duration_ms,
-        modified_at: playlist.modified_at,
-        tracks: tracks
-            .into_iter()
-            .map(|track| PlacedTrack {
-                position: track.position,
-                track_id: track.id,
-                name: track.name,
-                artist: track.artist,
-            })
-            .collect(),
-        next,
-    }))
+    let tag = entity_tag(playlist.tag);
+    let tracks = tracks.into_iter().map(|track| PlacedTrack {
+        position: track.position,
+        track_id: track.id,
+        name: track.name,
+        artist: track.artist,
+    });
+    let body = PlaylistBody { summary: playlist.into(), tracks: tracks.collect(), next };
+    Ok(([(ETAG, tag)], Json(body)).into_response())
 }
 
-/// What comes next in a stored playlist: tracks that are not in it yet, best first.
-#[utoipa::path(post, path = "/playlists/{id}/complete", tag = "playlists",
-    params(("id" = String, Path, description = "the app's id of the playlist, percent-encoded")),
-    request_body(content = Option<CompleteRequest>, description = "may be left out"),
-    responses((status = 200, description = "What comes next", body = CompleteResponse),
+/// Creates a playlist, or replaces the one that is there with its tracks: what is left out is empty afterwards.
+#[utoipa::path(put, path = "/playlists/{id}", tag = "playlists",
+    params(("id" = String, Path, description = "the app's id of the playlist, percent-encoded", min_length = 1, max_length = 1000),
+           ("If-Match" = Option<String>, Header, description = "replace it only in this state"),
+           ("If-None-Match" = Option<String>, Header, description = "`*`: only create it")),
+    request_body = PlaylistInput,
+    responses((status = 200, description = "It is replaced", body = PlaylistSummary, headers(("ETag" = String, description = "its state"))),
+              (status = 201, description = "It is created", body = PlaylistSummary,
+               headers(("ETag" = String, description = "its state"), ("Location" = String, description = "its path"))),
               (status = 400, description = "Not JSON", body = Problem, content_type = "application/problem+json"),
-              (status = 404, description = "No such playlist", body = Problem, content_type = "application/problem+json"),
+              (status = 409, description = "Changed by someone else at the same time", body = Problem, content_type = "application/problem+json"),
+              (status = 412, description = "Not in the state that was named", body = Problem, content_type = "application/problem+json"),
               (status = 413, description = "Body too large", body = Problem, content_type = "application/problem+json"),
               (status = 415, description = "Not declared as JSON", body = Problem, content_type = "application/problem+json"),
-              (status = 422, description = "A field is wrong", body = Problem, content_type = "application/problem+json"),
-              (status = 503, description = "No model, catalog away, or too busy", body = Problem, content_type = "application/problem+json")))]
-async fn complete(
+              (status = 422, description = "A field is wrong", body = Problem, content_type = "application/problem+json")))]
+async fn replace(
     State(state): State<AppState>,
     Path(id): Path<String>,
-    OptionalJsonBody(request): OptionalJsonBody<CompleteRequest>,
-) -> Result<Json<CompleteResponse>, ApiError> {
-    let contents = state.catalog.playlist_contents(&id).await?;
-    let contents = contents.ok_or_else(|| ApiError::UnknownPlaylist(id.clone()))?;
-    let asked = Asked {
-        playlists: vec![contents],
-        exclude: request.exclude.0,
-        limit: request.limit,
-        model: request.model,
-        diversity: request.diversity,
-        explain: request.explain,
-    };
-    let (model_version, mut completions) = complete_all(&state, asked).await?;
-    let completion = completions.pop();
-    let completion = completion.ok_or_else(|| ApiError::Internal(anyhow::anyhow!("one playlist, no completion")))?;
-    Ok(Json(CompleteResponse { playlist_id: id, model_version, completion }))
+    preconditions: Preconditions,
+    JsonBody(mut input): JsonBody<PlaylistInput>,
+) -> Result<Response, ApiError> {
+    check_id("id", &id)?;
+    if input.id.take().is_some_and(|other| other != id) {
+        let reason = "must be the one in the path, or left out".to_owned();
+        return Err(ApiError::InvalidField { field: "id".to_owned(), reason });
+    }
+    let (fields, tracks) = input.into_parts()?;
+    let mut is_new = false;
+    let edited = state
+        .catalog()?
+        .change_playlist(&id, |current| {
+            is_new = current.is_none();
+            preconditions.check(tag_of(current).as_deref())?;
+            Ok::<_, ApiError>((fields, Some(tracks)))
+        })
+        .await?;
+    answer(&state, &id, edited, if is_new { StatusCode::CREATED } else { StatusCode::OK }).await
 }
 
-/// What comes next in up to 64 playlists given in the request.
-#[utoipa::path(post, path = "/playlists/complete", tag = "playlists",
-    request_body = InlineCompleteRequest,
-    responses((status = 200, description = "What comes next in each", body = InlineCompleteResponse),
+/// Changes parts of a playlist, not its tracks (RFC 7396): what is left out stays, what is null goes.
+#[utoipa::path(patch, path = "/playlists/{id}", tag = "playlists",
+    params(("id" = String, Path, description = "the app's id of the playlist, percent-encoded"),
+           ("If-Match" = Option<String>, Header, description = "change it only in this state")),
+    request_body(content((PlaylistMetadata = "application/merge-patch+json"), (PlaylistMetadata = "application/json"))),
+    responses((status = 200, description = "It is changed", body = PlaylistSummary, headers(("ETag" = String, description = "its state"))),
               (status = 400, description = "Not JSON", body = Problem, content_type = "application/problem+json"),
+              (status = 404, description = "No such playlist", body = Problem, content_type = "application/problem+json"),
+              (status = 409, description = "Changed by someone else at the same time", body = Problem, content_type = "application/problem+json"),
+              (status = 412, description = "Not in the state that was named", body = Problem, content_type = "application/problem+json"),
               (status = 413, description = "Body too large", body = Problem, content_type = "application/problem+json"),
               (status = 415, description = "Not declared as JSON", body = Problem, content_type = "application/problem+json"),
-              (status = 422, description = "A field is wrong", body = Problem, content_type = "application/problem+json"),
-              (status = 503, description = "No model, or too busy", body = Problem, content_type = "application/problem+json")))]
-async fn complete_inline(
+              (status = 422, description = "A field is wrong", body = Problem, content_type = "application/problem+json")))]
+async fn change(
     State(state): State<AppState>,
-    JsonBody(request): JsonBody<InlineCompleteRequest>,
-) -> Result<Json<InlineCompleteResponse>, ApiError> {
-    if request.playlists.0.is_empty() {
-        let reason = format!("must hold 1 to {MAX_PLAYLISTS} playlists");
-        return Err(ApiError::InvalidField { field: "playlists".to_owned(), reason });
-    }
-    let playlists = request.playlists.0.into_iter();
-    let asked = Asked {
-        playlists: playlists
-            .map(|playlist| PlaylistContents { title: playlist.title, tracks: playlist.tracks.0 })
-            .collect(),
-        exclude: request.exclude.0,
-        limit: request.limit,
-        model: request.model,
-        diversity: request.diversity,
-        explain: request.explain,
-    };
-    let (model_version, completions) = complete_all(&state, asked).await?;
-    Ok(Json(InlineCompleteResponse { model_version, completions }))
-}
-
-/// Playlists by the app's ids, and how to complete them.
-struct Asked {
-    playlists: Vec<PlaylistContents>,
-    exclude: Vec<String>,
-    limit: Limit,
-    model: Option<CompletionModel>,
-    diversity: Diversity,
-    explain: bool,
-}
-
-/// A completion before the names are known.
-struct Answer {
-    recommended: Vec<(Scored, Vec<ReasonBody>)>,
-    unknown_tracks: Vec<String>,
-}
-
-/// Who answers.
-enum Answerer {
-    Completion(Arc<Loaded<completer::CompletionModel>>, CompletionModel),
-    Similarity(Arc<Loaded<SimilarityModel>>, CompletionModel),
-}
-
-impl Answerer {
-    fn choose(state: &AppState, model: Option<CompletionModel>) -> Result<Self, ApiError> {
-        use CompletionModel::{Neumf, Popularity, Ranking, Track2vec};
-        let (completion, similarity) = (state.models.completion(), state.models.similarity());
-        match (model, completion, similarity) {
-            (None | Some(Ranking), Some(loaded), _) => Ok(Self::Completion(loaded, Ranking)),
-            (Some(Neumf), Some(loaded), _) if loaded.model.has_neumf() => Ok(Self::Completion(loaded, Neumf)),
-            (Some(Neumf), Some(_), _) => Err(ApiError::InvalidField {
-                field: "model".to_owned(),
-                reason: "the loaded completion model was trained without `neumf`".to_owned(),
-            }),
-            (Some(Popularity), Some(loaded), _) => Ok(Self::Completion(loaded, Popularity)),
-            (None | Some(Track2vec), _, Some(loaded)) => Ok(Self::Similarity(loaded, Track2vec)),
-            (Some(Popularity), None, Some(loaded)) => Ok(Self::Similarity(loaded, Popularity)),
-            (Some(Track2vec), _, None) => Err(ApiError::NoModel(Kind::Similarity)),
-            _ => Err(ApiError::NoModel(Kind::Completion)),
-        }
-    }
-
-    fn version(&self) -> String {
-        match self {
-            Self::Completion(loaded, _) => loaded.manifest.version.clone(),
-            Self::Similarity(loaded, _) => loaded.manifest.version.clone(),
-        }
-    }
-
-    fn vocabulary(&self) -> &Vocabulary {
-        match self {
-            Self::Completion(loaded, _) => loaded.model.vocabulary(),
-            Self::Similarity(loaded, _) => loaded.model.vocabulary(),
-        }
-    }
-
-    fn complete(&self, playlists: &[Completion]) -> Vec<Vec<Completed>> {
-        let popular = |popular: &dyn Fn(&[u32], usize) -> Vec<Recommended>| -> Vec<Vec<Completed>> {
-            let answers = playlists.iter().map(|playlist| popular(&playlist.forbidden(), playlist.limit));
-            answers.map(|items| items.into_iter().map(Completed::from).collect()).collect()
-        };
-        match self {
-            Self::Completion(loaded, CompletionModel::Popularity) => {
-                popular(&|rows, limit| loaded.model.popular(rows, limit))
-            }
-            Self::Similarity(loaded, CompletionModel::Popularity) => {
-                popular(&|rows, limit| loaded.model.popular(rows, limit))
-            }
-            Self::Completion(loaded, CompletionModel::Neumf) => {
-                playlists.iter().map(|playlist| loaded.model.complete_by_neumf(playlist)).collect()
-            }
-            Self::Completion(loaded, _) => playlists.iter().map(|playlist| loaded.model.complete(playlist)).collect(),
-            Self::Similarity(loaded, _) => {
-                let answers = loaded.model.complete(playlists).into_iter();
-                answers.map(|items| items.into_iter().map(Completed::from).collect()).collect()
-            }
-        }
-    }
-}
-
-/// The version of the model that answered, and a completion for each playlist.
-async fn complete_all(state: &AppState, asked: Asked) -> Result<(String, Vec<CompletionBody>), ApiError> {
-    let answerer = Answerer::choose(state, asked.model)?;
-    let version = answerer.version();
-    if asked.diversity.get() > 0.0 && !matches!(answerer, Answerer::Completion(_, CompletionModel::Ranking)) {
-        let reason = "needs the model `ranking`".to_owned();
-        return Err(ApiError::InvalidField { field: "diversity".to_owned(), reason });
-    }
-    let answers = state.engine.run(move || answer(&answerer, &asked)).await?;
-    let items = answers.iter().flat_map(|answer| &answer.recommended);
-    let all: Vec<String> = items.map(|(item, _)| item.id.clone()).collect();
-    let names = state.names.of(&all).await;
-    let completions = answers.into_iter().map(|answer| CompletionBody {
-        source: source_of(answer.recommended.first().map(|(item, _)| item.source)),
-        items: answer
-            .recommended
-            .into_iter()
-            .map(|(item, reasons)| CompletedItem { item: item.named(&names), reasons })
-            .collect(),
-        unknown_tracks: answer.unknown_tracks,
-    });
-    Ok((version, completions.collect()))
-}
-
-/// On an engine thread.
-fn answer(answerer: &Answerer, asked: &Asked) -> Vec<Answer> {
-    let vocabulary = answerer.vocabulary();
-    let (excluded, unknown_exclusions) = rows(vocabulary, &asked.exclude);
-    let mut unknown = Vec::with_capacity(asked.playlists.len());
-    let playlists: Vec<Completion> = asked
-        .playlists
-        .iter()
-        .map(|playlist| {
-            let (seeds, unknown_seeds) = rows(vocabulary, &playlist.tracks);
-            unknown.push([unknown_seeds, unknown_exclusions.clone()].concat());
-            Completion {
-                title: playlist.title.clone(),
-                seeds,
-                excluded: excluded.clone(),
-                limit: asked.limit.get(),
-                diversity: asked.diversity.get(),
-                explain: asked.explain,
-            }
+    Path(id): Path<String>,
+    preconditions: Preconditions,
+    JsonBody(patch): JsonBody<MergePatch>,
+) -> Result<Response, ApiError> {
+    check_id("id", &id).map_err(|_| ApiError::UnknownPlaylist(id.clone()))?;
+    let edited = state
+        .catalog()?
+        .change_playlist(&id, |current| {
+            let current = current.ok_or_else(|| ApiError::UnknownPlaylist(id.clone()))?;
+            preconditions.check(tag_of(Some(current)).as_deref())?;
+            Ok::<_, ApiError>((patch.apply(&PlaylistMetadata::from(current))?.into_fields()?, None))
         })
-        .collect();
-    let reasons_of = |item: &Completed| -> Vec<ReasonBody> {
-        let reasons = item.reasons.iter().filter(|_| asked.explain);
-        reasons.map(|reason| ReasonBody::new(reason, vocabulary)).collect()
-    };
-    answerer
-        .complete(&playlists)
-        .iter()
-        .zip(unknown)
-        .map(|(items, mut unknown_tracks)| {
-            unknown_tracks.sort_unstable();
-            unknown_tracks.dedup();
-            let recommended =
-                items.iter().map(|item| (Scored::new(&item.recommended, vocabulary), reasons_of(item))).collect();
-            Answer { recommended, unknown_tracks }
-        })
-        .collect()
+        .await?;
+    answer(&state, &id, edited, StatusCode::OK).await
 }
 
-/// The rows of the ids that the model knows, and the ids that it does not.
-fn rows(vocabulary: &Vocabulary, ids: &[String]) -> (Vec<u32>, Vec<String>) {
-    let mut rows = Vec::with_capacity(ids.len());
-    let mut unknown = Vec::new();
-    for id in ids {
-        match vocabulary.row(id) {
-            Some(row) => rows.push(row),
-            None => unknown.push(id.clone()),
-        }
+/// Deletes a playlist. Its tracks stay in the catalog.
+#[utoipa::path(delete, path = "/playlists/{id}", tag = "playlists",
+    params(("id" = String, Path, description = "the app's id of the playlist, percent-encoded"),
+           ("If-Match" = Option<String>, Header, description = "delete it only in this state")),
+    responses((status = 204, description = "It is gone"),
+              (status = 404, description = "No such playlist", body = Problem, content_type = "application/problem+json"),
+              (status = 409, description = "Changed by someone else at the same time", body = Problem, content_type = "application/problem+json"),
+              (status = 412, description = "Not in the state that was named", body = Problem, content_type = "application/problem+json")))]
+async fn delete(
+    State(state): State<AppState>,
+    Path(id): Path<String>,
+    preconditions: Preconditions,
+) -> Result<StatusCode, ApiError> {
+    let deleted = state
+        .catalog()?
+        .delete_playlist(&id, |playlist| preconditions.check(tag_of(Some(playlist)).as_deref()))
+        .await?;
+    if deleted { Ok(StatusCode::NO_CONTENT) } else { Err(ApiError::UnknownPlaylist(id)) }
+}
+
+fn tag_of(playlist: Option<&Playlist>) -> Option<String> {
+    playlist.map(|playlist| entity_tag(playlist.tag))
+}
+
+/// The playlist as it is after a change.
+async fn answer(state: &AppState, id: &str, edited: Edited, status: StatusCode) -> Result<Response, ApiError> {
+    let playlist = state.catalog()?.playlist(id).await?.ok_or(ApiError::Conflict)?;
+    let mut headers = HeaderMap::new();
+    if let Ok(tag) = entity_tag(edited.tag).parse() {
+        headers.insert(ETAG, tag);
     }
-    (rows, unknown)
+    if status == StatusCode::CREATED
+        && let Ok(location) = format!("/playlists/{}", segment(id)).parse()
+    {
+        headers.insert(LOCATION, location);
+    }
+    Ok((status, headers, Json(PlaylistSummary::from(playlist))).into_response())
+}
+
+/// Writes lines of bulk requests.
+struct PlaylistRows(Catalog);
+
+impl BulkRows for PlaylistRows {
+    type Row = PlaylistRecord;
+    const ROWS_AT_ONCE: usize = 500;
+
+    fn parse(&self, line: &[u8]) -> Result<(String, PlaylistRecord), ApiError> {
+        let row: PlaylistRow = bulk::parse_row(line)?;
+        let record = row.into_record().map_err(ApiError::InvalidRow)?;
+        Ok((record.external_id.clone(), record))
+    }
+
+    async fn write(&self, rows: &[PlaylistRecord]) -> Result<Vec<RowOutcome>, CatalogError> {
+        let upserted = self.0.upsert_playlist_rows(rows).await?;
+        let mut unknown: Vec<Vec<String>> = vec![Vec::new(); rows.len()];
+        for track in &upserted.unknown_tracks {
+            unknown[track.playlist].push(rows[track.playlist].tracks[track.track].uri().to_owned());
+        }
+        let outcomes = upserted.changes.into_iter().zip(unknown);
+        Ok(outcomes.map(|(change, unknown)| RowOutcome::from(change).with_unknown_tracks(unknown)).collect())
+    }
 }

@@ -1,191 +1,183 @@
-//! Users: what to recommend to one.
-
-use std::collections::HashMap;
+//! Users: read, create, delete, one or many at once.
 
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{Path, Query, State};
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use axum::extract::{FromRequest, Path, Query, Request, State};
+use axum::http::StatusCode;
+use axum::http::header::LOCATION;
+use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
-use utoipa::{IntoParams, ToSchema};
+use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::catalog::{TrackName, UserFeedback};
-use crate::recommend::ratings::{Basis, Heard, RatingsModel};
+use crate::catalog::{Catalog, CatalogError, RowChange, User};
 use crate::serve::AppState;
+use crate::serve::bulk::{self, BulkRows, RowOutcome};
 use crate::serve::error::{ApiError, Problem};
-use crate::serve::extract::{Limit, query};
-
-/// Most tracks that pages of one list go through.
-const MOST_SHOWN: usize = 1_000;
-/// The form of cursors: a cursor of another one begins with another byte.
-const CURSOR_FORM: u8 = 1;
+use crate::serve::extract::{JsonBody, Page, PageQuery, Preconditions, check_id, is_ndjson, query, segment};
 
 /// Routes under `/users`.
 pub fn router() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().routes(routes!(recommendations))
+    OpenApiRouter::new().routes(routes!(list, create)).routes(routes!(get, put, delete))
 }
 
-/// Which recommendations.
-#[derive(Debug, Deserialize, IntoParams)]
+/// A user.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct UserBody {
+    /// the app's id
+    #[schema(example = "user-17")]
+    pub id: String,
+    /// playlists
+    pub num_playlists: i64,
+    /// tracks rated
+    pub num_ratings: i64,
+    /// listens
+    pub num_listens: i64,
+}
+
+/// A user to create, or a line of a bulk request.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub struct RecommendationsQuery {
-    /// number of tracks
-    #[serde(default)]
-    #[param(value_type = i64, minimum = 1, maximum = 500, default = 50)]
-    limit: Limit,
-    /// whether tracks that the user rated or listened to are left out
-    #[serde(default = "yes")]
-    #[param(default = true)]
-    exclude_seen: bool,
-    /// `next` of the page before; no track of the pages before comes again
-    #[serde(default)]
-    #[param(value_type = Option<String>)]
-    cursor: Shown,
+pub struct UserRow {
+    /// the app's id
+    #[schema(example = "user-17", min_length = 1, max_length = 1000)]
+    pub id: String,
 }
 
-fn yes() -> bool {
-    true
-}
-
-/// Tracks that earlier pages showed, each by a mark of four bytes made of its id. They stay shown whatever comes between
-/// two pages: another rating, another model.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
-struct Shown(Vec<u32>);
-
-impl TryFrom<String> for Shown {
-    type Error = &'static str;
-
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        const REASON: &str = "must be the next of an earlier answer";
-        let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| REASON)?;
-        let Some((&CURSOR_FORM, marks)) = bytes.split_first() else { return Err(REASON) };
-        let (marks, rest) = marks.as_chunks::<4>();
-        if !rest.is_empty() || marks.len() > MOST_SHOWN {
-            return Err(REASON);
-        }
-        Ok(Self(marks.iter().map(|mark| u32::from_le_bytes(*mark)).collect()))
-    }
-}
-
-impl Shown {
-    fn encode(&self) -> String {
-        let marks = self.0.iter().flat_map(|mark| mark.to_le_bytes());
-        URL_SAFE_NO_PAD.encode(std::iter::once(CURSOR_FORM).chain(marks).collect::<Vec<u8>>())
-    }
-}
-
-/// A track recommended to a user.
+/// A page of users.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
-pub struct UserItem {
-    /// the app's id of the track
-    #[schema(example = "spotify:track:5Wj1rJnCLpMHdLaxsFtJLs")]
-    pub track_id: String,
-    /// what items are ordered by: comparable within one answer. The predicted rating, and how well the track goes with
-    /// what the user chose; for `popularity` the share of all ratings and listens
-    #[schema(example = 4.9)]
-    pub score: f32,
-    /// the rating that the user would give; null where nothing is known of the user, or the model has seen no ratings
-    #[schema(example = 4.3)]
-    pub predicted_rating: Option<f32>,
-    /// title of the track; null when the catalog is away
-    pub name: Option<String>,
-    /// name of its artist; null likewise
-    pub artist: Option<String>,
-}
-
-/// Tracks for a user.
-#[derive(Debug, Serialize, Deserialize, ToSchema)]
-pub struct Recommendations {
-    /// the user
-    pub user_id: String,
-    /// version of the model that answered
-    pub model_version: String,
-    /// what the answer rests on: the user's `ratings`, the user's `listens` where there are no ratings, or `popularity`
-    /// for a user without any that the model knows the tracks of
-    #[schema(example = "ratings")]
-    pub source: String,
-    /// best first
-    pub items: Vec<UserItem>,
-    /// the `cursor` of the next page, if there may be one; after 1,000 tracks there is none
+pub struct UserList {
+    /// in the order of their ids
+    pub items: Vec<UserBody>,
+    /// the `cursor` of the next page, if there may be one
     pub next: Option<String>,
 }
 
-/// Tracks for a user, best first: by what the user rated and listened to up to now, the last second included.
-#[utoipa::path(get, path = "/users/{id}/recommendations", tag = "users",
-    params(("id" = String, Path, description = "the app's id of the user, percent-encoded"), RecommendationsQuery),
-    responses((status = 200, description = "Recommendations; popular tracks for a user of whom nothing is known", body = Recommendations),
-              (status = 422, description = "A parameter is wrong", body = Problem, content_type = "application/problem+json"),
-              (status = 503, description = "No model, catalog away, or too busy", body = Problem, content_type = "application/problem+json")))]
-async fn recommendations(
+impl From<User> for UserBody {
+    fn from(user: User) -> Self {
+        let User { id, num_playlists, num_ratings, num_listens } = user;
+        Self { id, num_playlists, num_ratings, num_listens }
+    }
+}
+
+/// Users in the order of their ids.
+#[utoipa::path(get, path = "/users", tag = "users", params(PageQuery),
+    responses((status = 200, description = "A page of users", body = UserList),
+              (status = 422, description = "A parameter is wrong", body = Problem, content_type = "application/problem+json")))]
+async fn list(
+    State(state): State<AppState>,
+    parameters: Result<Query<PageQuery>, QueryRejection>,
+) -> Result<Json<UserList>, ApiError> {
+    let asked = query(parameters)?.into_list();
+    let page = asked.page()?;
+    let Page::After(after) = &page else { return Err(ApiError::Conflict) };
+    let users = state.catalog()?.users_after(after, asked.limit.get() as i64).await?;
+    let next = asked.next(&page, users.len(), users.last().map(|user| user.id.as_str()));
+    Ok(Json(UserList { items: users.into_iter().map(UserBody::from).collect(), next }))
+}
+
+/// Creates a user, or many: one JSON object, or one a line (`application/x-ndjson`), of any number.
+///
+/// Lines are taken as they arrive, and answered with a line each while the rest is still being read: a client has to read
+/// while it sends. The last line is a summary.
+#[utoipa::path(post, path = "/users", tag = "users", params(bulk::BulkQuery),
+    request_body(content((UserRow = "application/json"), (String = "application/x-ndjson")),
+                 description = "a user, or one a line"),
+    responses((status = 200, description = "What became of each line", body = bulk::BulkLine, content_type = "application/x-ndjson"),
+              (status = 201, description = "It is created", body = UserBody, headers(("Location" = String, description = "its path"))),
+              (status = 400, description = "Not JSON", body = Problem, content_type = "application/problem+json"),
+              (status = 409, description = "There is one with that id", body = Problem, content_type = "application/problem+json"),
+              (status = 413, description = "Body too large", body = Problem, content_type = "application/problem+json"),
+              (status = 415, description = "Not declared as JSON", body = Problem, content_type = "application/problem+json"),
+              (status = 422, description = "A field is wrong", body = Problem, content_type = "application/problem+json")))]
+async fn create(
+    State(state): State<AppState>,
+    parameters: Result<Query<bulk::BulkQuery>, QueryRejection>,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let asked = query(parameters)?;
+    if is_ndjson(request.headers()) {
+        return bulk::answer(UserRows(state.catalog()?.clone()), request.into_body(), asked, &state.bulk);
+    }
+    let JsonBody(UserRow { id }) = JsonBody::from_request(request, &state).await?;
+    check_id("id", &id)?;
+    match add(&state, &id).await? {
+        true => created(&state, id).await,
+        false => Err(ApiError::AlreadyExists("user", id)),
+    }
+}
+
+/// A user of the catalog.
+#[utoipa::path(get, path = "/users/{id}", tag = "users",
+    params(("id" = String, Path, description = "the app's id of the user, percent-encoded")),
+    responses((status = 200, description = "The user", body = UserBody),
+              (status = 404, description = "No such user", body = Problem, content_type = "application/problem+json")))]
+async fn get(State(state): State<AppState>, Path(id): Path<String>) -> Result<Json<UserBody>, ApiError> {
+    let user = state.catalog()?.user(&id).await?.ok_or(ApiError::UnknownUser(id))?;
+    Ok(Json(user.into()))
+}
+
+/// Creates a user, if there is none with that id.
+#[utoipa::path(put, path = "/users/{id}", tag = "users",
+    params(("id" = String, Path, description = "the app's id of the user, percent-encoded", min_length = 1, max_length = 1000),
+           ("If-None-Match" = Option<String>, Header, description = "`*`: fail if there is one")),
+    responses((status = 200, description = "It was there", body = UserBody),
+              (status = 201, description = "It is created", body = UserBody, headers(("Location" = String, description = "its path"))),
+              (status = 412, description = "It was there, and must not be", body = Problem, content_type = "application/problem+json"),
+              (status = 422, description = "Not an id", body = Problem, content_type = "application/problem+json")))]
+async fn put(
     State(state): State<AppState>,
     Path(id): Path<String>,
-    parameters: Result<Query<RecommendationsQuery>, QueryRejection>,
-) -> Result<Json<Recommendations>, ApiError> {
-    let asked = query(parameters)?;
-    let loaded = state.ratings()?;
-    let feedback = state.catalog.user_feedback(&id).await?;
-    let model_version = loaded.manifest.version.clone();
-    let (basis, mut items, next) = state.engine.run(move || recommend(&loaded.model, &feedback, asked)).await?;
-    let ids: Vec<String> = items.iter().map(|item| item.track_id.clone()).collect();
-    let mut names: HashMap<String, TrackName> = state.names.of(&ids).await;
-    for item in &mut items {
-        let found = names.remove(&item.track_id);
-        (item.name, item.artist) = found.map(|track| (track.name, track.artist)).unzip();
+    preconditions: Preconditions,
+) -> Result<Response, ApiError> {
+    check_id("id", &id)?;
+    if add(&state, &id).await? {
+        return created(&state, id).await;
     }
-    Ok(Json(Recommendations { user_id: id, model_version, source: basis.as_str().to_owned(), items, next }))
+    preconditions.check_new()?;
+    let user = state.catalog()?.user(&id).await?.ok_or(ApiError::Conflict)?;
+    Ok(Json(UserBody::from(user)).into_response())
 }
 
-/// Items without names, and the cursor of the next page.
-fn recommend(
-    model: &RatingsModel,
-    feedback: &UserFeedback,
-    asked: RecommendationsQuery,
-) -> (Basis, Vec<UserItem>, Option<String>) {
-    let row = |id: &str| model.vocabulary().row(id);
-    let rated = feedback.ratings.iter().filter_map(|rated| {
-        let at = rated.rated_at.unix_timestamp();
-        Some(Heard { row: row(&rated.track)?, rating: Some(rated.rating), at })
-    });
-    let played = feedback.listens.iter().filter_map(|id| Some(Heard { row: row(id)?, rating: None, at: 0 }));
-    let heard: Vec<Heard> = rated.chain(played).collect();
-    let mut excluded = model.rows_marked(&asked.cursor.0);
-    if asked.exclude_seen {
-        excluded.extend(heard.iter().map(|heard| heard.row));
+/// Deletes a user with all ratings and listens. Playlists stay, and are nobody's.
+#[utoipa::path(delete, path = "/users/{id}", tag = "users",
+    params(("id" = String, Path, description = "the app's id of the user, percent-encoded")),
+    responses((status = 204, description = "It is gone"),
+              (status = 404, description = "No such user", body = Problem, content_type = "application/problem+json")))]
+async fn delete(State(state): State<AppState>, Path(id): Path<String>) -> Result<StatusCode, ApiError> {
+    match state.catalog()?.delete_user(&id).await? {
+        true => Ok(StatusCode::NO_CONTENT),
+        false => Err(ApiError::UnknownUser(id)),
     }
-    excluded.sort_unstable();
-    let taste = model.taste(&heard);
-    let limit = asked.limit.get().min(MOST_SHOWN - asked.cursor.0.len());
-    let found = model.recommend(&taste, &excluded, limit);
-    let mut shown = asked.cursor;
-    shown.0.extend(found.iter().map(|track| model.mark(track.row)));
-    let may_go_on = found.len() == limit && shown.0.len() < MOST_SHOWN;
-    let items = found.into_iter().map(|track| UserItem {
-        track_id: model.vocabulary().id(track.row).to_owned(),
-        score: track.score,
-        predicted_rating: track.predicted,
-        name: None,
-        artist: None,
-    });
-    (taste.basis, items.collect(), may_go_on.then(|| shown.encode()))
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// Whether it was not there.
+async fn add(state: &AppState, id: &str) -> Result<bool, ApiError> {
+    let changes = state.catalog()?.add_users(std::slice::from_ref(&id.to_owned())).await?;
+    Ok(changes.contains(&RowChange::Added))
+}
 
-    #[test]
-    fn a_cursor_reads_back_and_others_are_refused() {
-        for shown in [Shown::default(), Shown(vec![0, 7, u32::MAX])] {
-            assert_eq!(Shown::try_from(shown.encode()), Ok(shown));
-        }
-        let other_form = URL_SAFE_NO_PAD.encode([2, 0, 0, 0, 0]);
-        for text in ["", "!", "AQAA", &other_form, &Shown(vec![1; MOST_SHOWN + 1]).encode()] {
-            assert!(Shown::try_from(text.to_owned()).is_err(), "{text:?}");
-        }
+async fn created(state: &AppState, id: String) -> Result<Response, ApiError> {
+    let user = state.catalog()?.user(&id).await?.ok_or(ApiError::Conflict)?;
+    let location = format!("/users/{}", segment(&id));
+    Ok((StatusCode::CREATED, [(LOCATION, location)], Json(UserBody::from(user))).into_response())
+}
+
+/// Writes lines of bulk requests.
+struct UserRows(Catalog);
+
+impl BulkRows for UserRows {
+    type Row = String;
+    const ROWS_AT_ONCE: usize = 5_000;
+
+    fn parse(&self, line: &[u8]) -> Result<(String, String), ApiError> {
+        let UserRow { id } = bulk::parse_row(line)?;
+        check_id("id", &id)?;
+        Ok((id.clone(), id))
+    }
+
+    async fn write(&self, rows: &[String]) -> Result<Vec<RowOutcome>, CatalogError> {
+        Ok(self.0.add_users(rows).await?.into_iter().map(RowOutcome::from).collect())
     }
 }

@@ -1,0 +1,50 @@
+//! Word of changes that other processes make: PostgreSQL's LISTEN.
+
+use sqlx::postgres::PgListener;
+
+use super::{Catalog, CatalogError};
+
+/// Triggers notify this channel when a track is hidden, shown, deleted or added again.
+const WITHHELD: &str = "segue_withheld";
+/// Triggers notify this channel when keys change.
+const API_KEYS: &str = "segue_api_keys";
+
+/// What changed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// which tracks must not be recommended
+    pub withheld: bool,
+    /// which keys there are
+    pub api_keys: bool,
+}
+
+/// A connection that hears of changes.
+#[derive(Debug)]
+pub struct ChangeListener(PgListener);
+
+impl Catalog {
+    /// Begins to listen, on a connection of the pool's.
+    pub async fn listen(&self) -> Result<ChangeListener, CatalogError> {
+        let mut listener = PgListener::connect_with(&self.pool).await?;
+        listener.listen_all([WITHHELD, API_KEYS]).await?;
+        Ok(ChangeListener(listener))
+    }
+}
+
+impl ChangeListener {
+    /// The next change, with all others that have arrived; `None` when the connection is lost, and with it what was told
+    /// since.
+    pub async fn next(&mut self) -> Result<Option<Changes>, CatalogError> {
+        let Some(first) = self.0.try_recv().await? else { return Ok(None) };
+        let mut changes = Changes::default();
+        let mut next = Some(first);
+        while let Some(told) = next {
+            match told.channel() {
+                API_KEYS => changes.api_keys = true,
+                _ => changes.withheld = true,
+            }
+            next = self.0.next_buffered();
+        }
+        Ok(Some(changes))
+    }
+}

@@ -1,0 +1,155 @@
+//! Keys, rate limits, limits on what a request may be, and what web pages may ask.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use reqwest::Method;
+use segue::catalog::Catalog;
+use segue::serve::auth::NewKey;
+use serde_json::json;
+
+use crate::support::app::{Answer, Setup, TestApp};
+use crate::support::training::arguments;
+use crate::support::wait_until;
+
+async fn with(flags: &[&str]) -> TestApp {
+    TestApp::start(Setup { settings: arguments(flags), ..Setup::default() }).await
+}
+
+async fn key(catalog: &Catalog, name: &str, scope: &str) -> String {
+    let new = NewKey::generate().expect("random bytes");
+    assert!(catalog.add_api_key(&new.id, name, scope, &new.hash).await.expect("stored"));
+    new.key
+}
+
+async fn ask(app: &TestApp, method: Method, path: &str, key: &str) -> Answer {
+    let request = app.request(method, path).header("authorization", format!("Bearer {key}"));
+    Answer::to(request.header("content-type", "application/json").body("{}")).await
+}
+
+#[tokio::test]
+async fn a_key_may_do_what_its_scope_says_and_a_revoked_one_nothing() {
+    let app = with(&["--auth", "required"]).await;
+    let catalog = &app.state.catalog;
+    let reader = key(catalog, "reader", "read").await;
+    let writer = key(catalog, "writer", "write").await;
+    let known = async || (ask(&app, Method::GET, "/tracks", &writer).await.status == 200).then_some(());
+    wait_until("the key", Duration::from_secs(2), known).await;
+
+    ask(&app, Method::GET, "/playlists/0", &reader).await.ok();
+    ask(&app, Method::POST, "/playlists/0/complete", &reader).await.ok();
+    let problem = ask(&app, Method::DELETE, "/playlists/0", &reader).await.problem(403);
+    assert!(problem["detail"].as_str().is_some_and(|detail| detail.contains("write")), "{problem}");
+    assert_eq!(ask(&app, Method::DELETE, "/playlists/0", &writer).await.status, 204);
+
+    // What is refused without a key says the same of all that is wrong with one.
+    let missing = app.get("/tracks").await;
+    assert_eq!(missing.header("www-authenticate"), "Bearer");
+    let told = |answer: &Answer| answer.problem(401)["detail"].clone();
+    let mut wrong = writer.clone();
+    wrong.pop();
+    for key in ["", "segue_0_0", wrong.as_str()] {
+        assert_eq!(told(&ask(&app, Method::GET, "/tracks", key).await), told(&missing));
+    }
+    app.get("/health/live").await.ok();
+    app.get("/health/ready").await.ok();
+
+    assert!(catalog.revoke_api_key("writer").await.expect("revoked"));
+    let gone = async || (ask(&app, Method::GET, "/tracks", &writer).await.status == 401).then_some(());
+    wait_until("the end of the key", Duration::from_secs(2), gone).await;
+    ask(&app, Method::GET, "/tracks", &reader).await.ok();
+}
+
+#[tokio::test]
+async fn without_a_word_about_keys_a_loopback_address_needs_none_and_any_other_does() {
+    with(&[]).await.get("/tracks").await.ok();
+    with(&["--listen", "0.0.0.0:0"]).await.get("/tracks").await.problem(401);
+    with(&["--listen", "0.0.0.0:0", "--auth", "off"]).await.get("/tracks").await.ok();
+}
+
+#[tokio::test]
+async fn an_address_that_asks_too_often_is_told_when_to_come_back() {
+    let app = with(&["--rate-limit-per-address", "0.5"]).await;
+    for left in (0..5).rev() {
+        let answer = app.get("/tracks/synthetic:track:1").await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        assert_eq!(answer.header("ratelimit-policy"), "\"address\";q=5;w=10");
+        assert!(answer.header("ratelimit").starts_with(&format!("\"address\";r={left};")), "{answer:?}");
+    }
+    let refused = app.get("/tracks/synthetic:track:1").await;
+    assert_eq!((refused.status, refused.header("retry-after")), (429, "2"), "{refused:?}");
+    assert_eq!(refused.json()["type"], "urn:segue:problem:too-many-requests");
+    app.get("/health/live").await.ok();
+}
+
+#[tokio::test]
+async fn each_key_has_a_rate_of_its_own() {
+    let app = with(&["--auth", "required", "--rate-limit-per-key", "0.2"]).await;
+    let (one, other) = (key(&app.state.catalog, "one", "read").await, key(&app.state.catalog, "other", "read").await);
+    let known = async || (ask(&app, Method::GET, "/tracks", &other).await.status == 200).then_some(());
+    wait_until("the key", Duration::from_secs(2), known).await;
+    ask(&app, Method::GET, "/tracks", &one).await.ok();
+    ask(&app, Method::GET, "/tracks", &one).await.ok();
+    assert_eq!(ask(&app, Method::GET, "/tracks", &one).await.status, 429);
+    ask(&app, Method::GET, "/tracks", &other).await.ok();
+}
+
+#[tokio::test]
+async fn web_pages_of_other_origins_may_ask_only_if_named() {
+    let preflight = async |app: &TestApp| {
+        let request = app.request(Method::OPTIONS, "/tracks/a").header("origin", "https://app.example");
+        Answer::to(request.header("access-control-request-method", "GET")).await
+    };
+    assert_eq!(preflight(&with(&[]).await).await.header("access-control-allow-origin"), "");
+    let open = with(&["--cors-origins", "https://app.example,https://two.example", "--auth", "required"]).await;
+    assert_eq!(preflight(&open).await.header("access-control-allow-origin"), "https://app.example");
+}
+
+#[tokio::test]
+async fn a_head_that_is_too_large_and_a_connection_too_many_are_refused() {
+    let app = with(&["--max-connections", "2"]).await;
+    let answer = Answer::to(app.request(Method::GET, "/health/live").header("x-long", "x".repeat(900_000))).await;
+    assert_eq!(answer.status, 431, "{answer:?}");
+    let address = app.address;
+    let text = tokio::task::spawn_blocking(move || {
+        let connect = || TcpStream::connect(address).expect("connected");
+        let (mut first, mut second, mut third) = (connect(), connect(), connect());
+        let mut text = String::new();
+        for stream in [&mut first, &mut second, &mut third] {
+            stream.set_read_timeout(Some(Duration::from_secs(5))).expect("set");
+            let _ = stream.write_all(b"GET /health/live HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n");
+        }
+        third.read_to_string(&mut text).expect("an answer");
+        text
+    });
+    let text = text.await.expect("joined");
+    assert!(text.starts_with("HTTP/1.1 503") || text.starts_with("HTTP/1.1 200"), "{text}");
+}
+
+#[tokio::test]
+async fn no_more_bulk_requests_than_allowed_are_under_way() {
+    let app = with(&["--max-bulk-requests", "1"]).await;
+    let (sender, receiver) = tokio::sync::mpsc::channel::<Result<String, std::io::Error>>(1);
+    let stream = futures_util::stream::unfold(receiver, async |mut receiver| Some((receiver.recv().await?, receiver)));
+    let bulk = |body: reqwest::Body| {
+        app.request(Method::POST, "/users").header("content-type", "application/x-ndjson").body(body)
+    };
+    let first = tokio::spawn(bulk(reqwest::Body::wrap_stream(stream)).send());
+    sender.send(Ok("{\"id\": \"a\"}\n".to_owned())).await.expect("taken");
+    let first = first.await.expect("joined").expect("an answer");
+    Answer::to(bulk("".into())).await.problem(503);
+    drop(sender);
+    let summary = first.text().await.expect("a body");
+    assert!(summary.contains("\"added\":1"), "{summary}");
+    let free = async || (Answer::to(bulk("".into())).await.status == 200).then_some(());
+    wait_until("the place to be free", Duration::from_secs(5), free).await;
+}
+
+#[tokio::test]
+async fn a_key_that_is_refused_is_not_in_the_answer() {
+    let app = with(&["--auth", "required"]).await;
+    let answer = ask(&app, Method::GET, "/tracks", "segue_abc_secretsecret").await;
+    answer.problem(401);
+    assert!(!format!("{answer:?}").contains("secretsecret"), "{}", json!(answer.body));
+}
