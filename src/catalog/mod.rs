@@ -9,6 +9,7 @@ mod copy_out;
 mod descriptions;
 pub mod embedded;
 mod feedback;
+mod listening;
 mod placements;
 mod playlists;
 mod tracks;
@@ -26,7 +27,10 @@ pub use descriptions::{RowName, TrackDescription};
 pub use embedded::{EmbeddedError, EmbeddedPostgres};
 pub use feedback::{
     FeedbackOutcome, FeedbackReader, FeedbackUser, GenredTrack, ImportOutcome, ListenRecord, RatedTrack, RatingRecord,
-    RatingScale, TrackFeedback, UserFeedback, whole_microseconds,
+    RatingScale, TrackFeedback, UserFeedback, WrittenListen, whole_microseconds,
+};
+pub use listening::{
+    ListenRow, ListeningOutcome, RecordingRecord, SongRecord, TrackAttributes, UserAttributes, UserRecord,
 };
 pub use placements::{PlacementReader, TrackUsage};
 pub use playlists::{Playlist, PlaylistContents, PlaylistTrack};

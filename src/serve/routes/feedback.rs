@@ -156,7 +156,7 @@ async fn listen(State(state): State<AppState>, bulk: Bulk<ListenBody>) -> Result
             target: row.target,
         })
     });
-    let outcome = state.catalog.upsert_listens(&rows.good).await?;
+    let (outcome, written) = state.catalog.upsert_listens(&rows.good).await?;
     Ok(Json(FeedbackAnswer::new(outcome, rows.places, rows.problems, ListenBody::FIELD)))
 }
 

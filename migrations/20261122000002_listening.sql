@@ -1,0 +1,16 @@
+-- What is known of users and tracks beside their names, for models of who plays what again. Null or empty where no
+-- source says it.
+ALTER TABLE users
+    ADD COLUMN city           text,
+    ADD COLUMN age            smallint CONSTRAINT users_age_check CHECK (age BETWEEN 1 AND 150),
+    ADD COLUMN gender         text,
+    ADD COLUMN registered_via text,
+    ADD COLUMN registered_on  date,
+    ADD COLUMN expires_on     date;
+
+ALTER TABLE tracks
+    ADD COLUMN language  text,
+    ADD COLUMN composers text[] NOT NULL DEFAULT '{}',
+    ADD COLUMN lyricists text[] NOT NULL DEFAULT '{}',
+    -- International Standard Recording Code: country, registrant, year, number
+    ADD COLUMN isrc      text;
