@@ -88,6 +88,11 @@ pub enum TuneCommand {
         after_help = "Example:\n  segue tune ratings --rounds 2 --without 0.2 --seed 0\n\nEach setting in turn is made smaller and larger, and stays where the error on withheld ratings is least. The flags\nfor `segue train ratings` are printed at the end. With --without, that share of the ratings is set aside first, as\n`segue evaluate ratings --withheld` does with the same seed: settings that are to be evaluated have not seen it."
     )]
     Ratings(TuneRatings),
+    /// A model of click probability, by random search
+    #[command(
+        after_help = "Example:\n  segue tune clicks --model field-network --trials 30 --without 0.2\n\nThe first trial has the settings given, the others are drawn at random. They are judged on the last part of the\nlistens; with --without that share of the last ones is set aside first, and only at the end measured on. The flags of\nthe best are printed at the end."
+    )]
+    Clicks(super::clicks::TuneClicks),
 }
 
 /// How to tune, and how to report.
@@ -253,7 +258,10 @@ fn measure(
 }
 
 pub(super) async fn tune(global: &Global, command: TuneCommand, interrupt: &Interrupt) -> anyhow::Result<ExitCode> {
-    let TuneCommand::Ratings(arguments) = command;
+    let arguments = match command {
+        TuneCommand::Ratings(arguments) => arguments,
+        TuneCommand::Clicks(arguments) => return super::clicks::tune(global, arguments, interrupt).await,
+    };
     anyhow::ensure!((0.0..=0.9).contains(&arguments.without), "--without must be from 0 to 0.9");
     let catalog = global.catalog().await?;
     let feedback = load(&catalog).await?;

@@ -1,5 +1,6 @@
 //! Retrieval and ranking over a loaded bundle: pure functions; no HTTP, no SQL, no files.
 
+pub mod clicks;
 pub mod completer;
 mod completion;
 pub mod diversify;

@@ -11,11 +11,12 @@ use arc_swap::ArcSwapOption;
 use tracing::{error, info, warn};
 
 use crate::bundle::{
-    BundleError, BundleFolder, CompletionBundle, Kind, Manifest, RatingsBundle, SimilarityBundle, current_version,
-    versions,
+    BundleError, BundleFolder, ClickBundle, CompletionBundle, Kind, Manifest, RatingsBundle, SimilarityBundle,
+    current_version, versions,
 };
 use crate::progress::Interrupt;
 use crate::recommend::SimilarityModel;
+use crate::recommend::clicks::ClickModel;
 use crate::recommend::completer::CompletionModel;
 use crate::recommend::ratings::RatingsModel;
 
@@ -68,6 +69,15 @@ impl Served for RatingsModel {
     }
 }
 
+impl Served for ClickModel {
+    const KIND: Kind = Kind::Clicks;
+
+    fn load(folder: &BundleFolder) -> Result<Loaded<Self>, BundleError> {
+        let (manifest, bundle) = ClickBundle::load(folder)?;
+        Ok(Loaded { manifest, model: Self::new(bundle) })
+    }
+}
+
 /// The place of the model of one kind.
 #[derive(Debug)]
 struct Slot<M>(Arc<ArcSwapOption<Loaded<M>>>);
@@ -91,6 +101,7 @@ pub struct ModelStore {
     completion: Slot<CompletionModel>,
     similarity: Slot<SimilarityModel>,
     ratings: Slot<RatingsModel>,
+    clicks: Slot<ClickModel>,
 }
 
 impl ModelStore {
@@ -101,6 +112,7 @@ impl ModelStore {
             completion: Slot::default(),
             similarity: Slot::default(),
             ratings: Slot::default(),
+            clicks: Slot::default(),
         }
     }
 
@@ -119,12 +131,18 @@ impl ModelStore {
         self.ratings.0.load_full()
     }
 
+    /// The model for whether users come back to tracks, if one is loaded.
+    pub fn clicks(&self) -> Option<Arc<Loaded<ClickModel>>> {
+        self.clicks.0.load_full()
+    }
+
     /// Manifests of the loaded models.
     pub fn manifests(&self) -> Vec<Manifest> {
         let completion = self.completion().map(|loaded| loaded.manifest.clone());
         let similarity = self.similarity().map(|loaded| loaded.manifest.clone());
         let ratings = self.ratings().map(|loaded| loaded.manifest.clone());
-        [completion, similarity, ratings].into_iter().flatten().collect()
+        let clicks = self.clicks().map(|loaded| loaded.manifest.clone());
+        [completion, similarity, ratings, clicks].into_iter().flatten().collect()
     }
 
     /// Loads the current bundle of a kind and lets it take over. Blocking.
@@ -133,6 +151,7 @@ impl ModelStore {
             Kind::Completion => self.completion.load(&self.folder),
             Kind::Similarity => self.similarity.load(&self.folder),
             Kind::Ratings => self.ratings.load(&self.folder),
+            Kind::Clicks => self.clicks.load(&self.folder),
         }
     }
 
@@ -143,6 +162,7 @@ impl ModelStore {
         self.completion.load_at_start(&self.folder);
         self.similarity.load_at_start(&self.folder);
         self.ratings.load_at_start(&self.folder);
+        self.clicks.load_at_start(&self.folder);
         if self.manifests().is_empty() {
             warn!("no model is loaded; requests for recommendations get 503 until one is published");
         }
