@@ -14,3 +14,6 @@ ALTER TABLE tracks
     ADD COLUMN lyricists text[] NOT NULL DEFAULT '{}',
     -- International Standard Recording Code: country, registrant, year, number
     ADD COLUMN isrc      text;
+
+-- When a listen first came in: one that changed since a training is not new to the model for that.
+ALTER TABLE listens ADD COLUMN added_at timestamptz NOT NULL DEFAULT now();

@@ -113,6 +113,8 @@ pub struct WrittenListen {
     pub is_new: bool,
     /// what was known before of whether the user came back to it
     pub target_before: Option<bool>,
+    /// when it was written
+    pub updated_at: OffsetDateTime,
 }
 
 /// What became of feedback that came in.
@@ -508,7 +510,7 @@ pub(super) async fn write_listens(
                  (COALESCE(excluded.source_system_tab, listens.source_system_tab),
                   COALESCE(excluded.source_screen_name, listens.source_screen_name),
                   COALESCE(excluded.source_type, listens.source_type), COALESCE(excluded.target, listens.target))
-           RETURNING user_id, track_id, listened_at, (xmax = 0) AS "is_new!",
+           RETURNING user_id, track_id, listened_at, updated_at, (xmax = 0) AS "is_new!",
                      (SELECT l.target FROM listens l
                       WHERE l.user_id = listens.user_id AND l.track_id = listens.track_id
                         AND l.listened_at = listens.listened_at) AS target_before"#,
@@ -527,7 +529,12 @@ pub(super) async fn write_listens(
         .filter_map(|row| {
             let key = (row.user_id, row.track_id, row.listened_at);
             let found = distinct.binary_search_by_key(&key, |(key, _)| *key).ok()?;
-            Some(WrittenListen { place: distinct[found].1, is_new: row.is_new, target_before: row.target_before })
+            Some(WrittenListen {
+                place: distinct[found].1,
+                is_new: row.is_new,
+                target_before: row.target_before,
+                updated_at: row.updated_at,
+            })
         })
         .collect();
     of_listens.sort_by_key(|written| written.place);

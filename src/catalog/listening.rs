@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashSet};
 
-use futures_util::{Stream, StreamExt, TryStreamExt};
+use futures_util::{Stream, TryStreamExt};
 use sqlx::{Acquire, PgConnection};
 use time::{Date, OffsetDateTime};
 
@@ -140,6 +140,17 @@ pub struct ListenRow {
     pub source_type: Option<String>,
     /// whether the user came back to it
     pub target: Option<bool>,
+}
+
+/// A listen that came in or changed lately.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecentListen {
+    /// the listen
+    pub listen: ListenRecord,
+    /// whether it came in; else it changed
+    pub is_new: bool,
+    /// when
+    pub updated_at: OffsetDateTime,
 }
 
 impl Catalog {
@@ -289,31 +300,52 @@ impl Catalog {
         .map_err(CatalogError::from)
     }
 
-    /// Every listen, oldest first; at one time in the order of the app's ids.
-    pub fn listens(&self) -> impl Stream<Item = Result<ListenRow, CatalogError>> + '_ {
+    /// When the newest listen came in or changed.
+    pub async fn newest_listen(&self) -> Result<Option<OffsetDateTime>, CatalogError> {
+        Ok(sqlx::query_scalar!("SELECT max(updated_at) FROM listens").fetch_one(&self.pool).await?)
+    }
+
+    /// Every listen as it was at `moment`, oldest first; at one time in the order of the app's ids.
+    pub fn listens(&self, moment: OffsetDateTime) -> impl Stream<Item = Result<ListenRow, CatalogError>> + '_ {
         sqlx::query_as!(
             ListenRow,
             r#"SELECT l.user_id AS "user", l.track_id AS track, l.source_system_tab, l.source_screen_name, l.source_type,
                       l.target
                FROM listens l JOIN users u ON u.id = l.user_id JOIN tracks t ON t.id = l.track_id
-               ORDER BY l.listened_at, u.external_id COLLATE "C", t.uri COLLATE "C""#
+               WHERE l.updated_at <= $1
+               ORDER BY l.listened_at, u.external_id COLLATE "C", t.uri COLLATE "C""#,
+            moment
         )
         .fetch(&self.pool)
         .map_err(CatalogError::from)
     }
 
-    /// Listens that came in after `moment`, in the order in which they did.
-    pub async fn listens_since(&self, moment: OffsetDateTime) -> Result<Vec<ListenRecord>, CatalogError> {
-        let rows = sqlx::query_as!(
-            ListenRecord,
+    /// Listens that came in or changed after `moment`, in the order in which they did.
+    pub async fn listens_since(&self, moment: OffsetDateTime) -> Result<Vec<RecentListen>, CatalogError> {
+        let rows = sqlx::query!(
             r#"SELECT u.external_id AS "user", t.uri AS track, l.listened_at, l.source_system_tab, l.source_screen_name,
-                      l.source_type, l.target
+                      l.source_type, l.target, l.updated_at, l.added_at > $1 AS "is_new!"
                FROM listens l JOIN users u ON u.id = l.user_id JOIN tracks t ON t.id = l.track_id
                WHERE l.updated_at > $1
-               ORDER BY l.updated_at, l.listened_at"#,
+               ORDER BY l.updated_at, l.listened_at, u.external_id COLLATE "C", t.uri COLLATE "C""#,
             moment
-        );
-        Ok(rows.fetch(&self.pool).map(|row| row.map_err(CatalogError::from)).try_collect().await?)
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        let recent = rows.into_iter().map(|row| RecentListen {
+            listen: ListenRecord {
+                user: row.user,
+                track: row.track,
+                listened_at: row.listened_at,
+                source_system_tab: row.source_system_tab,
+                source_screen_name: row.source_screen_name,
+                source_type: row.source_type,
+                target: row.target,
+            },
+            is_new: row.is_new,
+            updated_at: row.updated_at,
+        });
+        Ok(recent.collect())
     }
 }
 

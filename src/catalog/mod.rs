@@ -30,7 +30,7 @@ pub use feedback::{
     RatingScale, TrackFeedback, UserFeedback, WrittenListen, whole_microseconds,
 };
 pub use listening::{
-    ListenRow, ListeningOutcome, RecordingRecord, SongRecord, TrackAttributes, UserAttributes, UserRecord,
+    ListenRow, ListeningOutcome, RecentListen, RecordingRecord, SongRecord, TrackAttributes, UserAttributes, UserRecord,
 };
 pub use placements::{PlacementReader, TrackUsage};
 pub use playlists::{Playlist, PlaylistContents, PlaylistTrack};

@@ -6,6 +6,7 @@ use std::collections::HashMap;
 
 use futures_util::TryStreamExt;
 use sha2::{Digest, Sha256};
+use time::OffsetDateTime;
 
 use super::DataFingerprint;
 use crate::catalog::{Catalog, CatalogError, ListenRow, TrackAttributes, UserAttributes};
@@ -204,7 +205,7 @@ pub fn recording_code(code: &str) -> Option<(&str, &str, u32)> {
 impl Listening {
     /// Reads the catalog.
     pub async fn load(catalog: &Catalog) -> Result<Self, CatalogError> {
-        let newest_change = catalog.newest_feedback().await?;
+        let newest_change = catalog.newest_listen().await?;
         let mut builder = ListeningBuilder::default();
         let mut users = std::pin::pin!(catalog.user_attributes());
         while let Some(user) = users.try_next().await? {
@@ -214,7 +215,7 @@ impl Listening {
         while let Some(track) = tracks.try_next().await? {
             builder.track(&track);
         }
-        let mut listens = std::pin::pin!(catalog.listens());
+        let mut listens = std::pin::pin!(catalog.listens(newest_change.unwrap_or(OffsetDateTime::UNIX_EPOCH)));
         while let Some(listen) = listens.try_next().await? {
             builder.listen(&listen);
         }

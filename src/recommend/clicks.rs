@@ -7,6 +7,8 @@
 use std::collections::HashMap;
 use std::sync::{PoisonError, RwLock};
 
+use time::OffsetDateTime;
+
 use crate::bundle::{ClickBundle, ClickMember, Scorer};
 use crate::dataset::click_features::{ClickState, Described, FIELDS, NUMBERS, describe};
 use crate::dataset::clicks::{Click, Source, SourceValues, TrackFields, UNKNOWN, UserFields};
@@ -104,6 +106,8 @@ pub struct Heard {
     pub is_new: bool,
     /// whether the user came back, if that is new
     pub target: Option<bool>,
+    /// when the catalog took it
+    pub taken_at: OffsetDateTime,
 }
 
 /// What moves while a server runs.
@@ -113,6 +117,8 @@ struct Moving {
     /// rows of users and tracks that came after the training
     users: HashMap<String, u32>,
     tracks: HashMap<String, u32>,
+    /// when the catalog took the last listen of those that came in before this model was loaded; none until they are read
+    caught_up: Option<OffsetDateTime>,
 }
 
 /// A clicks bundle, ready to answer.
@@ -124,9 +130,27 @@ pub struct ClickModel {
 
 impl ClickModel {
     /// Takes over a loaded bundle.
+    ///
+    /// Listens are taken once [`ClickModel::catch_up`] has brought those that came in since the training.
     pub fn new(mut bundle: ClickBundle) -> Self {
         let state = std::mem::take(&mut bundle.state);
-        Self { bundle, moving: RwLock::new(Moving { state, users: HashMap::new(), tracks: HashMap::new() }) }
+        let moving = Moving { state, users: HashMap::new(), tracks: HashMap::new(), caught_up: None };
+        Self { bundle, moving: RwLock::new(moving) }
+    }
+
+    /// Whether it has still to be told of the listens since the training.
+    pub fn is_behind(&self) -> bool {
+        self.moving.read().unwrap_or_else(PoisonError::into_inner).caught_up.is_none()
+    }
+
+    /// Takes the listens that came in between the training and now, in order.
+    pub fn catch_up(&self, listens: &[Heard]) {
+        let mut moving = self.moving.write().unwrap_or_else(PoisonError::into_inner);
+        if moving.caught_up.is_none() {
+            listens.iter().for_each(|heard| self.take(&mut moving, heard));
+            let last = listens.iter().map(|heard| heard.taken_at).max();
+            moving.caught_up = Some(last.unwrap_or(OffsetDateTime::UNIX_EPOCH));
+        }
     }
 
     /// The bundle, but for its state, which moves on here.
@@ -203,25 +227,28 @@ impl ClickModel {
         Some(Answer { probabilities, unknown_user, unknown_tracks, unknown_sources })
     }
 
-    /// Takes listens, in order.
+    /// Takes listens, in order. Before it has caught up it takes none: they come by that way.
     pub fn hear(&self, listens: &[Heard]) {
-        let mut guard = self.moving.write().unwrap_or_else(PoisonError::into_inner);
-        let Moving { state, users, tracks } = &mut *guard;
-        for heard in listens {
-            let next = (self.bundle.users.len() + users.len()) as u32;
-            let user = self.bundle.users.row(&heard.user);
-            let user = user.unwrap_or_else(|| *users.entry(heard.user.clone()).or_insert(next));
-            let next = (self.bundle.tracks.len() + tracks.len()) as u32;
-            let track = self.bundle.tracks.row(&heard.track);
-            let track = track.unwrap_or_else(|| *tracks.entry(heard.track.clone()).or_insert(next));
-            let (source, _) = self.source(&heard.source);
-            let click = Click { user, track, source, target: heard.target };
-            let listen = Described { click, user: self.user_fields(user), track: self.track_fields(track) };
-            match (heard.is_new, heard.target) {
-                (true, _) => state.take(&listen),
-                (false, Some(target)) => state.learn(&listen, target),
-                (false, None) => {}
-            }
+        let mut moving = self.moving.write().unwrap_or_else(PoisonError::into_inner);
+        let Some(caught_up) = moving.caught_up else { return };
+        listens.iter().filter(|heard| heard.taken_at > caught_up).for_each(|heard| self.take(&mut moving, heard));
+    }
+
+    fn take(&self, moving: &mut Moving, heard: &Heard) {
+        let Moving { state, users, tracks, .. } = moving;
+        let next = (self.bundle.users.len() + users.len()) as u32;
+        let user = self.bundle.users.row(&heard.user);
+        let user = user.unwrap_or_else(|| *users.entry(heard.user.clone()).or_insert(next));
+        let next = (self.bundle.tracks.len() + tracks.len()) as u32;
+        let track = self.bundle.tracks.row(&heard.track);
+        let track = track.unwrap_or_else(|| *tracks.entry(heard.track.clone()).or_insert(next));
+        let (source, _) = self.source(&heard.source);
+        let click = Click { user, track, source, target: heard.target };
+        let listen = Described { click, user: self.user_fields(user), track: self.track_fields(track) };
+        match (heard.is_new, heard.target) {
+            (true, _) => state.take(&listen),
+            (false, Some(target)) => state.learn(&listen, target),
+            (false, None) => {}
         }
     }
 }

@@ -10,6 +10,7 @@ mod extract;
 mod model_store;
 mod names;
 pub mod routes;
+mod score_batch;
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -40,6 +41,7 @@ use engine::Engine;
 use error::ApiError;
 use extract::BodyLimit;
 use names::Names;
+use score_batch::{ScoreBatch, catch_up};
 
 pub use model_store::{Loaded, ModelStore};
 
@@ -90,6 +92,8 @@ pub struct AppState {
     pub models: ModelStore,
     /// where computing happens
     pub engine: Engine,
+    /// questions for scores that wait
+    scores: ScoreBatch,
     /// the scale that the app rates on
     pub scale: RatingScale,
 }
@@ -107,6 +111,7 @@ impl AppState {
             catalog,
             models,
             engine: Engine::start(threads, settings.engine_queue)?,
+            scores: ScoreBatch::default(),
             scale: RatingScale { lowest: settings.rating_lowest, highest: settings.rating_highest },
         })
     }
@@ -146,6 +151,7 @@ fn api() -> OpenApiRouter<AppState> {
         .merge(routes::parts::router())
         .merge(routes::users::router())
         .merge(routes::feedback::router())
+        .merge(routes::scores::router())
         .merge(routes::models::router())
         .merge(routes::health::router())
 }
@@ -214,6 +220,7 @@ pub async fn serve(
     let store = state.models.clone();
     tokio::task::spawn_blocking(move || store.load_at_start()).await.map_err(std::io::Error::other)?;
     let watch = tokio::spawn(state.models.clone().watch(interrupt.clone()));
+    let catching_up = tokio::spawn(catch_up(state.catalog.clone(), state.models.clone()));
     info!("listening on http://{}", listener.local_addr()?);
     let shutdown = {
         let interrupt = interrupt.clone();
@@ -235,6 +242,7 @@ pub async fn serve(
         }
     };
     watch.abort();
+    catching_up.abort();
     info!("stopped");
     outcome
 }

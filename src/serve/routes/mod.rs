@@ -5,5 +5,6 @@ pub mod health;
 pub mod models;
 pub mod parts;
 pub mod playlists;
+pub mod scores;
 pub mod tracks;
 pub mod users;

@@ -75,5 +75,9 @@ async fn list(State(state): State<AppState>) -> Json<ModelList> {
         let (model, tracks) = (&loaded.model, loaded.model.vocabulary().len());
         info(&loaded.manifest, tracks, tracks, model.bundle().columns())
     });
-    Json(ModelList { models: [completion, similarity, ratings].into_iter().flatten().collect() })
+    let clicks = state.models.clicks().map(|loaded| {
+        let tracks = loaded.model.bundle().tracks.len();
+        info(&loaded.manifest, tracks, tracks, 0)
+    });
+    Json(ModelList { models: [completion, similarity, ratings, clicks].into_iter().flatten().collect() })
 }

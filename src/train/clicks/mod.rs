@@ -328,7 +328,6 @@ pub fn learn(
     running: Running<'_>,
 ) -> Result<LearnedClicks, TrainError> {
     models.iter().try_for_each(|(_, _, settings)| settings.check())?;
-    tch::set_num_threads(running.threads as i32);
     let (training, validation) = parts(task)?;
     let listening = task.listening;
     let (table, state) = replay(listening, task.variant, |place| task.set_aside[place]);
@@ -529,6 +528,9 @@ fn fit(
     let Some(architecture) = name.architecture() else {
         return trees::fit(settings, encoding, training, validation, plans, seed, running);
     };
+    /// In smaller batches the steps are too short for threads to share.
+    const LARGE_BATCH: u32 = 2_048;
+    tch::set_num_threads(if settings.batch < LARGE_BATCH { 1 } else { running.threads as i32 });
     let shape = shape(architecture, &encoding, settings);
     let inputs = encoding.encode(&training.fields, &training.numbers);
     let validation_inputs = validation.map(|rows| encoding.encode(&rows.fields, &rows.numbers));

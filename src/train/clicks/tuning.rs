@@ -58,7 +58,6 @@ pub struct Tuned {
 
 /// Tries settings drawn at random; `tell` hears of each.
 pub fn tune(search: &TuneTask<'_>, running: Running<'_>, mut tell: impl FnMut(&Trial)) -> Result<Tuned, TrainError> {
-    tch::set_num_threads(running.threads as i32);
     let (training, validation) = parts(&search.task)?;
     let mut rng = Xoshiro256PlusPlus::seed_from_u64(search.task.seed);
     let mut trials: Vec<Trial> = Vec::new();
