@@ -827,3 +827,198 @@ impl ClickState {
         Ok(state)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const USER: UserFields =
+        UserFields { city: 1, gender: 2, registered_via: 1, age: 30, registered_day: 100.0, expires_day: 465.0 };
+
+    fn track(artist: u32) -> TrackFields {
+        TrackFields { artist, language: 1, year: 2012, duration: 200.0, ..TrackFields::UNKNOWN }
+    }
+
+    fn click(user: u32, track: u32, kind: u32, target: Option<bool>) -> Click {
+        Click { user, track, source: Source { tab: 1, screen: 2, kind }, target }
+    }
+
+    /// Artists are the tracks' numbers plus one.
+    fn take(state: &mut ClickState, click: Click) {
+        state.take(&Described { click, user: &USER, track: &track(click.track + 1) });
+    }
+
+    /// The number of that name.
+    fn number(state: &ClickState, beyond: Option<Beyond<'_>>, click: Click, name: &str) -> f32 {
+        let (mut fields, mut numbers) = ([0; FIELDS], [0.0; NUMBERS]);
+        let track = track(click.track + 1);
+        describe(state, beyond, &Described { click, user: &USER, track: &track }, &mut fields, &mut numbers);
+        let place = number_names().iter().position(|(_, one)| one == name);
+        numbers[place.unwrap_or_else(|| panic!("no number {name}"))]
+    }
+
+    #[track_caller]
+    fn near(found: f32, expected: f32) {
+        assert!((found - expected).abs() < 1e-6, "{found}, expected {expected}");
+    }
+
+    /// User 0: track 0 from type 1 and came back, track 1 from type 1 and did not, track 0 from type 2; user 1: track 0.
+    fn state() -> ClickState {
+        let mut state = ClickState::default();
+        take(&mut state, click(0, 0, 1, Some(true)));
+        take(&mut state, click(0, 1, 1, Some(false)));
+        take(&mut state, click(1, 0, 1, Some(true)));
+        take(&mut state, click(0, 0, 2, None));
+        state
+    }
+
+    #[test]
+    fn every_number_has_a_name_and_an_own_one() {
+        let mut names: Vec<String> = number_names().into_iter().map(|(_, name)| name).collect();
+        assert_eq!(names.len(), NUMBERS);
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), NUMBERS);
+    }
+
+    #[test]
+    fn what_is_known_of_the_user_and_the_track_is_told_as_it_is() {
+        let state = ClickState::default();
+        let asked = click(0, 4, 1, None);
+        for (name, expected) in [
+            ("age", 30.0),
+            ("registered_day", 100.0),
+            ("expires_day", 465.0),
+            ("membership_days", 365.0),
+            ("track_seconds", 200.0),
+            ("track_year", 2012.0),
+        ] {
+            near(number(&state, None, asked, name), expected);
+        }
+    }
+
+    #[test]
+    fn counts_are_logarithms_of_one_more_than_the_listens_before() {
+        let state = state();
+        let asked = click(0, 0, 1, None);
+        near(number(&state, None, asked, "user_count"), 4f32.ln()); // three listens
+        near(number(&state, None, asked, "track_count"), 4f32.ln());
+        near(number(&state, None, asked, "artist_count"), 4f32.ln());
+        near(number(&state, None, asked, "year_count"), 5f32.ln()); // all four are of 2012
+        near(number(&state, None, click(5, 9, 1, None), "user_count"), 0.0);
+    }
+
+    #[test]
+    fn shares_are_smoothed_by_half_a_listen() {
+        let state = state();
+        let asked = click(0, 0, 1, None);
+        // Two of the user's three listens were from type 1, two of the track's three.
+        near(number(&state, None, asked, "user_type_share"), 2.5 / 4.0);
+        near(number(&state, None, asked, "track_type_share"), 2.5 / 4.0);
+        near(number(&state, None, asked, "user_tab_share"), 3.5 / 4.0);
+        near(number(&state, None, asked, "user_artist_share"), 2.5 / 4.0);
+        near(number(&state, None, asked, "user_source_share"), 2.5 / 4.0);
+        assert!(number(&state, None, click(5, 9, 1, None), "user_type_share").is_nan());
+    }
+
+    #[test]
+    fn the_profile_is_the_mean_of_one_hot_sources() {
+        let state = state();
+        let asked = click(0, 7, 1, None);
+        near(number(&state, None, asked, "user_type_1"), 2.0 / 3.0);
+        near(number(&state, None, asked, "user_type_2"), 1.0 / 3.0);
+        near(number(&state, None, asked, "user_tab_1"), 1.0);
+    }
+
+    #[test]
+    fn windows_count_listens_of_anyone_back_from_now() {
+        let mut state = ClickState::default();
+        take(&mut state, click(0, 0, 1, None));
+        (0..9).for_each(|_| take(&mut state, click(1, 1, 1, None)));
+        // The tenth last is still within ten, the eleventh is not.
+        near(number(&state, None, click(0, 0, 1, None), "user_10_before"), 2f32.ln());
+        take(&mut state, click(1, 1, 1, None));
+        near(number(&state, None, click(0, 0, 1, None), "user_10_before"), 0.0);
+        near(number(&state, None, click(0, 0, 1, None), "user_25_before"), 2f32.ln());
+        near(number(&state, None, click(2, 1, 1, None), "track_25_before"), 11f32.ln());
+        near(number(&state, None, click(2, 1, 1, None), "track_till_now"), 11f32.ln());
+        (0..LONGEST).for_each(|_| take(&mut state, click(3, 3, 1, None)));
+        near(number(&state, None, click(0, 0, 1, None), "user_50000_before"), 0.0);
+        near(number(&state, None, click(0, 0, 1, None), "user_till_now"), 2f32.ln());
+        near(number(&state, None, click(9, 3, 1, None), "track_50000_before"), 50_001f32.ln());
+    }
+
+    #[test]
+    fn the_listen_before_tells_how_far_and_what_is_the_same() {
+        let state = state();
+        let asked = click(0, 0, 2, None);
+        near(number(&state, None, asked, "before_gap"), 1f32.ln());
+        near(number(&state, None, asked, "before_same_source"), 1.0);
+        near(number(&state, None, asked, "before_same_artist"), 1.0);
+        near(number(&state, None, asked, "before_since_first"), 5f32.ln());
+        near(number(&state, None, asked, "before_track_gap"), 1f32.ln());
+        let other = click(1, 1, 2, None);
+        near(number(&state, None, other, "before_gap"), 2f32.ln());
+        near(number(&state, None, other, "before_same_type"), 0.0);
+        near(number(&state, None, other, "before_same_screen"), 1.0);
+        near(number(&state, None, other, "before_track_gap"), 3f32.ln());
+        assert!(number(&state, None, click(5, 9, 1, None), "before_gap").is_nan());
+    }
+
+    #[test]
+    fn means_of_targets_are_drawn_to_the_mean_of_all_and_unknown_targets_do_not_count() {
+        let state = state();
+        // Two of three known targets are positive; the mean of all is drawn to one half by ten.
+        let prior = (2.0 + 5.0) / (3.0 + 10.0);
+        let asked = click(0, 0, 1, None);
+        near(number(&state, None, asked, "user_target"), (1.0 + 5.0 * prior) / (2.0 + 5.0));
+        near(number(&state, None, asked, "user_known"), 3f32.ln());
+        near(number(&state, None, asked, "track_target"), (2.0 + 5.0 * prior) / (2.0 + 5.0));
+        near(number(&state, None, asked, "type_target"), (2.0 + 20.0 * prior) / (3.0 + 20.0));
+        near(number(&state, None, click(0, 0, 2, None), "user_type_target"), prior);
+        // The target of the last listen becomes known later.
+        let mut told = state.clone();
+        let late = click(0, 0, 2, Some(false));
+        told.learn(&Described { click: late, user: &USER, track: &track(1) }, false);
+        near(number(&told, None, asked, "user_count"), 4f32.ln());
+        near(number(&told, None, asked, "user_known"), 4f32.ln());
+    }
+
+    #[test]
+    fn the_transductive_variant_counts_everything_and_sees_what_comes_after() {
+        let mut backwards = ClickState::default();
+        take(&mut backwards, click(0, 0, 2, None));
+        take(&mut backwards, click(1, 0, 1, None));
+        let after = backwards.side(0, 1);
+        let (whole, mut past) = (state(), ClickState::default());
+        take(&mut past, click(0, 0, 1, Some(true)));
+        let beyond = Some(Beyond { whole: &whole, after: &after });
+        let asked = click(0, 1, 1, None);
+        near(number(&past, beyond, asked, "user_count"), 4f32.ln());
+        near(number(&past, beyond, asked, "user_till_now"), 2f32.ln());
+        near(number(&past, beyond, asked, "after_gap"), 2f32.ln());
+        near(number(&past, beyond, asked, "after_same_type"), 0.0);
+        near(number(&past, beyond, asked, "user_10_after"), 2f32.ln());
+        // Targets are of the past alone.
+        near(number(&past, beyond, asked, "user_known"), 2f32.ln());
+        assert!(number(&past, None, asked, "after_gap").is_nan());
+    }
+
+    #[test]
+    fn a_state_in_arrays_goes_on_as_the_one_that_it_was() {
+        let mut state = state();
+        let mut again = ClickState::from_arrays(&state.to_arrays()).expect("whole");
+        assert_eq!(again, state);
+        for one in [&mut state, &mut again] {
+            take(one, click(2, 0, 3, Some(true)));
+            take(one, click(0, 1, 3, None));
+        }
+        assert_eq!(again, state);
+        let mut broken = state.to_arrays();
+        broken.tallies.pop();
+        assert!(ClickState::from_arrays(&broken).is_err());
+        let mut broken = state.to_arrays();
+        broken.last_of_track[0] = 99;
+        assert!(ClickState::from_arrays(&broken).expect_err("beyond the end").contains("track"));
+    }
+}

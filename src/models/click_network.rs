@@ -388,3 +388,192 @@ pub fn forward(inputs: &Forward<'_>) -> Tensor {
         Architecture::DcnV2 => dcn_v2::forward(inputs),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rand::SeedableRng;
+
+    use super::*;
+
+    const ALL: [Architecture; 6] = [
+        Architecture::LogisticRegression,
+        Architecture::Fm,
+        Architecture::Ffm,
+        Architecture::Deepfm,
+        Architecture::FieldNetwork,
+        Architecture::DcnV2,
+    ];
+
+    fn shape(architecture: Architecture) -> ClickShape {
+        use Subject::{Context, Track, User};
+        ClickShape {
+            architecture,
+            rows: 9,
+            field_subjects: vec![User, Track, Context],
+            number_subjects: vec![User, Context, Track, Context, User],
+            number_groups: vec![0, 0, 1, 1, 0],
+            dim: 4,
+            hidden: vec![6, 5],
+            cross_layers: 2,
+            dropout: 0.0,
+        }
+    }
+
+    /// With parameters of a size at which every term counts.
+    fn network(architecture: Architecture) -> ClickNetwork {
+        let mut rng = Xoshiro256PlusPlus::seed_from_u64(5);
+        let mut network = ClickNetwork::new(shape(architecture), &mut rng);
+        let values = network.table.iter_mut().chain(network.dense.iter_mut().flatten());
+        values.for_each(|value| *value += rng.random_range(-0.4..0.4));
+        network
+    }
+
+    fn batch() -> (Vec<u32>, Vec<f32>, Vec<f32>) {
+        let fields = vec![0, 3, 6, 1, 4, 8, 0, 5, 7, 2, 3, 6];
+        let numbers = (0..20).map(|place| ((place * 7) % 11) as f32 / 5.0 - 1.0).collect();
+        (fields, numbers, vec![1.0, 0.0, 1.0, 1.0])
+    }
+
+    /// Mean loss in doubles, of parameters given as one list: table first.
+    fn loss(network: &ClickNetwork, parameters: &[Tensor]) -> Tensor {
+        let (fields, numbers, targets) = batch();
+        let width = network.shape.width() as i64;
+        let rows = Tensor::from_slice(&fields.iter().map(|&row| i64::from(row)).collect::<Vec<_>>());
+        let looked_up = parameters[0].view([-1, width]).index_select(0, &rows).view([4, 3, width]);
+        let numbers = Tensor::from_slice(&numbers).to_kind(Kind::Double).view([4, 5]);
+        let inputs = Forward {
+            shape: &network.shape,
+            looked_up: &looked_up,
+            numbers: &numbers,
+            dense: &parameters[1..],
+            training: false,
+        };
+        let targets = Tensor::from_slice(&targets).to_kind(Kind::Double);
+        forward(&inputs).binary_cross_entropy_with_logits::<Tensor>(&targets, None, None, tch::Reduction::Mean)
+    }
+
+    fn doubles(network: &ClickNetwork) -> Vec<Tensor> {
+        let table = Tensor::from_slice(&network.table);
+        [table].into_iter().chain(network.tensors()).map(|tensor| tensor.to_kind(Kind::Double)).collect()
+    }
+
+    #[test]
+    fn scores_on_plain_arrays_are_those_in_libtorch() {
+        for architecture in ALL {
+            let network = network(architecture);
+            let (fields, numbers, _) = batch();
+            let plain = network.score(&fields, &numbers);
+            let mut looked_up = Vec::new();
+            network.look_up(&fields, &mut looked_up);
+            let looked_up = Tensor::from_slice(&looked_up).view([4, 3, network.shape.width() as i64]);
+            let dense: Vec<Tensor> = network.tensors().collect();
+            let inputs = Forward {
+                shape: &network.shape,
+                looked_up: &looked_up,
+                numbers: &Tensor::from_slice(&numbers).view([4, 5]),
+                dense: &dense,
+                training: false,
+            };
+            let expected = Vec::<f32>::try_from(forward(&inputs)).expect("numbers");
+            for (found, expected) in plain.iter().zip(&expected) {
+                assert!((found - expected).abs() < 1e-5, "{architecture:?}: {found} {expected}");
+            }
+        }
+    }
+
+    /// Against central differences in doubles, of every single parameter.
+    #[test]
+    fn gradients_are_those_of_the_loss() {
+        for architecture in ALL {
+            let network = network(architecture);
+            let (fields, numbers, targets) = batch();
+            let gradients = network.gradients(&fields, &numbers, &targets);
+            let width = network.shape.width();
+            let mut of_table = vec![0.0f32; network.table.len()];
+            for (row, values) in fields.iter().zip(gradients.looked_up.chunks_exact(width)) {
+                let place = *row as usize * width;
+                of_table[place..place + width].iter_mut().zip(values).for_each(|(sum, value)| *sum += value);
+            }
+            let parameters = doubles(&network);
+            let analytic = std::iter::once(&of_table).chain(&gradients.dense);
+            for (tensor, analytic) in parameters.iter().zip(analytic) {
+                for (index, &found) in analytic.iter().enumerate() {
+                    let value = tensor.view(-1).get(index as i64);
+                    let step = 1e-5;
+                    let _ = value.shallow_clone().g_add_scalar_(step);
+                    let above = loss(&network, &parameters).double_value(&[]);
+                    let _ = value.shallow_clone().g_add_scalar_(-2.0 * step);
+                    let below = loss(&network, &parameters).double_value(&[]);
+                    let _ = value.shallow_clone().g_add_scalar_(step);
+                    let slope = (above - below) / (2.0 * step);
+                    assert!((f64::from(found) - slope).abs() < 1e-5, "{architecture:?} {index}: {found} {slope}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_linear_form_of_a_factorization_machine_is_the_sum_over_pairs() {
+        let network = network(Architecture::Fm);
+        let (fields, numbers, _) = batch();
+        let scores = network.score(&fields, &numbers);
+        for row in 0..4 {
+            let (mut features, mut score) = (Vec::new(), f64::from(network.dense[1][0]));
+            for &field in &fields[row * 3..row * 3 + 3] {
+                let values = &network.table[field as usize * 5..field as usize * 5 + 5];
+                score += f64::from(values[0]);
+                features.push((1.0, values[1..].to_vec()));
+            }
+            for (place, &number) in numbers[row * 5..row * 5 + 5].iter().enumerate() {
+                score += f64::from(number * network.dense[0][place]);
+                features.push((number, network.dense[2][place * 4..place * 4 + 4].to_vec()));
+            }
+            for (place, (value, vector)) in features.iter().enumerate() {
+                for (other_value, other) in &features[..place] {
+                    let product: f64 = vector.iter().zip(other).map(|(one, two)| f64::from(one * two)).sum();
+                    score += f64::from(value * other_value) * product;
+                }
+            }
+            assert!((f64::from(scores[row]) - score).abs() < 1e-5, "{} {score}", scores[row]);
+        }
+    }
+
+    #[test]
+    fn field_aware_sums_are_the_sum_over_pairs_of_features() {
+        let network = network(Architecture::Ffm);
+        let (fields, numbers, _) = batch();
+        let (scores, width) = (network.score(&fields, &numbers), network.shape.width());
+        for row in 0..4 {
+            // Value, field and vectors of each feature; the two groups of numbers are fields 3 and 4.
+            let mut features: Vec<(f32, usize, Vec<f32>)> = Vec::new();
+            let mut score = f64::from(network.dense[1][0]);
+            for (field, &place) in fields[row * 3..row * 3 + 3].iter().enumerate() {
+                let values = &network.table[place as usize * width..(place as usize + 1) * width];
+                score += f64::from(values[0]);
+                features.push((1.0, field, values[1..].to_vec()));
+            }
+            for (place, &number) in numbers[row * 5..row * 5 + 5].iter().enumerate() {
+                score += f64::from(number * network.dense[0][place]);
+                let vectors = network.dense[2][place * 20..place * 20 + 20].to_vec();
+                features.push((number, 3 + network.shape.number_groups[place], vectors));
+            }
+            for (place, (value, field, vectors)) in features.iter().enumerate() {
+                for (other_value, other_field, other) in &features[..place] {
+                    let (mine, theirs) = (&vectors[other_field * 4..][..4], &other[field * 4..][..4]);
+                    let product: f64 = mine.iter().zip(theirs).map(|(one, two)| f64::from(one * two)).sum();
+                    score += f64::from(value * other_value) * product;
+                }
+            }
+            assert!((f64::from(scores[row]) - score).abs() < 1e-5, "{} {score}", scores[row]);
+        }
+    }
+
+    #[test]
+    fn parts_of_another_size_are_refused_by_name() {
+        let network = network(Architecture::Deepfm);
+        let mut dense = network.dense.clone();
+        dense[3].pop();
+        let error = ClickNetwork::from_parts(network.shape.clone(), network.table.clone(), dense).expect_err("short");
+        assert!(error.contains("hidden_0.weight"), "{error}");
+    }
+}
