@@ -27,7 +27,7 @@ pub use load::{BundleFolder, current_version, versions};
 pub use manifest::{FORMAT_VERSION, FileEntry, Kind, Manifest, NewManifest};
 pub use neumf::{DenseLayer, NeumfBundle};
 pub use ratings::{HiddenLayer, ImplicitBundle, RatingsBundle, RatingsShape};
-pub use similarity::SimilarityBundle;
+pub use similarity::{NextTracks, SimilarityBundle};
 pub use vocabulary::Vocabulary;
 pub use write::BundleWriter;
 

@@ -19,7 +19,7 @@ use crate::progress::Interrupt;
 use crate::recommend::completer::{self, Retriever};
 use crate::recommend::{Completion, SimilarityModel};
 use crate::train::completion::{CompletionSettings, learn};
-use crate::train::similarity::{SimilaritySettings, train_similarity};
+use crate::train::similarity::{NextTracksSettings, SimilaritySettings, train_similarity};
 
 /// Tracks whose names are asked for in one query.
 const NAMES: usize = 20_000;
@@ -42,6 +42,11 @@ pub enum EvaluateCommand {
         after_help = "Examples:\n  segue evaluate clicks --split time --format json\n  segue evaluate clicks --model deepfm,trees --variant transductive --plot reliability.png\n\nThe last listens, or ones drawn at random, are withheld and models are trained on the rest; what is published stays as\nit is. Nothing is chosen by what is withheld: models are stopped, calibrated and weighed by a part of the rest."
     )]
     Clicks(super::clicks::EvaluateClicks),
+    /// Similar tracks: which track came next
+    #[command(
+        after_help = "Examples:\n  segue evaluate similarity --protocol next-track --format json\n  segue evaluate similarity --model next --ablation\n  segue evaluate similarity --model cosine,euclidean --dim 100 --epochs 3\n\nThe last track of every playlist with four or more is held out and the one before it asks. Models are trained on the\nrest; what is published stays as it is."
+    )]
+    Similarity(super::similarity::EvaluateSimilarity),
 }
 
 /// What to measure completion on, and how to report.
@@ -231,6 +236,9 @@ pub(super) async fn run(global: &Global, command: EvaluateCommand, interrupt: &I
         EvaluateCommand::Completion(arguments) => arguments,
         EvaluateCommand::Clicks(arguments) => return super::clicks::evaluate(global, arguments, interrupt).await,
         EvaluateCommand::Ratings(arguments) => return super::ratings::evaluate(global, arguments, interrupt).await,
+        EvaluateCommand::Similarity(arguments) => {
+            return super::similarity::evaluate(global, arguments, interrupt).await;
+        }
     };
     let report = match (&arguments.challenge, &arguments.truth) {
         (Some(challenge), Some(truth)) => on_challenge(global, challenge, truth, &arguments.model, interrupt).await?,
@@ -330,7 +338,8 @@ async fn on_split(global: &Global, arguments: &CompletionArguments, interrupt: &
         for name in kinds(&models) {
             answering.push(match (name.kind(), &similarity) {
                 (Kind::Similarity, Some(settings)) => {
-                    train_similarity(&rest.sequences, settings, &folder, 1, &interrupt)?;
+                    let no_lists = NextTracksSettings { next_tracks: 0, next_trees: 1 };
+                    train_similarity(&rest, settings, &no_lists, &folder, 1, &interrupt)?;
                     let (_, bundle) = SimilarityBundle::load_current(&folder)?;
                     std::fs::remove_dir_all(&folder).with_context(|| folder.display().to_string())?;
                     Answering::Similarity(SimilarityModel::new(bundle))

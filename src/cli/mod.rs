@@ -12,6 +12,7 @@ mod openapi;
 mod ratings;
 mod serve;
 mod similar;
+mod similarity;
 mod submit;
 mod train;
 

@@ -8,10 +8,10 @@ use tracing::info;
 use super::Global;
 use crate::bundle::Manifest;
 use crate::catalog::Catalog;
-use crate::dataset::{Corpus, DataFingerprint, Sequences};
+use crate::dataset::{Corpus, DataFingerprint};
 use crate::progress::Interrupt;
 use crate::train::completion::{CompletionSettings, train_completion};
-use crate::train::similarity::{SimilaritySettings, train_similarity};
+use crate::train::similarity::{NextTracksSettings, SimilaritySettings, train_similarity};
 
 /// What can be trained.
 #[derive(Debug, Subcommand)]
@@ -55,7 +55,7 @@ pub(super) fn all_processors() -> usize {
 }
 
 /// What `--threads` says.
-fn threads(asked: u16) -> usize {
+pub(super) fn threads(asked: u16) -> usize {
     match asked {
         0 => all_processors(),
         threads => threads.into(),
@@ -68,6 +68,9 @@ pub struct SimilarityArguments {
     /// hyper-parameters
     #[command(flatten)]
     pub settings: SimilaritySettings,
+    /// what else is published
+    #[command(flatten)]
+    pub next: NextTracksSettings,
     /// Threads that compute, beside the one that samples; more than two change nothing. 0 takes one for each processor
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u16).range(0..=1024))]
     pub threads: u16,
@@ -110,11 +113,11 @@ pub(super) async fn similarity(
     arguments: SimilarityArguments,
     interrupt: &Interrupt,
 ) -> anyhow::Result<Manifest> {
-    let sequences = Sequences::load(catalog).await?;
-    tell(&sequences.fingerprint);
+    let corpus = Corpus::load(catalog).await?;
+    tell(&corpus.sequences.fingerprint);
     let (models, interrupt, threads) = (global.models(), interrupt.clone(), threads(arguments.threads));
     let training = tokio::task::spawn_blocking(move || {
-        train_similarity(&sequences, &arguments.settings, &models, threads, &interrupt)
+        train_similarity(&corpus, &arguments.settings, &arguments.next, &models, threads, &interrupt)
     });
     Ok(training.await??)
 }

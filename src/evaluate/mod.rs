@@ -3,7 +3,7 @@
 mod challenge;
 mod clicks;
 mod completion;
-mod next_track;
+pub mod next_track;
 pub mod plot;
 mod ratings;
 pub mod reliability;
@@ -17,7 +17,6 @@ pub use clicks::{ClickMetrics, ReliabilityBin, auc, measure_clicks};
 pub use completion::{
     CompletionMetrics, EvaluateError, LIST_LENGTH, Recommend, Recommender, completion_metrics, evaluate,
 };
-pub use next_track::{NextTrackMetrics, next_track};
 pub use ratings::{Rater, RatingMetrics, measure_ratings};
 pub use report::{CoverageAt10, LatencyMs, ModelReport, Report};
 pub use splits::{Split, Withheld, evaluate_split};

@@ -267,11 +267,37 @@ impl Track2Vec {
         }
     }
 
-    /// The tracks' vectors, `[tracks, dimensions]`, each row of length 1 (or zero).
-    pub fn normalised_vectors(&self) -> Vec<f32> {
+    /// The tracks' vectors, `[tracks, dimensions]`, each row of length 1 (or zero), and what their lengths were.
+    pub fn normalised_vectors(&self) -> (Vec<f32>, Vec<f32>) {
         let mut vectors = self.tables[0].clone();
-        normalise(&mut vectors, self.dimensions);
-        vectors
+        let lengths = normalise(&mut vectors, self.dimensions);
+        (vectors, lengths)
+    }
+
+    /// How many pairs and negatives of a batch the sigmoid puts on the right side of one half, and how many there are. A
+    /// pair's share of its pool counts as `negatives`.
+    pub fn accuracy(&self, batch: &PairBatch, negatives: f64) -> (f64, f64) {
+        let mut vectors = self.gather(batch, self.dimensions);
+        if self.architecture == Architecture::Cosine {
+            normalise(&mut vectors, self.dimensions);
+        }
+        let vector = |slot: u32| &vectors[slot as usize * self.dimensions..(slot as usize + 1) * self.dimensions];
+        let is_positive = |target: u32, other: u32| {
+            let product = dot(vector(target), vector(other));
+            match self.architecture {
+                Architecture::Cosine => self.unit[0] * product + self.unit[1] > 0.0,
+                Architecture::Sgns => product > 0.0,
+            }
+        };
+        let pool = batch.negatives.len() / batch.targets.len().div_ceil(TILE).max(1);
+        let mut correct = 0.0;
+        for (pair, (&target, &context)) in batch.targets.iter().zip(&batch.contexts).enumerate() {
+            let tile = &batch.negatives[pair / TILE * pool..(pair / TILE + 1) * pool];
+            let right = tile.iter().filter(|&&slot| slot == context || !is_positive(target, slot)).count();
+            correct += f64::from(u8::from(is_positive(target, context)));
+            correct += negatives * right as f64 / pool.max(1) as f64;
+        }
+        (correct, batch.targets.len() as f64 * (1.0 + negatives))
     }
 }
 

@@ -8,6 +8,7 @@ pub mod completion;
 mod interaction_sampler;
 mod k_means;
 pub mod neumf;
+pub mod next_track;
 pub mod ratings;
 mod row_adam;
 mod sampler;

@@ -17,16 +17,22 @@ use sha2::{Digest, Sha256};
 use tch::Tensor;
 use tracing::info;
 
+use super::next_track::{NextTrackSettings, Placements, learn, measure, rank};
 use super::row_adam::PlainRowAdam;
 use super::sampler::{PairSampler, PairSampling};
 use super::{TrainError, checkpoint};
-use crate::bundle::{BundleWriter, Kind, Manifest, NewManifest, SimilarityBundle, Vocabulary};
-use crate::dataset::{HeldOut, Sequences};
-use crate::evaluate::{NextTrackMetrics, next_track};
+use crate::bundle::{BundleWriter, Kind, Manifest, NewManifest, NextTracks, SimilarityBundle, Vocabulary};
+use crate::dataset::{Corpus, Csr, HeldOut, Sequences};
+use crate::evaluate::next_track::{Distance, NextTrackMetrics, rank_by_vectors};
 use crate::models::track2vec::{Architecture, PairBatch, Track2Vec};
 use crate::progress::{Interrupt, Progress};
 
 const PROGRESS_PER_EPOCH: u64 = 1_000;
+/// Pairs to train on when the number of epochs is left open. More of them fit the training playlists better, and what
+/// comes next no better (docs/models/track2vec.md).
+const WISHED_PAIRS: f64 = 8e6;
+/// Batches that accuracy is measured on.
+const ACCURACY_BATCHES: usize = 50;
 /// No value of a vector is larger than this, or the square of its length is no number any more.
 const LARGEST_VALUE: f32 = 1e15;
 /// Names of the network's tables in checkpoints.
@@ -61,8 +67,8 @@ pub struct SimilaritySettings {
     /// Tracks with fewer placements get no vector of their own, and are not recommended by this model
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..))]
     pub min_count: u32,
-    /// Passes over all playlists
-    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    /// Passes over all playlists; 0: as many as make eight million pairs, but 2 at least and 60 at most
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=100_000))]
     pub epochs: u32,
     /// Pairs in a mini-batch
     #[arg(long, default_value_t = 4096, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
@@ -75,8 +81,28 @@ pub struct SimilaritySettings {
     pub seed: u64,
 }
 
+/// The lists of what comes next that are published with the vectors.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, clap::Args)]
+pub struct NextTracksSettings {
+    /// Length of each track's list of what comes next; 0 for no lists
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(0..=500))]
+    pub next_tracks: u32,
+    /// Trees of the ranking that makes these lists
+    #[arg(long, default_value_t = 120, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub next_trees: u32,
+}
+
 impl SimilaritySettings {
-    fn check(&self) -> Result<(), TrainError> {
+    /// How often an epoch of so many pairs is gone through.
+    fn epochs_of(&self, expected_pairs: f64) -> usize {
+        match self.epochs {
+            0 => (WISHED_PAIRS / expected_pairs).ceil().clamp(2.0, 60.0) as usize,
+            epochs => epochs as usize,
+        }
+    }
+
+    /// Refuses settings that make no sense.
+    pub fn check(&self) -> Result<(), TrainError> {
         let refuse = |text: &str| Err(TrainError::Settings(text.to_owned()));
         if !(self.learning_rate > 0.0 && self.learning_rate.is_finite()) {
             return refuse("--learning-rate must be above 0");
@@ -91,17 +117,19 @@ impl SimilaritySettings {
     }
 }
 
-/// Trains on `sequences` and publishes a bundle below `models`.
+/// Trains on `corpus` and publishes a bundle below `models`.
 ///
 /// Blocking, for seconds to hours. `interrupt` stops it at the end of a batch.
 pub fn train_similarity(
-    sequences: &Sequences,
+    corpus: &Corpus,
     settings: &SimilaritySettings,
+    next: &NextTracksSettings,
     models: &Path,
     threads: usize,
     interrupt: &Interrupt,
 ) -> Result<Manifest, TrainError> {
     settings.check()?;
+    let sequences = &corpus.sequences;
     let held_out = sequences.hold_out_last(settings.min_count);
     let sampler = PairSampler::new(&held_out, sampling(settings)).ok_or_else(|| {
         TrainError::TooLittleData(format!(
@@ -112,45 +140,87 @@ pub fn train_similarity(
     let mut writer = BundleWriter::begin(models, Kind::Similarity)?;
     let resume_file = resume_file(models, settings, sequences);
 
-    let mut run = Run::new(settings, &held_out);
+    let mut run = Run::new(settings, &held_out, sampler.expected_pairs());
     if resume_file.exists() {
         run.load(&resume_file)?;
         info!(epochs_done = run.epochs, "resuming the training that was stopped");
     }
     run.train(settings, &sampler, threads, &resume_file, interrupt)?;
-    let train_seconds = run.seconds;
-    let vectors = trained_vectors(&run.model, &held_out);
-    let metrics = next_track(&vectors, settings.dim as usize, &held_out.queries);
+    let fitted = run.finish(settings, &sampler, &held_out);
+    let ranks = rank_by_vectors(&fitted.vectors, &fitted.lengths, Distance::Cosine, &held_out.queries, 10);
+    let metrics = ranks.at_10();
+    let train_seconds = fitted.seconds;
     info!(
         hit_at_10 = metrics.hit_at_10,
         ndcg_at_10 = metrics.ndcg_at_10,
         queries = metrics.queries,
         train_seconds,
-        "trained"
+        "trained vectors"
     );
+    let lists = match next.next_tracks {
+        0 => None,
+        _ => next_tracks(corpus, &held_out, settings, next, threads, interrupt)?,
+    };
+    let (next_lists, next_metrics) = lists.unzip();
     let bundle = SimilarityBundle {
         vocabulary: Vocabulary::new(sequences.track_ids.iter().map(String::as_str))
             .map_err(TrainError::TooLittleData)?,
-        vectors: fold_in(vectors, settings, sequences),
+        vectors: fold_in(fitted.vectors, settings, sequences),
         dimensions: settings.dim as usize,
         counts: sequences.counts.clone(),
         candidates: held_out.vocabulary,
+        next: next_lists,
     };
     bundle.write(&mut writer, |path| {
         Tensor::write_safetensors(&run.parameters(), path).map_err(|error| error.to_string())
     })?;
+    let record = |metrics| MetricsRecord { protocol: PROTOCOL, metrics };
     let manifest = writer.publish(NewManifest {
         seed: settings.seed,
-        parameters: serde_json::json!({ "model": "track2vec", "settings": settings }),
+        parameters: serde_json::json!({ "model": "track2vec", "settings": settings, "next": next }),
         data: sequences.fingerprint.clone(),
         metrics: serde_json::json!({
-            "next_track": MetricsRecord { protocol: PROTOCOL, metrics },
-            "final_loss": run.loss,
+            "next_track": record(metrics),
+            "next_track_lists": next_metrics.map(record),
+            "final_loss": fitted.loss,
+            "accuracy": fitted.accuracy,
+            "epochs": fitted.epochs,
             "train_seconds": train_seconds,
         }),
     })?;
     let _ = fs::remove_file(&resume_file);
     Ok(manifest)
+}
+
+/// Learns from the playlists without their last tracks, measures on these, and makes the lists from whole playlists.
+/// `None` when no playlist is long enough to learn from.
+fn next_tracks(
+    corpus: &Corpus,
+    held_out: &HeldOut,
+    settings: &SimilaritySettings,
+    next: &NextTracksSettings,
+    threads: usize,
+    interrupt: &Interrupt,
+) -> Result<Option<(NextTracks, NextTrackMetrics)>, TrainError> {
+    let learning = NextTrackSettings { trees: next.next_trees, seed: settings.seed, threads };
+    let vocabulary = held_out.vocabulary;
+    let trees = match learn(corpus, &held_out.playlists, vocabulary, &learning, &[], interrupt) {
+        Err(TrainError::TooLittleData(reason)) => {
+            info!(reason, "no lists of what comes next");
+            return Ok(None);
+        }
+        trees => trees?,
+    };
+    let placements = Placements::new(&held_out.playlists, &corpus.artist_of, &corpus.album_of, vocabulary);
+    let metrics = measure(&placements, &trees, &held_out.queries, 10, threads, interrupt)?.at_10();
+    info!(hit_at_10 = metrics.hit_at_10, ndcg_at_10 = metrics.ndcg_at_10, "learned what comes next");
+    // As in training, tracks that are too rare to be recommended are not there.
+    let common = |row: &u32| (*row as usize) < vocabulary;
+    let playlists = Csr::from_lists(corpus.sequences.playlists.iter().map(|rows| rows.iter().copied().filter(common)));
+    let placements = Placements::new(&playlists, &corpus.artist_of, &corpus.album_of, vocabulary);
+    let tracks: Vec<u32> = (0..vocabulary as u32).collect();
+    let lists = rank(&placements, &trees, &tracks, next.next_tracks as usize, threads, interrupt)?;
+    Ok(Some((NextTracks::new(&lists), metrics)))
 }
 
 const PROTOCOL: &str = "last track of each playlist held out, the one before it asked with, every trained track ranked";
@@ -174,27 +244,66 @@ fn sampling(settings: &SimilaritySettings) -> PairSampling {
     }
 }
 
-/// `[vocabulary, dim]`: vectors of length 1 (or zero) learned from `data`, for models that have other uses for them.
-/// `each_batch` may stop it by answering false. `None` then, and where there is nothing to learn from.
-pub fn fit_vectors(
+/// What training made of the tracks.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Fitted {
+    /// `[vocabulary, dim]`, each of length 1; zero for tracks that training never saw
+    pub vectors: Vec<f32>,
+    /// what the vectors' lengths were
+    pub lengths: Vec<f32>,
+    /// mean loss of a pair in the last epoch
+    pub loss: f64,
+    /// share of pairs, and of their negatives, that the sigmoid puts on the right side of one half; negatives count as
+    /// many times as `negatives` says
+    pub accuracy: f64,
+    /// passes over the playlists
+    pub epochs: usize,
+    /// time that took
+    pub seconds: f64,
+}
+
+/// An epoch of [`fit`] that is done.
+pub struct EpochDone<'a> {
+    /// its number, from 1
+    pub epoch: usize,
+    /// mean loss of its pairs
+    pub loss: f64,
+    run: &'a Run,
+    held_out: &'a HeldOut,
+}
+
+impl EpochDone<'_> {
+    /// The vectors as they are now, and their lengths.
+    pub fn vectors(&self) -> (Vec<f32>, Vec<f32>) {
+        trained_vectors(&self.run.model, self.held_out)
+    }
+}
+
+/// Learns vectors from `data` and publishes nothing. `each_batch` may stop it by answering false. `None` then, and where
+/// there is nothing to learn from, or the loss is no longer a number.
+pub fn fit(
     data: &HeldOut,
     settings: &SimilaritySettings,
     threads: usize,
     mut each_batch: impl FnMut() -> bool,
-) -> Option<Vec<f32>> {
+    mut each_epoch: impl FnMut(&EpochDone<'_>),
+) -> Option<Fitted> {
     let sampler = PairSampler::new(data, sampling(settings))?;
-    let expected_pairs = sampler.expected_pairs().max(1.0);
-    let mut run = Run::new(settings, data);
+    let mut run = Run::new(settings, data, sampler.expected_pairs());
+    let started = Instant::now();
     let mut going_on = true;
-    while going_on && run.epochs < settings.epochs as usize {
+    while going_on && run.epochs < run.wanted {
         sampler.epoch(run.epochs, |batch| {
-            run.step(&batch, settings, threads, expected_pairs);
+            run.step(&batch, settings, threads);
             going_on = each_batch();
             going_on
         });
         run.end_epoch();
+        each_epoch(&EpochDone { epoch: run.epochs, loss: run.loss, run: &run, held_out: data });
+        going_on &= run.loss.is_finite();
     }
-    (going_on && run.loss.is_finite()).then(|| trained_vectors(&run.model, data))
+    run.seconds = started.elapsed().as_secs_f64();
+    going_on.then(|| run.finish(settings, &sampler, data))
 }
 
 /// A file of its own for each combination of settings and data: a run with other settings does not go on from it.
@@ -223,10 +332,15 @@ struct Run {
     loss: f64,
     /// time spent training, in all its stretches
     seconds: f64,
+    /// epochs in all
+    wanted: usize,
+    /// pairs of an epoch, on average
+    expected_pairs: f64,
 }
 
 impl Run {
-    fn new(settings: &SimilaritySettings, held_out: &HeldOut) -> Self {
+    fn new(settings: &SimilaritySettings, held_out: &HeldOut, expected_pairs: f64) -> Self {
+        let expected_pairs = expected_pairs.max(1.0);
         let dimensions = settings.dim as usize;
         let mut rng = Xoshiro256PlusPlus::seed_from_u64(settings.seed);
         let spread = 0.5 / (dimensions as f32).sqrt();
@@ -248,6 +362,8 @@ impl Run {
             step: 0,
             loss: f64::NAN,
             seconds: 0.0,
+            wanted: settings.epochs_of(expected_pairs),
+            expected_pairs,
         }
     }
 
@@ -259,8 +375,7 @@ impl Run {
         resume_file: &Path,
         interrupt: &Interrupt,
     ) -> Result<(), TrainError> {
-        let epochs = settings.epochs as usize;
-        let expected_pairs = sampler.expected_pairs().max(1.0);
+        let epochs = self.wanted;
         let progress = Progress::start("training", epochs as u64 * PROGRESS_PER_EPOCH);
         let (mut saved, mut clock) = (Instant::now(), Instant::now());
         while self.epochs < epochs {
@@ -275,7 +390,7 @@ impl Run {
                         self.save(resume_file)?;
                         return Err(TrainError::Interrupted { epoch: epoch + 1, epochs });
                     }
-                    let done = self.step(&batch, settings, threads, expected_pairs);
+                    let done = self.step(&batch, settings, threads);
                     self.seconds += clock.elapsed().as_secs_f64();
                     clock = Instant::now();
                     if saved.elapsed() >= CHECKPOINT_INTERVAL {
@@ -310,11 +425,10 @@ impl Run {
         (self.batches, self.pairs, self.loss_sum) = (0, 0, 0.0);
     }
 
-    /// Learns from a batch; gives the epochs done, the part of the one under way included. `expected_pairs` are those of
-    /// an epoch.
-    fn step(&mut self, batch: &PairBatch, settings: &SimilaritySettings, threads: usize, expected_pairs: f64) -> f64 {
-        let done = self.epochs as f64 + (self.pairs as f64 / expected_pairs).min(1.0);
-        let rate = settings.learning_rate * (1.0 - 0.9 * done / f64::from(settings.epochs));
+    /// Learns from a batch; gives the epochs done, the part of the one under way included.
+    fn step(&mut self, batch: &PairBatch, settings: &SimilaritySettings, threads: usize) -> f64 {
+        let done = self.epochs as f64 + (self.pairs as f64 / self.expected_pairs).min(1.0);
+        let rate = settings.learning_rate * (1.0 - 0.9 * done / self.wanted as f64);
         self.step += 1;
         let gradients = self.model.gradients(batch, settings.negatives as f32, threads);
         let (of_targets, of_contexts) = gradients.slots.split_at(batch.target_rows.len() * gradients.stride);
@@ -330,6 +444,20 @@ impl Run {
         self.pairs += batch.targets.len() as u64;
         self.loss_sum += gradients.loss * batch.targets.len() as f64;
         done
+    }
+
+    /// What was learned, with the accuracy over batches that no epoch saw.
+    fn finish(&self, settings: &SimilaritySettings, sampler: &PairSampler<'_>, held_out: &HeldOut) -> Fitted {
+        let (mut batches, mut correct, mut all) = (0, 0.0, 0.0);
+        sampler.epoch(self.wanted, |batch| {
+            let (batch_correct, batch_all) = self.model.accuracy(&batch, f64::from(settings.negatives));
+            (correct, all) = (correct + batch_correct, all + batch_all);
+            batches += 1;
+            batches < ACCURACY_BATCHES
+        });
+        let (vectors, lengths) = trained_vectors(&self.model, held_out);
+        let accuracy = correct / all;
+        Fitted { vectors, lengths, loss: self.loss, accuracy, epochs: self.epochs, seconds: self.seconds }
     }
 
     /// The network's own tensors by name.
@@ -385,15 +513,18 @@ impl Run {
     }
 }
 
-/// `[vocabulary * dimensions]` values, rows of length 1; zero for tracks that training never saw.
-fn trained_vectors(model: &Track2Vec, held_out: &HeldOut) -> Vec<f32> {
-    let mut vectors = model.normalised_vectors();
-    for (vector, &count) in vectors.chunks_exact_mut(model.dimensions()).zip(&held_out.counts) {
+/// `[vocabulary * dimensions]` values, rows of length 1, and what their lengths were; zero for tracks that training never
+/// saw.
+fn trained_vectors(model: &Track2Vec, held_out: &HeldOut) -> (Vec<f32>, Vec<f32>) {
+    let (mut vectors, mut lengths) = model.normalised_vectors();
+    let rows = vectors.chunks_exact_mut(model.dimensions()).zip(&mut lengths);
+    for ((vector, length), &count) in rows.zip(&held_out.counts) {
         if count == 0 {
             vector.fill(0.0);
+            *length = 0.0;
         }
     }
-    vectors
+    (vectors, lengths)
 }
 
 /// Gives every other track of the catalog the mean of its neighbours' vectors, so that it can be asked with.

@@ -11,6 +11,7 @@ mod problems;
 mod ranking;
 mod ratings;
 mod reload;
+mod scores;
 mod shutdown;
 mod tracks;
 

@@ -8,7 +8,7 @@ use crate::dataset::{Corpus, Csr, HeldOut, NONE, TextIndex, Unit, normalise};
 use crate::models::track2vec::Architecture;
 use crate::recommend::linear::gram;
 use crate::train::als::{AlsSettings, factorise};
-use crate::train::similarity::{SimilaritySettings, fit_vectors};
+use crate::train::similarity::{SimilaritySettings, fit};
 
 /// Length of a track's vector by Track2Vec.
 const VECTOR_LENGTH: usize = 64;
@@ -157,8 +157,8 @@ fn vectors(
     };
     let mut vectors = vec![0.0; postings.rows() * VECTOR_LENGTH];
     if !common.is_empty() {
-        let trained = fit_vectors(&data, &training, settings.threads, each_batch)?;
-        for (&row, vector) in common.iter().zip(trained.chunks_exact(VECTOR_LENGTH)) {
+        let trained = fit(&data, &training, settings.threads, each_batch, |_| ())?;
+        for (&row, vector) in common.iter().zip(trained.vectors.chunks_exact(VECTOR_LENGTH)) {
             vectors[row as usize * VECTOR_LENGTH..(row as usize + 1) * VECTOR_LENGTH].copy_from_slice(vector);
         }
     }

@@ -1,0 +1,236 @@
+//! What comes after a track: candidates from the playlists that hold it, ranked by boosted trees.
+//!
+//! The trees learn from the playlists' ends: the last tracks of every playlist are taken off, and from what is left it
+//! has to be told which track followed the one that is last now. A list for every track is computed once, when the
+//! model is published, so that a server only looks it up.
+
+mod candidates;
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use rand::SeedableRng;
+use rand::seq::SliceRandom;
+use rand_xoshiro::Xoshiro256PlusPlus;
+
+use super::TrainError;
+use super::boosting::{BoostingData, BoostingSettings, Objective, boost};
+use crate::dataset::{Corpus, Csr, NextTrackQuery, top};
+use crate::evaluate::next_track::Ranks;
+use crate::models::oblivious_trees::ObliviousTrees;
+use crate::progress::{Interrupt, Progress};
+
+pub use candidates::{Candidates, Part, Placements, WIDTH, Workspace};
+
+/// Queries to learn from that are enough; with fewer playlists, more than one track is taken off their ends.
+const QUERIES: usize = 20_000;
+/// Tracks taken off the end of a playlist at most.
+const ROUNDS: usize = 3;
+/// A playlist needs this many tracks before the one that is looked for.
+const SHORTEST: usize = 3;
+/// Candidates of a query to learn from, beside the one that came next.
+const NEGATIVES: usize = 100;
+const BINS: usize = 64;
+
+/// How to learn what comes next.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct NextTrackSettings {
+    /// trees of the ranking
+    pub trees: u32,
+    /// random seed
+    pub seed: u64,
+    /// threads that share the work
+    pub threads: usize,
+}
+
+/// Learns the ranking from `playlists`, less the parts of the description that are named in `without`.
+///
+/// # Errors
+///
+/// [`TrainError::TooLittleData`] when no playlist is long enough; [`TrainError::Stopped`] when interrupted.
+pub fn learn(
+    corpus: &Corpus,
+    playlists: &Csr,
+    vocabulary: usize,
+    settings: &NextTrackSettings,
+    without: &[Part],
+    interrupt: &Interrupt,
+) -> Result<ObliviousTrees, TrainError> {
+    let long_enough = |round: usize| playlists.iter().filter(|rows| rows.len() >= SHORTEST + round).count();
+    let rounds = QUERIES.div_ceil(long_enough(1).max(1)).min(ROUNDS);
+    let mut examples = Examples::default();
+    for round in 1..=rounds {
+        let (cut, mut queries) = cut(playlists, round);
+        let mut rng = Xoshiro256PlusPlus::seed_from_u64(settings.seed ^ round as u64);
+        queries.shuffle(&mut rng);
+        queries.truncate(QUERIES);
+        let placements = Placements::new(&cut, &corpus.artist_of, &corpus.album_of, vocabulary);
+        let found = for_each_query("examples", &queries, settings.threads, interrupt, |query, workspace| {
+            let candidates = placements.candidates(query.query, workspace);
+            let mut rng = Xoshiro256PlusPlus::seed_from_u64(settings.seed ^ u64::from(query.query) << 32);
+            sample(&candidates, query.target, &mut rng)
+        })?;
+        found.into_iter().flatten().for_each(|(features, target)| examples.add(&features, target));
+    }
+    if examples.labels.is_empty() {
+        return Err(TrainError::TooLittleData(
+            "no playlist is long enough to learn from what comes next; import longer ones first".to_owned(),
+        ));
+    }
+    for &left_out in without.iter().flat_map(|part| part.features()) {
+        examples.features.iter_mut().skip(left_out).step_by(WIDTH).for_each(|value| *value = 0.0);
+    }
+    let data = BoostingData::new(&examples.features, WIDTH, examples.labels, examples.groups, BINS);
+    let boosting = BoostingSettings {
+        trees: settings.trees as usize,
+        depth: 6,
+        learning_rate: 0.1,
+        regularization: 5.0,
+        bins: BINS,
+        group_share: 0.8,
+        feature_share: 0.6,
+        objective: Objective::LambdaRank,
+        seed: settings.seed,
+        threads: settings.threads,
+    };
+    let progress = Progress::start("trees", boosting.trees.max(1) as u64);
+    let trees = boost(&data, &boosting, None, |trees| {
+        progress.at(trees.trees() as u64, || format!("{} of {}", trees.trees(), boosting.trees));
+        !interrupt.is_raised()
+    });
+    if interrupt.is_raised() { Err(TrainError::Stopped) } else { Ok(trees) }
+}
+
+/// Playlists with `round` tracks taken off their ends, and what is asked of them: which was the first of those.
+fn cut(playlists: &Csr, round: usize) -> (Csr, Vec<NextTrackQuery>) {
+    let mut queries = Vec::new();
+    let lists = playlists.iter().map(|rows| {
+        let left = rows.len().saturating_sub(round);
+        if left >= SHORTEST {
+            queries.push(NextTrackQuery { query: rows[left - 1], target: rows[left] });
+        }
+        // A playlist too short to ask of still says what goes with what.
+        rows[..if left >= SHORTEST { left } else { rows.len() }].iter().copied()
+    });
+    let cut = Csr::from_lists(lists);
+    (cut, queries)
+}
+
+#[derive(Default)]
+struct Examples {
+    features: Vec<f32>,
+    labels: Vec<bool>,
+    groups: Vec<usize>,
+}
+
+impl Examples {
+    fn add(&mut self, features: &[f32], target: usize) {
+        if self.groups.is_empty() {
+            self.groups.push(0);
+        }
+        let first = self.labels.len();
+        self.features.extend_from_slice(features);
+        self.labels.extend((0..features.len() / WIDTH).map(|place| place == target));
+        debug_assert!(first < self.labels.len());
+        self.groups.push(self.labels.len());
+    }
+}
+
+/// The features of the target and of some other candidates, and its place among them; `None` if it is no candidate.
+fn sample(candidates: &Candidates, target: u32, rng: &mut Xoshiro256PlusPlus) -> Option<(Vec<f32>, usize)> {
+    let target = candidates.rows.binary_search(&target).ok()?;
+    let mut others: Vec<usize> = (0..candidates.rows.len()).filter(|&place| place != target).collect();
+    let (sampled, _) = others.partial_shuffle(rng, NEGATIVES);
+    let mut chosen = sampled.to_vec();
+    chosen.push(target);
+    chosen.sort_unstable();
+    let features = chosen.iter().flat_map(|place| &candidates.features[place * WIDTH..(place + 1) * WIDTH]);
+    Some((features.copied().collect(), chosen.binary_search(&target).unwrap_or_default()))
+}
+
+/// The `limit` best tracks to come after each of `tracks`, with their scores, best first.
+pub fn rank(
+    placements: &Placements<'_>,
+    trees: &ObliviousTrees,
+    tracks: &[u32],
+    limit: usize,
+    threads: usize,
+    interrupt: &Interrupt,
+) -> Result<Vec<Vec<(u32, f32)>>, TrainError> {
+    for_each_query("next tracks", tracks, threads, interrupt, |&track, workspace| {
+        let candidates = placements.candidates(track, workspace);
+        let scores = trees.score(&candidates.features);
+        let mut ranked: Vec<(u32, f32)> = candidates.rows.into_iter().zip(scores).collect();
+        top::sort_best(&mut ranked, limit);
+        ranked
+    })
+}
+
+/// Where the targets stand in the lists of what comes after the tracks that ask.
+pub fn measure(
+    placements: &Placements<'_>,
+    trees: &ObliviousTrees,
+    queries: &[NextTrackQuery],
+    limit: usize,
+    threads: usize,
+    interrupt: &Interrupt,
+) -> Result<Ranks, TrainError> {
+    let tracks: Vec<u32> = queries.iter().map(|query| query.query).collect();
+    let lists = rank(placements, trees, &tracks, limit, threads, interrupt)?;
+    Ok(places(queries, &lists))
+}
+
+/// The same for lists by plain co-occurrence, see [`Placements::co_occurring`].
+pub fn measure_co_occurrence(
+    placements: &Placements<'_>,
+    both_sides: bool,
+    queries: &[NextTrackQuery],
+    limit: usize,
+    threads: usize,
+    interrupt: &Interrupt,
+) -> Result<Ranks, TrainError> {
+    let lists = for_each_query("co-occurrence", queries, threads, interrupt, |query, workspace| {
+        placements.co_occurring(query.query, both_sides, limit, workspace)
+    })?;
+    Ok(places(queries, &lists))
+}
+
+fn places(queries: &[NextTrackQuery], lists: &[Vec<(u32, f32)>]) -> Ranks {
+    let places = queries.iter().zip(lists);
+    Ranks(places.map(|(query, list)| list.iter().position(|next| next.0 == query.target)).collect())
+}
+
+/// What `work` gives for each of `items`, in their order; threads take them in turns.
+fn for_each_query<T: Sync, R: Send>(
+    what: &'static str,
+    items: &[T],
+    threads: usize,
+    interrupt: &Interrupt,
+    work: impl Fn(&T, &mut Workspace) -> R + Sync,
+) -> Result<Vec<R>, TrainError> {
+    /// Items that a thread takes at a time.
+    const CHUNK: usize = 64;
+    let progress = Progress::start(what, items.len() as u64);
+    let next = AtomicUsize::new(0);
+    let mut parts: Vec<(usize, Vec<R>)> = std::thread::scope(|scope| {
+        let worker = || {
+            let mut workspace = Workspace::default();
+            let mut done = Vec::new();
+            loop {
+                let first = next.fetch_add(CHUNK, Ordering::Relaxed);
+                if first >= items.len() || interrupt.is_raised() {
+                    return done;
+                }
+                let chunk = &items[first..(first + CHUNK).min(items.len())];
+                done.push((first, chunk.iter().map(|item| work(item, &mut workspace)).collect::<Vec<R>>()));
+                progress.at(first as u64, || format!("{first} of {}", items.len()));
+            }
+        };
+        let workers: Vec<_> = (0..threads.max(1)).map(|_| scope.spawn(worker)).collect();
+        workers.into_iter().filter_map(|worker| worker.join().ok()).flatten().collect()
+    });
+    if interrupt.is_raised() {
+        return Err(TrainError::Stopped);
+    }
+    parts.sort_unstable_by_key(|part| part.0);
+    Ok(parts.into_iter().flat_map(|part| part.1).collect())
+}
