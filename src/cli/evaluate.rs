@@ -144,7 +144,7 @@ fn each<'a>(name: CompletionModel, complete: impl Fn(&Completion) -> Vec<u32> + 
 /// A bundle ready to answer.
 pub(super) enum Answering {
     Completion(Box<completer::CompletionModel>),
-    Similarity(SimilarityModel),
+    Similarity(Box<SimilarityModel>),
 }
 
 impl Answering {
@@ -153,7 +153,7 @@ impl Answering {
         Ok(match name.kind() {
             Kind::Similarity => {
                 let (manifest, bundle) = SimilarityBundle::load_current(models)?;
-                (manifest, Self::Similarity(SimilarityModel::new(bundle)))
+                (manifest, Self::Similarity(Box::new(SimilarityModel::new(bundle))))
             }
             _ => {
                 let (manifest, bundle) = CompletionBundle::load_current(models)?;
@@ -342,7 +342,7 @@ async fn on_split(global: &Global, arguments: &CompletionArguments, interrupt: &
                     train_similarity(&rest, settings, &no_lists, &folder, 1, &interrupt)?;
                     let (_, bundle) = SimilarityBundle::load_current(&folder)?;
                     std::fs::remove_dir_all(&folder).with_context(|| folder.display().to_string())?;
-                    Answering::Similarity(SimilarityModel::new(bundle))
+                    Answering::Similarity(Box::new(SimilarityModel::new(bundle)))
                 }
                 _ => Answering::Completion(Box::new(learn_completion(&rest, &settings, &interrupt)?)),
             });

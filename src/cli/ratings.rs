@@ -1,4 +1,4 @@
-//! `segue train ratings`, `segue evaluate ratings`, `segue tune ratings`
+//! `segue train ratings`, `segue evaluate ratings`, `segue tune`
 
 use std::process::ExitCode;
 use std::time::Instant;
@@ -93,6 +93,11 @@ pub enum TuneCommand {
         after_help = "Example:\n  segue tune clicks --model field-network --trials 30 --without 0.2\n\nThe first trial has the settings given, the others are drawn at random. They are judged on the last part of the\nlistens; with --without that share of the last ones is set aside first, and only at the end measured on. The flags of\nthe best are printed at the end."
     )]
     Clicks(super::clicks::TuneClicks),
+    /// Track2Vec, by which track came next
+    #[command(
+        after_help = "Examples:\n  segue tune similarity --grid alpha --dim 100 --epochs 3\n  segue tune similarity --search 27 --search-epochs 9\n  segue --config data/tuning/similarity/best.toml train similarity\n\nSettings are compared on the validation part; the test part is looked at once, with the best ones. Every trial is kept\nin trials.jsonl: Ctrl-C stops the search, and the same command goes on from there."
+    )]
+    Similarity(super::similarity::TuneSimilarity),
 }
 
 /// How to tune, and how to report.
@@ -261,6 +266,7 @@ pub(super) async fn tune(global: &Global, command: TuneCommand, interrupt: &Inte
     let arguments = match command {
         TuneCommand::Ratings(arguments) => arguments,
         TuneCommand::Clicks(arguments) => return super::clicks::tune(global, arguments, interrupt).await,
+        TuneCommand::Similarity(arguments) => return super::similarity::tune(global, arguments, interrupt).await,
     };
     anyhow::ensure!((0.0..=0.9).contains(&arguments.without), "--without must be from 0 to 0.9");
     let catalog = global.catalog().await?;

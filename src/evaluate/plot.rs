@@ -63,7 +63,100 @@ pub fn svg(report: &Report) -> String {
     svg.finish()
 }
 
-/// An SVG made by [`svg`] as PNG.
+/// Figures along an axis: panels one below the other, each with its lines over the same places.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LineChart {
+    /// what the picture is about
+    pub title: String,
+    /// what is along the axis
+    pub axis: String,
+    /// its places, evenly apart
+    pub places: Vec<String>,
+    /// the panels: a title and the lines, each with a name and a value for each place or none
+    pub panels: Vec<(String, Vec<Line>)>,
+}
+
+/// A line of a [`LineChart`].
+pub type Line = (String, Vec<Option<f64>>);
+
+/// A chart of lines as SVG.
+pub fn lines(chart: &LineChart) -> String {
+    const PLACE: f64 = 64.0;
+    let names: Vec<&str> = chart.panels.iter().flat_map(|panel| panel.1.iter().map(|line| line.0.as_str())).fold(
+        Vec::new(),
+        |mut names, name| {
+            if !names.contains(&name) {
+                names.push(name);
+            }
+            names
+        },
+    );
+    let inner = (chart.places.len() as f64 * PLACE).max(LEAST_WIDTH);
+    // A legend as long as the picture is wide goes on in the next line.
+    let mut legend = vec![(0.0, 0.0)];
+    for name in &names {
+        let (x, y) = legend[legend.len() - 1];
+        let next = x + legend_length(name);
+        legend.push(if next > inner { (0.0, y + 20.0) } else { (next, y) });
+    }
+    let below_legend = legend[legend.len() - 1].1;
+    let height = HEADER + below_legend + chart.panels.len() as f64 * PANEL;
+    let mut svg = Svg::new(LEFT + inner + RIGHT, height);
+    svg.text(LEFT, 28.0, 17.0, "start", &chart.title);
+    if names.len() > 1 {
+        for (number, (name, (x, y))) in names.iter().zip(&legend).enumerate() {
+            svg.rect(LEFT + x, 44.0 + y, 12.0, 12.0, colour(number));
+            svg.text(LEFT + x + 18.0, 54.0 + y, 13.0, "start", name);
+        }
+    }
+    let place = |number: usize| LEFT + (number as f64 + 0.5) * inner / chart.places.len().max(1) as f64;
+    for (number, (title, lines)) in chart.panels.iter().enumerate() {
+        let top = HEADER + below_legend + number as f64 * PANEL;
+        let values = || lines.iter().flat_map(|line| line.1.iter().flatten().copied());
+        let (step, limit) = axis(values().fold(0.0, f64::max));
+        let (base, scale) = (top + PANEL - BELOW, (PANEL - ABOVE - BELOW) / limit);
+        grid(&mut svg, title, top, LEFT + inner, step, limit);
+        for (line, (name, values)) in lines.iter().enumerate() {
+            let colour = colour(names.iter().position(|other| other == name).unwrap_or(line));
+            let points: Vec<(f64, f64, f64)> = (0..)
+                .zip(values)
+                .filter_map(|(number, value)| value.map(|value| (place(number), base - value * scale, value)))
+                .collect();
+            svg.path(&points, colour);
+            for &(x, y, value) in points.iter().filter(|_| lines.len() == 1) {
+                svg.label(x, y - 8.0, &short(value));
+            }
+        }
+        // Of many places only some are named.
+        let named = chart.places.len().div_ceil(16).max(1);
+        for (number, words) in chart.places.iter().enumerate().step_by(named) {
+            svg.text(place(number), base + 16.0, 12.0, "middle", words);
+        }
+        svg.text(LEFT + inner / 2.0, base + 34.0, 12.0, "middle", &chart.axis);
+    }
+    svg.finish()
+}
+
+/// Three digits that count.
+fn short(value: f64) -> String {
+    let decimals = if value.abs() < 0.1 { 4 } else { 3 };
+    format!("{value:.decimals$}").trim_start_matches('0').to_owned()
+}
+
+/// A panel's title and horizontal lines with their values.
+fn grid(svg: &mut Svg, title: &str, top: f64, right: f64, step: f64, limit: f64) {
+    let (base, scale) = (top + PANEL - BELOW, (PANEL - ABOVE - BELOW) / limit);
+    svg.text(LEFT, top + 16.0, 14.0, "start", title);
+    for tick in 0..=(limit / step).round() as usize {
+        let value = tick as f64 * step;
+        let y = base - value * scale;
+        svg.line(LEFT, right, y, if tick == 0 { "#444444" } else { "#dddddd" });
+        let decimals = if step < 0.1 { 2 } else { usize::from(step < 1.0) };
+        svg.text(LEFT - 8.0, y + 4.0, 11.0, "end", &format!("{value:.decimals$}"));
+    }
+}
+
+/// An SVG made by [`svg`] or [`lines`] as PNG.
 ///
 /// # Errors
 ///
@@ -97,15 +190,7 @@ fn panel(svg: &mut Svg, report: &Report, metric: &Metric, kinds: &[Option<SeedKi
     let (base, scale) = (top + PANEL - BELOW, (PANEL - ABOVE - BELOW) / limit);
     let right = LEFT + kinds.len() as f64 * group;
 
-    svg.text(LEFT, top + 16.0, 14.0, "start", metric.title);
-    let ticks = (limit / step).round() as usize;
-    for tick in 0..=ticks {
-        let value = tick as f64 * step;
-        let y = base - value * scale;
-        svg.line(LEFT, right, y, if tick == 0 { "#444444" } else { "#dddddd" });
-        let decimals = if step < 0.1 { 2 } else { usize::from(step < 1.0) };
-        svg.text(LEFT - 8.0, y + 4.0, 11.0, "end", &format!("{value:.decimals$}"));
-    }
+    grid(svg, metric.title, top, right, step, limit);
     for (number, &kind) in kinds.iter().enumerate() {
         let middle = LEFT + (number as f64 + 0.5) * group;
         let start = middle - report.models.len() as f64 * BAR / 2.0;
@@ -185,6 +270,16 @@ impl Svg {
         ));
     }
 
+    /// A line through points, each marked.
+    fn path(&mut self, points: &[(f64, f64, f64)], colour: &str) {
+        let line: Vec<String> = points.iter().map(|(x, y, _)| format!("{x:.1},{y:.1}")).collect();
+        let line = line.join(" ");
+        self.push(format_args!(r#"<polyline points="{line}" fill="none" stroke="{colour}" stroke-width="2"/>"#));
+        for (x, y, _) in points {
+            self.push(format_args!(r#"<circle cx="{x:.1}" cy="{y:.1}" r="3" fill="{colour}"/>"#));
+        }
+    }
+
     pub(super) fn text(&mut self, x: f64, y: f64, size: f64, anchor: &str, text: &str) {
         let text = text.replace('&', "&amp;").replace('<', "&lt;");
         self.push(format_args!(
@@ -231,6 +326,34 @@ mod tests {
         assert_eq!(heights.len(), 3 * 4 * 2);
         assert!((heights[0] / heights[1] - 2.0).abs() < 0.01, "{heights:?}");
         assert!((heights[2] / heights[0] - 1.25).abs() < 0.01, "{heights:?}");
+    }
+
+    #[test]
+    fn lines_go_through_their_values_and_skip_what_is_missing() {
+        let line = |name: &str, values: &[Option<f64>]| (name.to_owned(), values.to_vec());
+        let chart = LineChart {
+            title: "α".to_owned(),
+            axis: "alpha".to_owned(),
+            places: vec!["-1".to_owned(), "0".to_owned(), "1".to_owned()],
+            panels: vec![
+                ("Hit@10".to_owned(), vec![line("a", &[Some(0.05), None, Some(0.1)])]),
+                ("loss".to_owned(), vec![line("a", &[Some(2.0); 3]), line("b", &[None, Some(1.0), Some(4.0)])]),
+            ],
+        };
+        let svg = lines(&chart);
+        let heights = |line: &str| -> Vec<f64> {
+            let points = line.split('"').nth(1).expect("points").split(' ');
+            points.map(|point| point.split(',').nth(1).expect("y").parse().expect("a number")).collect()
+        };
+        let paths: Vec<Vec<f64>> = svg.lines().filter(|line| line.starts_with("<polyline")).map(heights).collect();
+        assert_eq!(paths.iter().map(Vec::len).collect::<Vec<_>>(), [2, 3, 2]);
+        // Twice as far above the base.
+        let base = HEADER + PANEL - BELOW;
+        assert!(((base - paths[0][1]) / (base - paths[0][0]) - 2.0).abs() < 0.01, "{paths:?}");
+        for words in ["α", "alpha", "Hit@10", ".100", "0.05"] {
+            assert!(svg.contains(&format!(">{words}<")), "no {words:?} in {svg}");
+        }
+        assert!(png(&svg).expect("a picture").starts_with(b"\x89PNG"));
     }
 
     #[test]

@@ -224,7 +224,7 @@ impl From<Recommended> for Completed {
     fn from(recommended: Recommended) -> Self {
         let reason = match recommended.source {
             Source::Popularity => Reason::Popularity,
-            Source::Ranking | Source::Neumf | Source::Track2Vec => Reason::Taste { seeds: Vec::new() },
+            Source::Ranking | Source::Neumf | Source::Track2Vec | Source::Next => Reason::Taste { seeds: Vec::new() },
         };
         Self { recommended, reasons: vec![reason] }
     }

@@ -23,6 +23,8 @@ pub enum Source {
     Neumf,
     /// track vectors
     Track2Vec,
+    /// what comes after a track, learned from playlists
+    Next,
     /// number of placements
     Popularity,
 }
@@ -34,6 +36,7 @@ impl Source {
             Self::Ranking => "ranking",
             Self::Neumf => "neumf",
             Self::Track2Vec => "track2vec",
+            Self::Next => "next",
             Self::Popularity => "popularity",
         }
     }
@@ -45,7 +48,7 @@ pub struct Recommended {
     /// row of the track
     pub row: u32,
     /// for `Ranking` and `Neumf` between 0 and 1; for `Track2Vec` the cosine, in completions plus 0.03 · ln(placements); for
-    /// `Popularity` the share of all placements
+    /// `Next` what the ranking gives, which only orders; for `Popularity` the share of all placements
     pub score: f32,
     /// what recommends it
     pub source: Source,
@@ -129,6 +132,25 @@ impl SimilarityModel {
         self.search(std::slice::from_ref(&completion), &[]).pop().unwrap_or_default()
     }
 
+    /// What comes right after the track of `row` when it is played or placed: from the list that was made for it, then
+    /// by vectors. None of `excluded`, which rise.
+    pub fn next(&self, row: u32, excluded: &[u32], limit: usize) -> Vec<Recommended> {
+        let listed = self.bundle.next.iter().flat_map(|next| next.after(row));
+        let mut recommended: Vec<Recommended> = listed
+            .filter(|(row, _)| excluded.binary_search(row).is_err())
+            .take(limit)
+            .map(|(row, score)| Recommended { row, score, source: Source::Next })
+            .collect();
+        if recommended.len() < limit {
+            let there = recommended.iter().map(|item| item.row);
+            let excluded = excluded.iter().copied().chain(there).collect();
+            let rest = limit - recommended.len();
+            let completion = Completion { seeds: vec![row], excluded, limit: rest, ..Completion::default() };
+            recommended.extend(self.search(std::slice::from_ref(&completion), &[]).pop().unwrap_or_default());
+        }
+        recommended
+    }
+
     /// What comes next in each of `playlists`: up to `limit` distinct tracks each, none of the seeds, none excluded.
     pub fn complete(&self, playlists: &[Completion]) -> Vec<Vec<Recommended>> {
         self.search(playlists, &self.popularity)
@@ -207,6 +229,7 @@ impl SimilarityModel {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bundle::NextTracks;
 
     /// Six rows on the unit circle, far enough apart for popularity not to matter; the last may only be asked with.
     fn model() -> SimilarityModel {
@@ -218,7 +241,21 @@ mod tests {
             dimensions: 2,
             counts: vec![40, 30, 15, 10, 4, 1],
             candidates: 5,
+            next: Some(NextTracks::new(&[vec![(3, 2.5), (1, -1.0)], vec![]])),
         })
+    }
+
+    #[test]
+    fn what_comes_next_is_the_list_then_neighbours_then_popular_tracks() {
+        use Source::{Next, Popularity, Track2Vec};
+        let next = |row, excluded: &[u32], limit| -> Vec<(u32, Source)> {
+            model().next(row, excluded, limit).iter().map(|item| (item.row, item.source)).collect()
+        };
+        assert_eq!(next(0, &[], 1), [(3, Next)]);
+        assert_eq!(next(0, &[3], 2), [(1, Next), (2, Track2Vec)]);
+        assert_eq!(next(0, &[], 5)[2..], [(2, Track2Vec), (4, Track2Vec), (5, Popularity)]);
+        assert_eq!(next(1, &[], 1), [(3, Track2Vec)]);
+        assert_eq!(next(5, &[], 1), [(0, Track2Vec)], "a track too rare for a list");
     }
 
     fn complete(seeds: &[u32], excluded: &[u32], limit: usize) -> Vec<(u32, Source)> {

@@ -13,6 +13,7 @@ pub mod ratings;
 mod row_adam;
 mod sampler;
 pub mod similarity;
+pub mod similarity_tuning;
 
 use crate::bundle::BundleError;
 use crate::catalog::CatalogError;

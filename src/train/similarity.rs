@@ -88,7 +88,7 @@ pub struct NextTracksSettings {
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(0..=500))]
     pub next_tracks: u32,
     /// Trees of the ranking that makes these lists
-    #[arg(long, default_value_t = 120, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub next_trees: u32,
 }
 
@@ -159,7 +159,11 @@ pub fn train_similarity(
     );
     let lists = match next.next_tracks {
         0 => None,
-        _ => next_tracks(corpus, &held_out, settings, next, threads, interrupt)?,
+        _ => {
+            // Whoever stops what follows does not want to train anew.
+            run.save(&resume_file)?;
+            next_tracks(corpus, &held_out, settings, next, threads, interrupt)?
+        }
     };
     let (next_lists, next_metrics) = lists.unzip();
     let bundle = SimilarityBundle {

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use segue::bundle::{BundleError, BundleWriter, Kind, SimilarityBundle, current_version, versions};
-use segue::dataset::Sequences;
+use segue::dataset::Corpus;
 
 use crate::support::copy_folder;
 use crate::support::database::Database;
@@ -84,10 +84,10 @@ async fn a_training_that_is_killed_leaves_the_old_bundle_current_and_the_next_on
     let catalog = database.catalog().await;
     let files = write_slices(&home.path().join("slices"), &generated(120, 400, 5), 120);
     import(&catalog, home.path(), &files).await;
-    let sequences = Sequences::load(&catalog).await.expect("sequences");
+    let corpus = Corpus::load(&catalog).await.expect("a corpus");
     catalog.close().await;
     let models = home.models();
-    let old = train(&sequences, &TINY, &models).version;
+    let old = train(&corpus, &TINY, &models).version;
 
     let endless = ["--dim", "8", "--epochs", "100000"];
     let mut command = vec!["train", "similarity", "--database-url", database.url(), "--threads", "1"];
@@ -104,7 +104,7 @@ async fn a_training_that_is_killed_leaves_the_old_bundle_current_and_the_next_on
     assert_eq!(running.kill().signal, Some(9));
     assert_eq!(unfinished(&models).len(), 1);
     assert_eq!(current(&models), old);
-    let new = train(&sequences, &TINY, &models).version;
+    let new = train(&corpus, &TINY, &models).version;
     assert_eq!(unfinished(&models), Vec::<String>::new());
     assert_eq!(current(&models), new);
     assert_eq!(versions(&models, Kind::Similarity), [new, old]);

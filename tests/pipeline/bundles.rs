@@ -49,7 +49,7 @@ async fn a_bundle_says_what_it_holds_and_where_it_comes_from() {
     let (folder, manifest) = models().await;
     assert_eq!((manifest.format_version, manifest.kind.as_str(), manifest.seed), (1, "similarity", 1));
     assert_eq!(manifest.parameters["settings"]["dim"], 8);
-    assert_eq!(manifest.data, trained().await.sequences.fingerprint);
+    assert_eq!(manifest.data, trained().await.corpus.sequences.fingerprint);
     assert_eq!(manifest.data.playlists, 120);
     let mut listed: Vec<String> = manifest.files.iter().map(|file| file.name.clone()).collect();
     listed.push("manifest.json".to_owned());

@@ -21,7 +21,7 @@ mod support;
 use std::path::{Path, PathBuf};
 
 use segue::catalog::Catalog;
-use segue::dataset::Sequences;
+use segue::dataset::Corpus;
 use segue::import::{ImportReport, import_mpd};
 use segue::progress::Interrupt;
 use tokio::sync::OnceCell;
@@ -35,9 +35,9 @@ async fn import(catalog: &Catalog, folder: &Path, paths: &[PathBuf]) -> ImportRe
     import_mpd(catalog, paths, &folder.join("rejects.ndjson"), &Interrupt::default()).await.expect("an import")
 }
 
-/// 120 generated playlists as sequences, and a models folder with a bundle trained on them.
+/// 120 generated playlists, and a models folder with a bundle trained on them.
 struct Trained {
-    sequences: Sequences,
+    corpus: Corpus,
     models: PathBuf,
 }
 
@@ -48,22 +48,22 @@ async fn trained() -> &'static Trained {
         .get_or_init(async || {
             // A static is never dropped, so that the folder stays: below the build's own, where `cargo clean` finds it.
             let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder").keep();
-            let sequences = sequences_of(&folder, 120, 400, 5).await;
+            let corpus = corpus_of(&folder, 120, 400, 5).await;
             let models = folder.join("models");
-            train(&sequences, &TINY, &models);
-            Trained { sequences, models }
+            train(&corpus, &TINY, &models);
+            Trained { corpus, models }
         })
         .await
 }
 
 /// Generated playlists by way of files and the catalog.
-async fn sequences_of(folder: &Path, playlists: usize, tracks: usize, seed: u64) -> Sequences {
+async fn corpus_of(folder: &Path, playlists: usize, tracks: usize, seed: u64) -> Corpus {
     let database = Database::new().await;
     let catalog = database.catalog().await;
     let files = write_slices(&folder.join("slices"), &generated(playlists, tracks, seed), playlists);
     let report = import(&catalog, folder, &files).await;
     assert_eq!(report.outcome.playlists_added, playlists as u64);
-    let sequences = Sequences::load(&catalog).await.expect("sequences");
+    let corpus = Corpus::load(&catalog).await.expect("a corpus");
     catalog.close().await;
-    sequences
+    corpus
 }

@@ -3,11 +3,11 @@
 use std::path::Path;
 use std::time::Duration;
 
+use crate::support::training::train_until;
 use segue::bundle::Manifest;
 use segue::dataset::Sequences;
 use segue::progress::Interrupt;
 use segue::train::TrainError;
-use segue::train::similarity::train_similarity;
 use tokio::sync::OnceCell;
 
 use crate::support::database::Database;
@@ -15,7 +15,7 @@ use crate::support::program::{Home, PATIENCE, text};
 use crate::support::slices::{generated, write_slices};
 use crate::support::training::{TINY, bundle_file, settings, train};
 use crate::support::wait_for;
-use crate::{import, sequences_of, trained};
+use crate::{corpus_of, import, trained};
 
 /// Long enough to be stopped in the middle, short enough to be run to the end.
 const LONG: [&str; 8] = ["--dim", "8", "--epochs", "100", "--batch", "1024", "--subsample", "0.001"];
@@ -38,7 +38,7 @@ async fn ran_through() -> &'static [(String, Vec<u8>)] {
     LEARNT
         .get_or_init(async || {
             let folder = tempfile::tempdir().expect("a folder");
-            let manifest = train(&trained().await.sequences, &LONG, folder.path());
+            let manifest = train(&trained().await.corpus, &LONG, folder.path());
             learnt(folder.path(), &manifest)
         })
         .await
@@ -54,13 +54,13 @@ fn assert_same(one: &[(String, Vec<u8>)], other: &[(String, Vec<u8>)]) {
 
 #[tokio::test]
 async fn the_same_seed_gives_the_same_vectors_to_the_bit_and_another_seed_others() {
-    let sequences = &trained().await.sequences;
+    let corpus = &trained().await.corpus;
     let folder = tempfile::tempdir().expect("a folder");
     for architecture in ["sgns", "cosine"] {
         let run = |seed: &str, threads: usize, name: &str| {
             let models = folder.path().join(format!("{architecture}-{name}"));
             let flags = [&TINY[..], &["--seed", seed, "--architecture", architecture]].concat();
-            let manifest = train_similarity(sequences, &settings(&flags), &models, threads, &Interrupt::default());
+            let manifest = train_until(corpus, &settings(&flags), &models, threads, &Interrupt::default());
             let manifest = manifest.expect("trained");
             assert_eq!(manifest.seed.to_string(), seed);
             learnt(&models, &manifest)
@@ -93,7 +93,7 @@ async fn a_catalog_imported_in_another_order_is_the_same_to_learn_from() {
 
 #[tokio::test]
 async fn a_training_that_is_stopped_twice_and_resumed_ends_in_the_vectors_of_one_that_ran_through() {
-    let sequences = &trained().await.sequences;
+    let corpus = &trained().await.corpus;
     let folder = tempfile::tempdir().expect("a folder");
     let models = folder.path().join("stopped");
     let stop_after = |delay: Duration| {
@@ -105,7 +105,7 @@ async fn a_training_that_is_stopped_twice_and_resumed_ends_in_the_vectors_of_one
                 interrupt.raise();
             }
         });
-        let error = train_similarity(sequences, &settings(&LONG), &models, 1, &interrupt).expect_err("it is stopped");
+        let error = train_until(corpus, &settings(&LONG), &models, 1, &interrupt).expect_err("it is stopped");
         raising.join().expect("raised");
         assert!(error.to_string().contains("goes on from there"), "{error}");
         let TrainError::Interrupted { epoch, epochs: 100 } = error else { panic!("{error}") };
@@ -125,23 +125,23 @@ async fn a_training_that_is_stopped_twice_and_resumed_ends_in_the_vectors_of_one
     assert_eq!(stop_after(Duration::ZERO), first);
     stop_after_epoch(first);
 
-    let manifest = train(sequences, &LONG, &models);
+    let manifest = train(corpus, &LONG, &models);
     assert_same(&learnt(&models, &manifest), ran_through().await);
     assert_eq!(resume_files(&models), Vec::<String>::new());
 }
 
 #[tokio::test]
 async fn a_damaged_file_to_resume_from_is_named_or_passed_over() {
-    let sequences = &trained().await.sequences;
+    let corpus = &trained().await.corpus;
     let folder = tempfile::tempdir().expect("a folder");
     let stopped = Interrupt::default();
     stopped.raise();
     for damage in [&b""[..], b"no tensors in here"] {
-        train_similarity(sequences, &settings(&TINY), folder.path(), 1, &stopped).expect_err("stopped");
+        train_until(corpus, &settings(&TINY), folder.path(), 1, &stopped).expect_err("stopped");
         let file = resume_files(folder.path()).pop().expect("a file to resume from");
         let path = folder.path().join("similarity").join(&file);
         std::fs::write(&path, damage).expect("written");
-        if let Err(error) = train_similarity(sequences, &settings(&TINY), folder.path(), 1, &Interrupt::default()) {
+        if let Err(error) = train_until(corpus, &settings(&TINY), folder.path(), 1, &Interrupt::default()) {
             assert!(error.to_string().contains(&file), "{error} does not say which file to delete");
             std::fs::remove_file(path).expect("removed");
         }
@@ -150,16 +150,16 @@ async fn a_damaged_file_to_resume_from_is_named_or_passed_over() {
 
 #[tokio::test]
 async fn a_training_with_other_settings_does_not_go_on_from_a_stopped_one() {
-    let sequences = &trained().await.sequences;
+    let corpus = &trained().await.corpus;
     let folder = tempfile::tempdir().expect("a folder");
     let models = folder.path().join("models");
     let stopped = Interrupt::default();
     stopped.raise();
-    train_similarity(sequences, &settings(&LONG), &models, 1, &stopped).expect_err("stopped");
+    train_until(corpus, &settings(&LONG), &models, 1, &stopped).expect_err("stopped");
     assert_eq!(resume_files(&models).len(), 1);
     let straight = folder.path().join("straight");
-    let expected = learnt(&straight, &train(sequences, &TINY, &straight));
-    let manifest = train(sequences, &TINY, &models);
+    let expected = learnt(&straight, &train(corpus, &TINY, &straight));
+    let manifest = train(corpus, &TINY, &models);
     assert_same(&learnt(&models, &manifest), &expected);
 }
 
@@ -173,6 +173,7 @@ async fn ctrl_c_stops_a_training_and_the_same_command_goes_on_from_there() {
     catalog.close().await;
     let mut command = vec!["train", "similarity", "--database-url", database.url(), "--threads", "1"];
     command.extend(LONG);
+    command.extend(["--next-tracks", "10", "--next-trees", "5"]);
     let running = home.segue(&command).start();
     let kind = home.models().join("similarity");
     wait_for("the training to begin", PATIENCE, || kind.exists().then_some(()));
@@ -196,14 +197,14 @@ async fn ctrl_c_stops_a_training_and_the_same_command_goes_on_from_there() {
 #[tokio::test]
 async fn what_a_training_measures_is_clearly_better_than_popularity_and_guessing() {
     let folder = tempfile::tempdir().expect("a folder");
-    let sequences = sequences_of(folder.path(), 800, 1_600, 21).await;
+    let corpus = corpus_of(folder.path(), 800, 1_600, 21).await;
     let flags = ["--dim", "16", "--epochs", "12", "--batch", "1024", "--subsample", "0.001", "--learning-rate", "0.02"];
-    let manifest = train(&sequences, &flags, &folder.path().join("models"));
+    let manifest = train(&corpus, &flags, &folder.path().join("models"));
     let metrics = &manifest.metrics["next_track"];
     let model = metrics["hit_at_10"].as_f64().expect("a number");
 
     // The ten tracks placed most often in what was learnt from, for every query but its own track.
-    let held_out = sequences.hold_out_last(2);
+    let held_out = corpus.sequences.hold_out_last(2);
     let mut popular: Vec<u32> = (0..held_out.vocabulary as u32).collect();
     popular.sort_by_key(|&row| std::cmp::Reverse(held_out.counts[row as usize]));
     let hits = held_out
@@ -224,7 +225,7 @@ async fn what_a_training_measures_is_clearly_better_than_popularity_and_guessing
 
 #[tokio::test]
 async fn settings_that_make_no_sense_and_too_little_data_are_refused_in_words() {
-    let sequences = &trained().await.sequences;
+    let corpus = &trained().await.corpus;
     let folder = tempfile::tempdir().expect("a folder");
     for (flags, word) in [
         (vec!["--learning-rate", "0"], "--learning-rate"),
@@ -233,7 +234,7 @@ async fn settings_that_make_no_sense_and_too_little_data_are_refused_in_words() 
         (vec!["--alpha", "50"], "--alpha"),
         (vec!["--min-count", "1000000"], "1000000 or more placements"),
     ] {
-        let outcome = train_similarity(sequences, &settings(&flags), folder.path(), 1, &Interrupt::default());
+        let outcome = train_until(corpus, &settings(&flags), folder.path(), 1, &Interrupt::default());
         let error = outcome.expect_err("refused").to_string();
         assert!(error.contains(word), "{flags:?}: {error}");
     }
@@ -242,10 +243,10 @@ async fn settings_that_make_no_sense_and_too_little_data_are_refused_in_words() 
 
 #[tokio::test]
 async fn a_learning_rate_that_breaks_the_network_is_said_so_and_nothing_is_published() {
-    let sequences = &trained().await.sequences;
+    let corpus = &trained().await.corpus;
     let folder = tempfile::tempdir().expect("a folder");
     let flags = [&TINY[..], &["--learning-rate", "1e38"]].concat();
-    let outcome = train_similarity(sequences, &settings(&flags), folder.path(), 1, &Interrupt::default());
+    let outcome = train_until(corpus, &settings(&flags), folder.path(), 1, &Interrupt::default());
     let error = outcome.expect_err("refused").to_string();
     assert!(error.contains("--learning-rate"), "{error}");
     assert!(!folder.path().join("similarity/current").exists());

@@ -78,7 +78,7 @@ async fn make_fixture() -> Fixture {
     import(&catalog, &folder, &playlists).await;
     let corpus = Corpus::load(&catalog).await.expect("a corpus");
     let (models, completion_models) = (folder.join("models"), folder.join("completion-models"));
-    train(&corpus.sequences, &TINY, &models);
+    train(&corpus, &TINY, &models);
     train_for_completion(&corpus, &TINY_COMPLETION, &completion_models);
     import(&catalog, &folder, &[bare_playlist(LATE, bare_tracks("late", 3))]).await;
     catalog.close().await;

@@ -4,10 +4,11 @@ use std::path::Path;
 
 use clap::FromArgMatches;
 use segue::bundle::{BundleWriter, CompletionBundle, Kind, Manifest, NewManifest, SimilarityBundle};
-use segue::dataset::{Corpus, Sequences};
+use segue::dataset::Corpus;
 use segue::progress::Interrupt;
+use segue::train::TrainError;
 use segue::train::completion::train_completion;
-use segue::train::similarity::{SimilaritySettings, train_similarity};
+use segue::train::similarity::{NextTracksSettings, SimilaritySettings, train_similarity};
 
 /// Flags of a tiny model.
 pub const TINY: [&str; 6] = ["--dim", "8", "--epochs", "2", "--batch", "1024"];
@@ -33,8 +34,20 @@ pub fn arguments<T: clap::Args + FromArgMatches>(flags: &[&str]) -> T {
 }
 
 /// Trains to the end on one thread.
-pub fn train(sequences: &Sequences, flags: &[&str], models: &Path) -> Manifest {
-    train_similarity(sequences, &settings(flags), models, 1, &Interrupt::default()).expect("trained")
+pub fn train(corpus: &Corpus, flags: &[&str], models: &Path) -> Manifest {
+    train_until(corpus, &settings(flags), models, 1, &Interrupt::default()).expect("trained")
+}
+
+/// Trains with short lists of what comes next, until `interrupt`.
+pub fn train_until(
+    corpus: &Corpus,
+    settings: &SimilaritySettings,
+    models: &Path,
+    threads: usize,
+    interrupt: &Interrupt,
+) -> Result<Manifest, TrainError> {
+    let next = NextTracksSettings { next_tracks: 10, next_trees: 5 };
+    train_similarity(corpus, settings, &next, models, threads, interrupt)
 }
 
 /// Trains a completion model to the end.

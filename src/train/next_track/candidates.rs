@@ -80,6 +80,9 @@ struct Sums {
     playlists: f32,
 }
 
+/// What candidates are chosen by.
+type Score<'a> = &'a dyn Fn(u32, &Sums) -> f32;
+
 /// Playlists laid out by track, and what is known of the tracks.
 #[derive(Debug)]
 pub struct Placements<'a> {
@@ -314,7 +317,7 @@ impl<'a> Placements<'a> {
         let may_follow = |row: u32| row != track && (row as usize) < self.vocabulary && count(row) > 0.0;
         let mut rows: Vec<u32> = Vec::new();
         let near_context = |row: u32, sums: &Sums| sums.near_context / (count(row) + 5.0).sqrt();
-        let lists: [(usize, &dyn Fn(u32, &Sums) -> f32); 5] = [
+        let lists: [(usize, Score<'_>); 5] = [
             (BY_NEAR, &|_, sums| sums.behind + sums.before),
             (BY_BEHIND, &|_, sums| sums.behind),
             (BY_CONTEXT, &|_, sums| sums.context),

@@ -29,7 +29,8 @@ const ROUNDS: usize = 3;
 const SHORTEST: usize = 3;
 /// Candidates of a query to learn from, beside the one that came next.
 const NEGATIVES: usize = 100;
-const BINS: usize = 64;
+/// Counts differ finely: with 64 bins the NDCG is a tenth lower.
+const BINS: usize = 255;
 
 /// How to learn what comes next.
 #[derive(Debug, Clone, Copy, PartialEq)]
