@@ -162,6 +162,25 @@ impl ClickSettings {
             ClickModelName::LogisticRegression => Self { hidden: Vec::new(), seeds: 1, dense_l2: 3e-3, ..base },
             ClickModelName::Fm => Self { dim: if small { 4 } else { 10 }, hidden: Vec::new(), ..base },
             ClickModelName::Ffm => Self { dim: if small { 2 } else { 4 }, hidden: Vec::new(), ..base },
+            ClickModelName::Deepfm if small => Self {
+                dim: 16,
+                hidden: vec![88, 36],
+                dropout: 0.4,
+                l2: 1.6e-3,
+                dense_l2: 3e-4,
+                learning_rate: 5e-4,
+                ..base
+            },
+            ClickModelName::DcnV2 if small => Self {
+                dim: 4,
+                hidden: vec![55, 18],
+                dropout: 0.1,
+                l2: 2e-4,
+                dense_l2: 1.3e-2,
+                learning_rate: 4e-4,
+                batch: 64,
+                ..base
+            },
             ClickModelName::Deepfm | ClickModelName::DcnV2 => base,
             // The first of `hidden` is K, the embeddings' length K₀.
             ClickModelName::FieldNetwork if small => Self { hidden: vec![24], ..base },
