@@ -2,11 +2,16 @@
 
 use std::time::{Duration, Instant};
 
+use rand::{RngExt, SeedableRng};
+use rand_xoshiro::Xoshiro256PlusPlus;
 use segue::bundle::{ClickBundle, Kind};
-use segue::dataset::click_table::{Variant, replay};
+use segue::dataset::click_table::{Inputs, Variant, replay};
 use segue::dataset::clicks::{Listening, SourceValues};
+use segue::models::click_network::{Architecture, ClickShape, Subject};
+use segue::progress::Interrupt;
 use segue::recommend::clicks::{ensemble, probability};
-use segue::train::clicks::ClickModelName;
+use segue::train::clicks::network::{Examples, NetworkTask, train_network};
+use segue::train::clicks::{ClickModelName, ClickSettings, Preset};
 use serde_json::{Value, json};
 
 use crate::support::app::{Setup, TestApp};
@@ -123,7 +128,7 @@ async fn a_model_tells_by_the_users_history_and_moves_with_it() {
         let mut listen = context("local-library");
         listen["user_id"] = json!("newcomer");
         listen["track_id"] = json!(format!("s{number}"));
-        listen["listened_at"] = json!("2024-05-01T10:00:00Z");
+        listen["listened_at"] = json!(format!("2024-05-01T10:00:{number:02}Z"));
         listen
     };
     let listens: Vec<Value> = (3..33).map(listen).collect();
@@ -223,4 +228,44 @@ async fn a_hundred_tracks_are_scored_in_milliseconds() {
         client.await.expect("a client");
     }
     println!("100 tracks, 8 connections: {:.0} requests/s", 4_000.0 / started.elapsed().as_secs_f64());
+}
+
+/// Prints how many rows are learned from each second. Ignored: it is a measurement, and wants a release build.
+#[test]
+#[ignore = "a measurement"]
+fn two_million_rows_of_thirteen_fields() {
+    const ROWS: usize = 2_000_000;
+    // Values of the fields of the competition's data.
+    const CARDINALITIES: [u32; 13] = [30_755, 359_966, 40_582, 21, 2, 5, 10, 192, 9, 20, 12, 76, 3_862];
+    let mut offsets = vec![0u32];
+    CARDINALITIES.iter().for_each(|count| offsets.push(offsets.last().copied().unwrap_or_default() + count));
+    let mut rng = Xoshiro256PlusPlus::seed_from_u64(1);
+    let mut inputs = Inputs::default();
+    for _ in 0..ROWS {
+        for (count, offset) in CARDINALITIES.iter().zip(&offsets) {
+            // Some values are far more frequent than others.
+            let place = rng.random::<f64>().powi(2);
+            inputs.fields.push(offset + (place * f64::from(*count)) as u32);
+        }
+    }
+    let targets: Vec<bool> = (0..ROWS).map(|_| rng.random()).collect();
+    let shape = ClickShape {
+        architecture: Architecture::Deepfm,
+        rows: offsets[13] as usize,
+        field_subjects: vec![Subject::Context; 13],
+        number_subjects: Vec::new(),
+        number_groups: Vec::new(),
+        dim: 16,
+        hidden: vec![64, 32],
+        cross_layers: 0,
+        dropout: 0.2,
+    };
+    let settings =
+        ClickSettings { batch: 8_192, epochs: 1, ..ClickSettings::preset(ClickModelName::Deepfm, Preset::Published) };
+    let training = Examples { inputs: &inputs, targets: &targets };
+    let task = NetworkTask { shape, training, validation: None, rates: vec![1e-3; 2], seed: 1 };
+    let trained = train_network(&task, &settings, None, &Interrupt::default()).expect("trained");
+    let memory = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let peak = memory.lines().find(|line| line.starts_with("VmHWM")).unwrap_or("no word of memory");
+    println!("{:.0} rows/s; {peak}", trained.rows_per_second);
 }
