@@ -103,7 +103,7 @@ pub fn lines(chart: &LineChart) -> String {
     let height = HEADER + below_legend + chart.panels.len() as f64 * PANEL;
     let mut svg = Svg::new(LEFT + inner + RIGHT, height);
     svg.text(LEFT, 28.0, 17.0, "start", &chart.title);
-    if names.len() > 1 {
+    if chart.panels.iter().any(|panel| panel.1.len() > 1) {
         for (number, (name, (x, y))) in names.iter().zip(&legend).enumerate() {
             svg.rect(LEFT + x, 44.0 + y, 12.0, 12.0, colour(number));
             svg.text(LEFT + x + 18.0, 54.0 + y, 13.0, "start", name);
@@ -139,7 +139,10 @@ pub fn lines(chart: &LineChart) -> String {
 
 /// Three digits that count.
 fn short(value: f64) -> String {
-    let decimals = if value.abs() < 0.1 { 4 } else { 3 };
+    let decimals = [(0.1, 4), (1.0, 3), (10.0, 2), (100.0, 1)]
+        .into_iter()
+        .find(|step| value.abs() < step.0)
+        .map_or(0, |step| step.1);
     format!("{value:.decimals$}").trim_start_matches('0').to_owned()
 }
 

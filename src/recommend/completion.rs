@@ -8,13 +8,17 @@ use std::sync::Arc;
 
 use crate::bundle::{SimilarityBundle, Vocabulary};
 
-use super::{VectorIndex, VectorQuery};
+use super::linear::{dot, vectorised};
+use super::{ByteTable, Near, VectorIndex, VectorQuery};
 
 /// A track this many places further from the end weighs half.
 const HALF_LIFE: f32 = 25.0;
 /// What a completion adds to the cosine, times ln(placements). Nearly doubles the R-precision of plain cosine on real
 /// playlists; twice as much is worse (docs/models/track2vec.md).
 const POPULARITY_WEIGHT: f32 = 0.03;
+
+/// From so many candidates on a rough pass over bytes comes first. Below, floats are as quick.
+const ROUGH_FROM: usize = 20_000;
 
 /// Where a recommendation comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,6 +99,8 @@ pub struct SimilarityModel {
     placements: u64,
     /// `[candidates]`: what completions add to the cosine
     popularity: Vec<f32>,
+    /// the candidates' vectors as bytes, where there are many
+    rough: Option<ByteTable>,
 }
 
 impl SimilarityModel {
@@ -103,7 +109,9 @@ impl SimilarityModel {
         let placements = bundle.counts.iter().map(|&count| u64::from(count)).sum();
         let counts = &bundle.counts[..bundle.candidates];
         let popularity = counts.iter().map(|&count| POPULARITY_WEIGHT * (count.max(1) as f32).ln()).collect();
-        Self { bundle, placements, popularity }
+        let vectors = &bundle.vectors[..bundle.candidates * bundle.dimensions];
+        let rough = (bundle.candidates >= ROUGH_FROM).then(|| ByteTable::new(vectors, bundle.dimensions));
+        Self { bundle, placements, popularity, rough }
     }
 
     /// The app's ids of the rows.
@@ -177,7 +185,10 @@ impl SimilarityModel {
                 Some(VectorQuery { vector: vector.as_deref()?, bias, excluded, limit: playlist.limit })
             })
             .collect();
-        let mut answers = self.index().nearest(&queries).into_iter();
+        let mut answers = match &self.rough {
+            Some(rough) => self.nearest_by_bytes(rough, &queries).into_iter(),
+            None => self.index().nearest(&queries).into_iter(),
+        };
         playlists
             .iter()
             .zip(&vectors)
@@ -192,6 +203,33 @@ impl SimilarityModel {
                 recommended
             })
             .collect()
+    }
+
+    /// As [`VectorIndex::nearest`]: what is best by bytes is scored again by floats. Twice as many as are asked for leave
+    /// room for the rounding (none of the best hundred of two million was missed; docs/benchmarks.md).
+    fn nearest_by_bytes(&self, rough: &ByteTable, queries: &[VectorQuery<'_>]) -> Vec<Vec<Near>> {
+        let wished = queries.iter().map(|query| 2 * query.limit + query.excluded.len()).max().unwrap_or(0) + 100;
+        let vectors: Vec<&[f32]> = queries.iter().map(|query| query.vector).collect();
+        let bias = queries.first().map_or(&[][..], |query| query.bias);
+        let found = rough.best(&vectors, bias, wished);
+        let index = self.index();
+        let exact = |(query, rows): (&VectorQuery<'_>, Vec<(u32, f32)>)| {
+            let rows = rows.into_iter().map(|(row, _)| row).filter(|row| query.excluded.binary_search(row).is_err());
+            let mut near: Vec<Near> = vectorised(
+                #[inline(always)]
+                || {
+                    rows.map(|row| {
+                        let bias = query.bias.get(row as usize).copied().unwrap_or(0.0);
+                        Near { row, score: dot(query.vector, index.vector(row)) + bias }
+                    })
+                    .collect()
+                },
+            );
+            near.sort_unstable();
+            near.truncate(query.limit);
+            near
+        };
+        queries.iter().zip(found).map(exact).collect()
     }
 
     /// The `limit` most popular tracks that are not among `excluded`.
@@ -236,6 +274,9 @@ impl SimilarityModel {
 
 #[cfg(test)]
 mod tests {
+    use rand::{RngExt, SeedableRng};
+    use rand_xoshiro::Xoshiro256PlusPlus;
+
     use super::*;
     use crate::bundle::NextTracks;
 
@@ -279,6 +320,39 @@ mod tests {
         assert_eq!(complete(&[0], &[2], 2), [(4, Track2Vec), (1, Track2Vec)]);
         let all = complete(&[0, 2], &[], 10);
         assert_eq!(all, [(4, Track2Vec), (1, Track2Vec), (3, Track2Vec), (5, Popularity)]);
+    }
+
+    #[test]
+    fn many_candidates_are_searched_by_bytes_and_answered_as_if_by_floats() {
+        let mut rng = Xoshiro256PlusPlus::seed_from_u64(8);
+        let (rows, dimensions) = (ROUGH_FROM + 7, 16);
+        let mut vectors: Vec<f32> = (0..rows * dimensions).map(|_| rng.random_range(-1.0..1.0)).collect();
+        for vector in vectors.chunks_exact_mut(dimensions) {
+            let length = dot(vector, vector).sqrt();
+            vector.iter_mut().for_each(|value| *value /= length);
+        }
+        let ids: Vec<String> = (0..rows).map(|row| row.to_string()).collect();
+        let by_bytes = SimilarityModel::new(SimilarityBundle {
+            vocabulary: Vocabulary::new(ids.iter().map(String::as_str)).expect("distinct"),
+            vectors,
+            dimensions,
+            counts: (1..=rows as u32).rev().collect(),
+            candidates: rows - 3,
+            next: None,
+        });
+        let playlist = |seeds: &[u32]| Completion {
+            seeds: seeds.to_vec(),
+            excluded: vec![11, 12],
+            limit: 50,
+            ..Completion::default()
+        };
+        let playlists: Vec<Completion> =
+            [&[5][..], &[9_000, 20_001], &[1, 2, 3], &[], &[77], &[78]].map(playlist).into();
+        let found = by_bytes.complete(&playlists);
+        let by_floats = SimilarityModel { rough: None, ..by_bytes };
+        assert_eq!(found, by_floats.complete(&playlists));
+        let similar = by_floats.similar(20_006, 30);
+        assert!(similar.len() == 30 && similar.iter().all(|item| item.source == Source::Track2Vec));
     }
 
     #[test]

@@ -59,7 +59,7 @@ pub struct SimilaritySettings {
     #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=65536))]
     pub pool: u32,
     /// Exponent α: negatives are drawn in proportion to (placements of a track)^α; may be negative
-    #[arg(long, default_value_t = -0.5, allow_negative_numbers = true)]
+    #[arg(long, default_value_t = 0.5, allow_negative_numbers = true)]
     pub alpha: f64,
     /// Sub-sampling threshold t: targets more frequent than this are thinned out; 0 keeps all
     #[arg(long, default_value_t = 1e-5)]
