@@ -20,11 +20,13 @@ pub enum Kind {
     Similarity,
     /// what a user will think of tracks
     Ratings,
+    /// whether a user will come back to a track
+    Clicks,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 3] = [Self::Completion, Self::Similarity, Self::Ratings];
+    pub const ALL: [Self; 4] = [Self::Completion, Self::Similarity, Self::Ratings, Self::Clicks];
 
     /// The name in paths and commands.
     pub fn as_str(self) -> &'static str {
@@ -32,6 +34,7 @@ impl Kind {
             Self::Completion => "completion",
             Self::Similarity => "similarity",
             Self::Ratings => "ratings",
+            Self::Clicks => "clicks",
         }
     }
 }

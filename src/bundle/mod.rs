@@ -5,6 +5,7 @@
 //! by rename: at any moment `current` leads to a whole bundle. Reading a bundle checks every file against the manifest.
 
 mod array;
+mod clicks;
 mod completion;
 mod export;
 mod load;
@@ -19,6 +20,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 pub use array::{Array, decode_array, encode_array};
+pub use clicks::{ClickBundle, ClickMember, Scorer};
 pub use completion::{CompletionBundle, CompletionIndex, Derived};
 pub use export::{EmbeddingTable, ExportError, ExportFormat, ExportName, export_embeddings, names_file};
 pub use load::{BundleFolder, current_version, versions};

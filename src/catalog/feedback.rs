@@ -6,7 +6,7 @@
 //! Requests write rows under locks of their own, and may do so side by side; imports lock the tables, as imports of
 //! playlists do, and copy what is missing.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 
 use bytes::Buf;
 use sqlx::postgres::PgPoolCopyExt;
@@ -15,10 +15,11 @@ use time::OffsetDateTime;
 
 use super::bulk::{ArtistRecord, CopyRows, TrackRecord, skip_foreign_key_checks, upsert_records};
 use super::copy_out::CopyOut;
+use super::listening::{add_tracks, add_users};
 use super::{Catalog, CatalogError, can_be_stored};
 
 /// Artist of tracks that a source names without one.
-const UNKNOWN_ARTIST: &str = "Unknown artist";
+pub(super) const UNKNOWN_ARTIST: &str = "Unknown artist";
 /// Parts the genres of a track on the way to PostgreSQL, whose arrays of arrays must be rectangular.
 const GENRE_SEPARATOR: &str = "\u{1f}";
 
@@ -101,6 +102,19 @@ impl GenredTrack {
         track.track.name = name.to_owned();
         Self { genres, ..track }
     }
+}
+
+/// A listen that was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WrittenListen {
+    /// its place in the input
+    pub place: usize,
+    /// whether it was not there before
+    pub is_new: bool,
+    /// what was known before of whether the user came back to it
+    pub target_before: Option<bool>,
+    /// when it was written
+    pub updated_at: OffsetDateTime,
 }
 
 /// What became of feedback that came in.
@@ -219,58 +233,16 @@ impl Catalog {
     }
 
     /// Stores listens, in one transaction; users who were not there are added. A listen that is there already takes over
-    /// what is said of it now and was not said before.
-    pub async fn upsert_listens(&self, listens: &[ListenRecord]) -> Result<FeedbackOutcome, CatalogError> {
+    /// what is said of it now and was not said before. Beside what became of them all, tells of each that was written.
+    pub async fn upsert_listens(
+        &self,
+        listens: &[ListenRecord],
+    ) -> Result<(FeedbackOutcome, Vec<WrittenListen>), CatalogError> {
         let mut connection = self.pool.acquire().await?;
         let mut transaction = connection.begin().await?;
-        let mentions = listens.iter().map(|listen| (listen.user.as_str(), listen.track.as_str()));
-        let rows = Rows::resolve(&mut transaction, mentions).await?;
-        let mut distinct: Vec<((i32, i32, OffsetDateTime), &ListenRecord)> = listens
-            .iter()
-            .filter_map(|listen| {
-                let (user, track) = rows.of(&listen.user, &listen.track)?;
-                Some(((user, track, listen.listened_at), listen))
-            })
-            .collect();
-        // In one order everywhere, so that requests side by side don't wait for each other in a circle.
-        distinct.sort_by_key(|(key, _)| *key);
-        distinct.dedup_by_key(|(key, _)| *key);
-        let users: Vec<i32> = distinct.iter().map(|(key, _)| key.0).collect();
-        let tracks: Vec<i32> = distinct.iter().map(|(key, _)| key.1).collect();
-        let times: Vec<OffsetDateTime> = distinct.iter().map(|(key, _)| key.2).collect();
-        let tabs: Vec<Option<String>> = distinct.iter().map(|(_, listen)| listen.source_system_tab.clone()).collect();
-        let screens: Vec<Option<String>> =
-            distinct.iter().map(|(_, listen)| listen.source_screen_name.clone()).collect();
-        let types: Vec<Option<String>> = distinct.iter().map(|(_, listen)| listen.source_type.clone()).collect();
-        let targets: Vec<Option<bool>> = distinct.iter().map(|(_, listen)| listen.target).collect();
-        let written = sqlx::query_scalar!(
-            r#"INSERT INTO listens (user_id, track_id, listened_at, source_system_tab, source_screen_name, source_type,
-                                    target)
-               SELECT * FROM UNNEST($1::int[], $2::int[], $3::timestamptz[], $4::text[], $5::text[], $6::text[],
-                                    $7::bool[])
-               ON CONFLICT (user_id, track_id, listened_at) DO UPDATE
-               SET source_system_tab = COALESCE(excluded.source_system_tab, listens.source_system_tab),
-                   source_screen_name = COALESCE(excluded.source_screen_name, listens.source_screen_name),
-                   source_type = COALESCE(excluded.source_type, listens.source_type),
-                   target = COALESCE(excluded.target, listens.target), updated_at = now()
-               WHERE (listens.source_system_tab, listens.source_screen_name, listens.source_type, listens.target)
-                     IS DISTINCT FROM
-                     (COALESCE(excluded.source_system_tab, listens.source_system_tab),
-                      COALESCE(excluded.source_screen_name, listens.source_screen_name),
-                      COALESCE(excluded.source_type, listens.source_type), COALESCE(excluded.target, listens.target))
-               RETURNING (xmax = 0) AS "is_new!""#,
-            &users,
-            &tracks,
-            &times,
-            tabs.as_slice() as &[Option<String>],
-            screens.as_slice() as &[Option<String>],
-            types.as_slice() as &[Option<String>],
-            targets.as_slice() as &[Option<bool>],
-        )
-        .fetch_all(&mut *transaction)
-        .await?;
+        let outcome = write_listens(&mut transaction, listens).await?;
         transaction.commit().await?;
-        Ok(rows.outcome(distinct.len(), &written))
+        Ok(outcome)
     }
 
     /// Imports described tracks, and ratings, in one transaction. Tracks that are rated and not there, nor described, get
@@ -290,8 +262,9 @@ impl Catalog {
         let mut outcome = ImportOutcome::default();
         outcome.tracks_added += upsert_records(&mut transaction, tracks.iter().map(|track| &track.track)).await?;
         set_genres(&mut transaction, tracks).await?;
-        outcome.tracks_added += add_unknown_tracks(&mut transaction, ratings).await?;
-        outcome.users_added = copy_new_users(&mut transaction, ratings).await?;
+        outcome.tracks_added +=
+            add_tracks(&mut transaction, ratings.iter().map(|rating| rating.track.as_str())).await?;
+        outcome.users_added = add_users(&mut transaction, ratings.iter().map(|rating| rating.user.as_str())).await?;
         let mentions = ratings.iter().map(|rating| (rating.user.as_str(), rating.track.as_str()));
         let rows = Rows::resolve(&mut transaction, mentions).await?;
         write_ratings(&mut transaction, &latest(ratings, &rows), &mut outcome).await?;
@@ -478,7 +451,7 @@ fn latest<'a>(ratings: &'a [RatingRecord], rows: &Rows) -> Vec<((i32, i32), &'a 
     found
 }
 
-async fn set_genres(connection: &mut PgConnection, tracks: &[GenredTrack]) -> Result<(), CatalogError> {
+pub(super) async fn set_genres(connection: &mut PgConnection, tracks: &[GenredTrack]) -> Result<(), CatalogError> {
     let genred = || tracks.iter().filter(|track| !track.genres.is_empty());
     let uris: Vec<String> = genred().map(|track| track.track.uri.clone()).collect();
     let genres: Vec<String> = genred().map(|track| track.genres.join(GENRE_SEPARATOR)).collect();
@@ -495,29 +468,78 @@ async fn set_genres(connection: &mut PgConnection, tracks: &[GenredTrack]) -> Re
     Ok(())
 }
 
-/// Tracks that are rated and not there.
-async fn add_unknown_tracks(connection: &mut PgConnection, ratings: &[RatingRecord]) -> Result<u64, CatalogError> {
-    let ids: Vec<String> =
-        distinct(ratings.iter().map(|rating| rating.track.as_str())).map(ToOwned::to_owned).collect();
-    let known = sqlx::query_scalar!("SELECT uri FROM tracks WHERE uri = ANY($1)", &ids).fetch_all(&mut *connection);
-    let known: HashSet<String> = known.await?.into_iter().collect();
-    let unknown: Vec<GenredTrack> =
-        ids.iter().filter(|id| !known.contains(*id)).map(|id| GenredTrack::unnamed(id)).collect();
-    if unknown.is_empty() {
-        return Ok(0);
-    }
-    upsert_records(connection, unknown.iter().map(|track| &track.track)).await
-}
-
-async fn copy_new_users(connection: &mut PgConnection, ratings: &[RatingRecord]) -> Result<u64, CatalogError> {
-    let ids: Vec<String> = distinct(ratings.iter().map(|rating| rating.user.as_str())).map(ToOwned::to_owned).collect();
-    let known = sqlx::query_scalar!("SELECT external_id FROM users WHERE external_id = ANY($1)", &ids);
-    let known: HashSet<String> = known.fetch_all(&mut *connection).await?.into_iter().collect();
-    let mut copy = CopyRows::default();
-    for id in ids.iter().filter(|id| !known.contains(*id)) {
-        copy.text(id).end_row();
-    }
-    copy.send(connection, "COPY users (external_id) FROM STDIN").await
+/// Writes listens of tracks that are there, and says of each that is new or changed what it was.
+pub(super) async fn write_listens(
+    connection: &mut PgConnection,
+    listens: &[ListenRecord],
+) -> Result<(FeedbackOutcome, Vec<WrittenListen>), CatalogError> {
+    let mentions = listens.iter().map(|listen| (listen.user.as_str(), listen.track.as_str()));
+    let rows = Rows::resolve(&mut *connection, mentions).await?;
+    let mut distinct: Vec<((i32, i32, OffsetDateTime), usize)> = (0..)
+        .zip(listens)
+        .filter_map(|(place, listen)| {
+            let (user, track) = rows.of(&listen.user, &listen.track)?;
+            Some(((user, track, listen.listened_at), place))
+        })
+        .collect();
+    // In one order everywhere, so that requests side by side don't wait for each other in a circle.
+    distinct.sort_by_key(|(key, _)| *key);
+    distinct.dedup_by_key(|(key, _)| *key);
+    let users: Vec<i32> = distinct.iter().map(|(key, _)| key.0).collect();
+    let tracks: Vec<i32> = distinct.iter().map(|(key, _)| key.1).collect();
+    let times: Vec<OffsetDateTime> = distinct.iter().map(|(key, _)| key.2).collect();
+    let of = |place: usize| &listens[place];
+    let tabs: Vec<Option<String>> = distinct.iter().map(|&(_, place)| of(place).source_system_tab.clone()).collect();
+    let screens: Vec<Option<String>> =
+        distinct.iter().map(|&(_, place)| of(place).source_screen_name.clone()).collect();
+    let types: Vec<Option<String>> = distinct.iter().map(|&(_, place)| of(place).source_type.clone()).collect();
+    let targets: Vec<Option<bool>> = distinct.iter().map(|&(_, place)| of(place).target).collect();
+    // What a subquery of RETURNING reads is how it was before.
+    let written = sqlx::query!(
+        r#"INSERT INTO listens (user_id, track_id, listened_at, source_system_tab, source_screen_name, source_type,
+                                target)
+           SELECT * FROM UNNEST($1::int[], $2::int[], $3::timestamptz[], $4::text[], $5::text[], $6::text[],
+                                $7::bool[])
+           ON CONFLICT (user_id, track_id, listened_at) DO UPDATE
+           SET source_system_tab = COALESCE(excluded.source_system_tab, listens.source_system_tab),
+               source_screen_name = COALESCE(excluded.source_screen_name, listens.source_screen_name),
+               source_type = COALESCE(excluded.source_type, listens.source_type),
+               target = COALESCE(excluded.target, listens.target), updated_at = now()
+           WHERE (listens.source_system_tab, listens.source_screen_name, listens.source_type, listens.target)
+                 IS DISTINCT FROM
+                 (COALESCE(excluded.source_system_tab, listens.source_system_tab),
+                  COALESCE(excluded.source_screen_name, listens.source_screen_name),
+                  COALESCE(excluded.source_type, listens.source_type), COALESCE(excluded.target, listens.target))
+           RETURNING user_id, track_id, listened_at, updated_at, (xmax = 0) AS "is_new!",
+                     (SELECT l.target FROM listens l
+                      WHERE l.user_id = listens.user_id AND l.track_id = listens.track_id
+                        AND l.listened_at = listens.listened_at) AS target_before"#,
+        &users,
+        &tracks,
+        &times,
+        tabs.as_slice() as &[Option<String>],
+        screens.as_slice() as &[Option<String>],
+        types.as_slice() as &[Option<String>],
+        targets.as_slice() as &[Option<bool>],
+    )
+    .fetch_all(connection)
+    .await?;
+    let mut of_listens: Vec<WrittenListen> = written
+        .iter()
+        .filter_map(|row| {
+            let key = (row.user_id, row.track_id, row.listened_at);
+            let found = distinct.binary_search_by_key(&key, |(key, _)| *key).ok()?;
+            Some(WrittenListen {
+                place: distinct[found].1,
+                is_new: row.is_new,
+                target_before: row.target_before,
+                updated_at: row.updated_at,
+            })
+        })
+        .collect();
+    of_listens.sort_by_key(|written| written.place);
+    let is_new: Vec<bool> = of_listens.iter().map(|written| written.is_new).collect();
+    Ok((rows.outcome(distinct.len(), &is_new), of_listens))
 }
 
 async fn write_ratings(

@@ -11,6 +11,7 @@ mod descriptions;
 pub mod embedded;
 mod feedback;
 mod listen;
+mod listening;
 mod placements;
 mod placements_edit;
 mod playlists;
@@ -34,9 +35,12 @@ pub use descriptions::{RowName, TrackDescription};
 pub use embedded::{EmbeddedError, EmbeddedPostgres};
 pub use feedback::{
     FeedbackOutcome, FeedbackReader, FeedbackUser, GenredTrack, ImportOutcome, ListenRecord, RatedTrack, RatingRecord,
-    RatingScale, TrackFeedback, UserFeedback, whole_microseconds,
+    RatingScale, TrackFeedback, UserFeedback, WrittenListen, whole_microseconds,
 };
 pub use listen::{ChangeListener, Changes};
+pub use listening::{
+    ListenRow, ListeningOutcome, RecentListen, RecordingRecord, SongRecord, TrackAttributes, UserAttributes, UserRecord,
+};
 pub use placements::{PlacementReader, TrackUsage};
 pub use placements_edit::{Edit, EditError, Edited};
 pub use playlists::{Playlist, PlaylistContents, PlaylistFields, PlaylistTrack};

@@ -37,6 +37,11 @@ pub enum EvaluateCommand {
         after_help = "Examples:\n  segue evaluate ratings\n  segue evaluate ratings --seed 0,1,2 --model gp,bias --format json\n\nRatings of the catalog are withheld at random and models are trained on the rest; what is published stays as it is."
     )]
     Ratings(super::ratings::EvaluateRatings),
+    /// Models of click probability: how well they order listens, and how far their probabilities can be believed
+    #[command(
+        after_help = "Examples:\n  segue evaluate clicks --split time --format json\n  segue evaluate clicks --model deepfm,trees --variant transductive --plot reliability.png\n\nThe last listens, or ones drawn at random, are withheld and models are trained on the rest; what is published stays as\nit is. Nothing is chosen by what is withheld: models are stopped, calibrated and weighed by a part of the rest."
+    )]
+    Clicks(super::clicks::EvaluateClicks),
     /// Similar tracks: which track came next
     #[command(
         after_help = "Examples:\n  segue evaluate similarity --protocol next-track --format json\n  segue evaluate similarity --model next --ablation\n  segue evaluate similarity --model cosine,euclidean --dim 100 --epochs 3\n\nThe last track of every playlist with four or more is held out and the one before it asks. Models are trained on the\nrest; what is published stays as it is."
@@ -218,7 +223,7 @@ impl Answering {
     }
 }
 
-fn picture_file(path: &str) -> Result<PathBuf, String> {
+pub(super) fn picture_file(path: &str) -> Result<PathBuf, String> {
     let path = PathBuf::from(path);
     match path.extension().and_then(|extension| extension.to_str()) {
         Some("svg" | "png") => Ok(path),
@@ -229,6 +234,7 @@ fn picture_file(path: &str) -> Result<PathBuf, String> {
 pub(super) async fn run(global: &Global, command: EvaluateCommand, interrupt: &Interrupt) -> anyhow::Result<ExitCode> {
     let arguments = match command {
         EvaluateCommand::Completion(arguments) => arguments,
+        EvaluateCommand::Clicks(arguments) => return super::clicks::evaluate(global, arguments, interrupt).await,
         EvaluateCommand::Ratings(arguments) => return super::ratings::evaluate(global, arguments, interrupt).await,
         EvaluateCommand::Similarity(arguments) => {
             return super::similarity::evaluate(global, arguments, interrupt).await;
@@ -388,8 +394,12 @@ fn measure(
 }
 
 fn draw(report: &Report, path: &Path) -> anyhow::Result<()> {
-    let svg = plot::svg(report);
+    write_picture(path, &plot::svg(report))
+}
+
+/// Writes a picture made as SVG, as the file's name says.
+pub(super) fn write_picture(path: &Path, svg: &str) -> anyhow::Result<()> {
     let is_png = path.extension().is_some_and(|extension| extension == "png");
-    let picture = if is_png { plot::png(&svg).map_err(anyhow::Error::msg)? } else { svg.into_bytes() };
+    let picture = if is_png { plot::png(svg).map_err(anyhow::Error::msg)? } else { svg.as_bytes().to_vec() };
     Ok(std::fs::write(path, picture)?)
 }

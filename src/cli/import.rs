@@ -12,8 +12,8 @@ use crate::catalog::{Catalog, RatingScale};
 use crate::import::deezer::DeezerOptions;
 use crate::import::ndjson::NdjsonFiles;
 use crate::import::{
-    FailedFile, ImportReport, RatingsFile, RatingsReport, find_movielens, import_deezer, import_mpd, import_ndjson,
-    import_ratings, import_yes_radio,
+    FailedFile, ImportReport, ListeningReport, RatingsFile, RatingsReport, find_movielens, import_deezer, import_kkbox,
+    import_mpd, import_ndjson, import_ratings, import_yes_radio,
 };
 use crate::progress::Interrupt;
 
@@ -80,6 +80,19 @@ pub enum ImportFormat {
         after_help = "Example:\n  segue import movielens path/to/ml-latest-small\n\nUsers get the ids movielens:user:<id>, films are tracks movielens:movie:<id>. Bad rows are skipped and listed in the\nrejects file. Importing again changes nothing."
     )]
     Movielens(MovielensArguments),
+    /// KKBox's listens of the WSDM Cup 2018: a folder with train.csv and, if there are any, test.csv, members.csv, songs.csv
+    /// and song_extra_info.csv
+    #[command(
+        after_help = "Example:\n  segue import kkbox path/to/kkbox-music-recommendation-challenge\n\nThe files have an order and no times: a listen's time is the number of its row, in seconds from 1970 for train.csv and\nfrom 1980 for test.csv. Bad rows are skipped and listed in the rejects file. Importing again changes nothing."
+    )]
+    Kkbox {
+        /// Folder with train.csv
+        #[arg(value_name = "FOLDER")]
+        folder: PathBuf,
+        /// how to report
+        #[command(flatten)]
+        reporting: Reporting,
+    },
     /// Ratings of one's own: CSV files with a header
     #[command(
         after_help = "Example:\n  segue import ratings mine.csv --lowest 1 --highest 10\n\nColumns, in any order: user_id, track_id, rating; and if there are any rated_at (seconds since 1970, or RFC 3339),\ntrack_name, artist_name, genres (parted by |). Tracks that the catalog does not have are added. Of several ratings\nof a track by a user the one given last counts. Importing again changes nothing."
@@ -143,6 +156,7 @@ impl ImportFormat {
             Self::Deezer { reporting, .. } => ("deezer", reporting),
             Self::YesRadio { reporting, .. } => ("yes-radio", reporting),
             Self::Movielens(arguments) => ("movielens", &arguments.how.reporting),
+            Self::Kkbox { reporting, .. } => ("kkbox", reporting),
             Self::Ratings(arguments) => ("ratings", &arguments.how.reporting),
         }
     }
@@ -169,6 +183,15 @@ pub(super) async fn run(global: &Global, format: ImportFormat, interrupt: &Inter
         ImportFormat::Movielens(arguments) => {
             let files = find_movielens(&arguments.folder)?;
             return ratings(catalog, files, &arguments.how, &rejects, interrupt).await;
+        }
+        ImportFormat::Kkbox { folder, .. } => {
+            let report = import_kkbox(&catalog, &folder, &rejects, interrupt).await?;
+            catalog.close().await;
+            match report_format {
+                ReportFormat::Table => print_listening(&report),
+                ReportFormat::Json => println!("{}", serde_json::to_string_pretty(&report)?),
+            }
+            return Ok(code(report.interrupted, report.failed_files.is_empty()));
         }
         ImportFormat::Ratings(arguments) => {
             let files = arguments.paths.into_iter().map(RatingsFile::Table).collect();
@@ -230,6 +253,17 @@ fn print_ratings(report: &RatingsReport) {
         report.seconds,
         report.ratings as f64 / report.seconds.max(1e-9)
     );
+    print_end(report.rejected, report.rejects_file.as_deref(), &report.failed_files, report.interrupted);
+}
+
+/// The report of an import of listens for people.
+fn print_listening(report: &ListeningReport) {
+    let outcome = &report.outcome;
+    println!("files        {}", report.files);
+    println!("listens      {} ({} new, {} changed)", report.listens, outcome.listens_added, outcome.listens_changed);
+    println!("new tracks   {}", outcome.tracks_added);
+    println!("users        {} new, {} changed", outcome.users_added, outcome.users_changed);
+    println!("time         {:.2} s", report.seconds);
     print_end(report.rejected, report.rejects_file.as_deref(), &report.failed_files, report.interrupted);
 }
 

@@ -1,5 +1,6 @@
 //! The command line: one file a subcommand, each thin.
 
+mod clicks;
 mod demo;
 mod evaluate;
 mod export;

@@ -31,6 +31,11 @@ pub enum TrainCommand {
         after_help = "Examples:\n  segue train ratings\n  segue train ratings --model mlp --plan 0.001x1,0.01x3,0.001x6 --input-dropout 0.3\n\nA running server loads the new bundle by itself."
     )]
     Ratings(super::ratings::TrainRatings),
+    /// Whether a user will come back to a track, from listens with their sources
+    #[command(
+        after_help = "Examples:\n  segue train clicks\n  segue train clicks --model deepfm,trees --seeds 1\n\nThe models are published together, and answer POST /scores each by its name or all as an ensemble. Ctrl-C stops it;\nthe same command goes on from there. A running server loads the new bundle by itself."
+    )]
+    Clicks(super::clicks::TrainClicks),
 }
 
 /// How to train for completions.
@@ -76,6 +81,7 @@ pub(super) async fn run(global: &Global, command: TrainCommand, interrupt: &Inte
     let manifest = match command {
         TrainCommand::Completion(arguments) => completion(global, &catalog, arguments, interrupt).await?,
         TrainCommand::Similarity(arguments) => similarity(global, &catalog, arguments, interrupt).await?,
+        TrainCommand::Clicks(arguments) => super::clicks::train(global, &catalog, arguments, interrupt).await?,
         TrainCommand::Ratings(arguments) => super::ratings::train(global, &catalog, arguments, interrupt).await?,
     };
     catalog.close().await;

@@ -1,5 +1,8 @@
 //! The catalog as compact arrays to learn from.
 
+pub mod click_features;
+pub mod click_table;
+pub mod clicks;
 mod corpus;
 mod csr;
 mod feedback;

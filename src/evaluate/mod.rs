@@ -1,16 +1,19 @@
 //! Metrics and the protocols that they are measured by.
 
 mod challenge;
+mod clicks;
 mod completion;
 pub mod next_track;
 pub mod plot;
 mod ratings;
+pub mod reliability;
 mod report;
 mod splits;
 mod submission;
 mod test_set;
 
 pub use challenge::{Challenge, ChallengeError};
+pub use clicks::{ClickMetrics, ReliabilityBin, auc, measure_clicks};
 pub use completion::{
     CompletionMetrics, EvaluateError, LIST_LENGTH, Recommend, Recommender, completion_metrics, evaluate,
 };

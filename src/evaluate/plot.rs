@@ -234,15 +234,15 @@ fn axis(largest: f64) -> (f64, f64) {
     (step, (largest / step).ceil() * step)
 }
 
-fn colour(model: usize) -> &'static str {
+pub(super) fn colour(model: usize) -> &'static str {
     COLOURS[model % COLOURS.len()]
 }
 
 /// SVG under construction.
-struct Svg(String);
+pub(super) struct Svg(String);
 
 impl Svg {
-    fn new(width: f64, height: f64) -> Self {
+    pub(super) fn new(width: f64, height: f64) -> Self {
         let mut svg = Self(format!(
             r##"<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 {width} {height}" font-family="sans-serif" fill="#222222">"##
         ));
@@ -250,14 +250,21 @@ impl Svg {
         svg
     }
 
-    fn rect(&mut self, x: f64, y: f64, width: f64, height: f64, colour: &str) {
+    pub(super) fn rect(&mut self, x: f64, y: f64, width: f64, height: f64, colour: &str) {
         self.push(format_args!(
             r#"<rect x="{x:.1}" y="{y:.1}" width="{width:.1}" height="{height:.1}" fill="{colour}"/>"#
         ));
     }
 
-    fn line(&mut self, left: f64, right: f64, y: f64, colour: &str) {
+    pub(super) fn line(&mut self, left: f64, right: f64, y: f64, colour: &str) {
         self.push(format_args!(r#"<line x1="{left:.1}" x2="{right:.1}" y1="{y:.1}" y2="{y:.1}" stroke="{colour}"/>"#));
+    }
+
+    pub(super) fn segment(&mut self, from: (f64, f64), to: (f64, f64), colour: &str, width: f64) {
+        let ((x1, y1), (x2, y2)) = (from, to);
+        self.push(format_args!(
+            r#"<line x1="{x1:.1}" y1="{y1:.1}" x2="{x2:.1}" y2="{y2:.1}" stroke="{colour}" stroke-width="{width}"/>"#
+        ));
     }
 
     fn vertical(&mut self, x: f64, top: f64, bottom: f64, colour: &str) {
@@ -276,7 +283,7 @@ impl Svg {
         }
     }
 
-    fn text(&mut self, x: f64, y: f64, size: f64, anchor: &str, text: &str) {
+    pub(super) fn text(&mut self, x: f64, y: f64, size: f64, anchor: &str, text: &str) {
         let text = text.replace('&', "&amp;").replace('<', "&lt;");
         self.push(format_args!(
             r#"<text x="{x:.1}" y="{y:.1}" font-size="{size}" text-anchor="{anchor}">{text}</text>"#
@@ -295,7 +302,7 @@ impl Svg {
         let _ = writeln!(self.0, "\n{element}");
     }
 
-    fn finish(mut self) -> String {
+    pub(super) fn finish(mut self) -> String {
         self.0.push_str("</svg>\n");
         self.0
     }

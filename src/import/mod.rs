@@ -10,6 +10,7 @@
 
 mod columns;
 pub mod deezer;
+pub mod kkbox;
 pub mod mpd;
 pub mod ndjson;
 pub mod npy;
@@ -32,8 +33,9 @@ use crate::progress::{Interrupt, Progress};
 
 use source::open_unpacked;
 
+pub use kkbox::import_kkbox;
 pub use ratings::{RatingsFile, find_movielens};
-pub use report::{FailedFile, ImportReport, RatingsReport, Reject, RejectLog};
+pub use report::{FailedFile, ImportReport, ListeningReport, RatingsReport, Reject, RejectLog};
 pub use sink::{Batch, ReadError, RowNumber, RowPlace, Sink};
 pub use source::{BytesRead, Line, LineProblem, Source};
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use crate::catalog::{BatchOutcome, ImportOutcome};
+use crate::catalog::{BatchOutcome, ImportOutcome, ListeningOutcome};
 
 /// A row that was skipped, as it stands in the rejects file (one JSON object a line).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -69,6 +69,28 @@ pub struct RatingsReport {
     /// what was written
     #[serde(flatten)]
     pub outcome: ImportOutcome,
+    /// rows skipped
+    pub rejected: u64,
+    /// where the skipped rows are listed, if there are any
+    pub rejects_file: Option<PathBuf>,
+    /// wall time
+    pub seconds: f64,
+    /// true if it was asked to stop before the end; run it again to go on
+    pub interrupted: bool,
+}
+
+/// What an import of listens did.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct ListeningReport {
+    /// files imported whole
+    pub files: u64,
+    /// files that are not in their format; rows before that place are imported
+    pub failed_files: Vec<FailedFile>,
+    /// listens read, whether written or already there
+    pub listens: u64,
+    /// what was written
+    #[serde(flatten)]
+    pub outcome: ListeningOutcome,
     /// rows skipped
     pub rejected: u64,
     /// where the skipped rows are listed, if there are any

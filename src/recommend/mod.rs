@@ -1,6 +1,7 @@
 //! Retrieval and ranking over a loaded bundle: pure functions; no HTTP, no SQL, no files.
 
 mod byte_table;
+pub mod clicks;
 pub mod completer;
 mod completion;
 pub mod diversify;

@@ -17,6 +17,7 @@ mod metrics;
 mod model_store;
 mod names;
 pub mod routes;
+mod score_batch;
 mod shadow;
 mod trace_context;
 mod withheld;
@@ -55,6 +56,7 @@ use extract::BodyLimit;
 use limits::Limits;
 use metrics::Metrics;
 use names::Names;
+use score_batch::{ScoreBatch, catch_up};
 use shadow::ShadowThread;
 use withheld::Withheld;
 
@@ -173,6 +175,8 @@ pub struct AppState {
     pub models: ModelStore,
     /// where computing happens
     pub engine: Engine,
+    /// questions for scores that wait
+    scores: ScoreBatch,
     /// the scale that the app rates on
     pub scale: RatingScale,
 }
@@ -205,6 +209,7 @@ impl AppState {
             catalog,
             models,
             engine: Engine::start(threads, settings.engine_queue, metrics.clone())?,
+            scores: ScoreBatch::default(),
             metrics,
             scale: RatingScale { lowest: settings.rating_lowest, highest: settings.rating_highest },
         })
@@ -250,6 +255,7 @@ fn api() -> OpenApiRouter<AppState> {
         .merge(routes::users::router())
         .merge(routes::recommendations::router())
         .merge(routes::feedback::router())
+        .merge(routes::scores::router())
         .merge(routes::models::router())
         .merge(routes::health::router())
         .merge(routes::metrics::router())
@@ -357,6 +363,7 @@ pub async fn serve(
         warn!("which tracks are hidden is not known until the catalog is there: {error}");
     }
     let catalog_watch = tokio::spawn(catalog_watch::watch(state.clone(), interrupt.clone()));
+    let catching_up = tokio::spawn(catch_up(state.catalog.clone(), state.models.clone()));
     info!("listening on http://{}", listener.local_addr()?);
     let shutdown = {
         let interrupt = interrupt.clone();
@@ -384,6 +391,7 @@ pub async fn serve(
     if let Some(metrics) = metrics {
         metrics.abort();
     }
+    catching_up.abort();
     info!("stopped");
     Ok(())
 }

@@ -14,10 +14,11 @@ use tracing::{error, info, warn};
 use super::metrics::Metrics;
 use super::withheld::Snapshot;
 use crate::bundle::{
-    self, BundleError, BundleFolder, CompletionBundle, Kind, Manifest, RatingsBundle, SimilarityBundle, Vocabulary,
-    current_version, versions,
+    self, BundleError, BundleFolder, ClickBundle, CompletionBundle, Kind, Manifest, RatingsBundle, SimilarityBundle,
+    Vocabulary, current_version, versions,
 };
 use crate::progress::Interrupt;
+use crate::recommend::clicks::{ClickModel, Question};
 use crate::recommend::completer::CompletionModel;
 use crate::recommend::ratings::{Heard, RatingsModel};
 use crate::recommend::{Completion, SimilarityModel};
@@ -51,7 +52,7 @@ impl<M: Served> Loaded<M> {
 
     /// Rows of the tracks of `list` that the model knows, rising. Looked up once for each list.
     pub fn withheld(&self, list: &Snapshot) -> Arc<[u32]> {
-        let vocabulary = self.model.ids();
+        let Some(vocabulary) = self.model.ids() else { return Arc::default() };
         let known = self.withheld.load();
         if known.0 == list.number {
             return known.1.clone();
@@ -69,8 +70,8 @@ pub trait Served: Send + Sync + Sized + 'static {
     /// the bundle's kind
     const KIND: Kind;
 
-    /// The app's ids of the rows.
-    fn ids(&self) -> &Vocabulary;
+    /// The app's ids of the rows of tracks that it recommends; none for a model that only scores what it is told to.
+    fn ids(&self) -> Option<&Vocabulary>;
 
     /// Tracks that it may recommend.
     fn candidates(&self) -> usize;
@@ -85,8 +86,8 @@ pub trait Served: Send + Sync + Sized + 'static {
 impl Served for SimilarityModel {
     const KIND: Kind = Kind::Similarity;
 
-    fn ids(&self) -> &Vocabulary {
-        self.vocabulary()
+    fn ids(&self) -> Option<&Vocabulary> {
+        Some(self.vocabulary())
     }
 
     fn candidates(&self) -> usize {
@@ -108,8 +109,8 @@ impl Served for SimilarityModel {
 impl Served for CompletionModel {
     const KIND: Kind = Kind::Completion;
 
-    fn ids(&self) -> &Vocabulary {
-        self.vocabulary()
+    fn ids(&self) -> Option<&Vocabulary> {
+        Some(self.vocabulary())
     }
 
     fn candidates(&self) -> usize {
@@ -133,8 +134,8 @@ impl Served for CompletionModel {
 impl Served for RatingsModel {
     const KIND: Kind = Kind::Ratings;
 
-    fn ids(&self) -> &Vocabulary {
-        self.vocabulary()
+    fn ids(&self) -> Option<&Vocabulary> {
+        Some(self.vocabulary())
     }
 
     fn candidates(&self) -> usize {
@@ -171,6 +172,28 @@ impl<M> Shadow<M> {
     /// Whether the next request is one of those that it answers.
     pub fn is_due(&self) -> bool {
         self.seen.fetch_add(1, Ordering::Relaxed).is_multiple_of(self.every)
+    }
+}
+
+impl Served for ClickModel {
+    const KIND: Kind = Kind::Clicks;
+
+    fn ids(&self) -> Option<&Vocabulary> {
+        None
+    }
+
+    fn candidates(&self) -> usize {
+        self.bundle().tracks.len()
+    }
+
+    fn warm_up(&self) {
+        let question = Question { user: String::new(), tracks: vec![String::new()], ..Question::default() };
+        self.answer(&question);
+    }
+
+    fn load(folder: &BundleFolder) -> Result<Loaded<Self>, BundleError> {
+        let (manifest, bundle) = ClickBundle::load(folder)?;
+        Ok(Loaded::new(manifest, Self::new(bundle)))
     }
 }
 
@@ -216,6 +239,7 @@ pub struct ModelStore {
     completion: Slot<CompletionModel>,
     similarity: Slot<SimilarityModel>,
     ratings: Slot<RatingsModel>,
+    clicks: Slot<ClickModel>,
 }
 
 impl ModelStore {
@@ -226,6 +250,7 @@ impl ModelStore {
             completion: Slot::new(metrics),
             similarity: Slot::new(metrics),
             ratings: Slot::new(metrics),
+            clicks: Slot::new(metrics),
         }
     }
 
@@ -272,6 +297,7 @@ impl ModelStore {
             Kind::Completion => self.completion.activate(&self.folder, version),
             Kind::Similarity => self.similarity.activate(&self.folder, version),
             Kind::Ratings => self.ratings.activate(&self.folder, version),
+            Kind::Clicks => self.clicks.activate(&self.folder, version),
         }
     }
 
@@ -281,7 +307,7 @@ impl ModelStore {
         match kind {
             Kind::Completion => self.completion.set_shadow(&self.folder, version, every)?,
             Kind::Similarity => self.similarity.set_shadow(&self.folder, version, every)?,
-            Kind::Ratings => return Ok(false),
+            Kind::Ratings | Kind::Clicks => return Ok(false),
         }
         Ok(true)
     }
@@ -301,12 +327,18 @@ impl ModelStore {
         self.ratings.current.load_full()
     }
 
+    /// The model for whether users come back to tracks, if one is loaded.
+    pub fn clicks(&self) -> Option<Arc<Loaded<ClickModel>>> {
+        self.clicks.current.load_full()
+    }
+
     /// Manifests of the loaded models.
     pub fn manifests(&self) -> Vec<Manifest> {
         let completion = self.completion().map(|loaded| loaded.manifest.clone());
         let similarity = self.similarity().map(|loaded| loaded.manifest.clone());
         let ratings = self.ratings().map(|loaded| loaded.manifest.clone());
-        [completion, similarity, ratings].into_iter().flatten().collect()
+        let clicks = self.clicks().map(|loaded| loaded.manifest.clone());
+        [completion, similarity, ratings, clicks].into_iter().flatten().collect()
     }
 
     /// Loads the current bundle of a kind and lets it take over. Blocking.
@@ -315,6 +347,7 @@ impl ModelStore {
             Kind::Completion => self.completion.load(&self.folder),
             Kind::Similarity => self.similarity.load(&self.folder),
             Kind::Ratings => self.ratings.load(&self.folder),
+            Kind::Clicks => self.clicks.load(&self.folder),
         }
     }
 
@@ -325,6 +358,7 @@ impl ModelStore {
         self.completion.load_at_start(&self.folder);
         self.similarity.load_at_start(&self.folder);
         self.ratings.load_at_start(&self.folder);
+        self.clicks.load_at_start(&self.folder);
         if self.manifests().is_empty() {
             warn!("no model is loaded; requests for recommendations get 503 until one is published");
         }

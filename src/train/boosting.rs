@@ -139,13 +139,14 @@ pub fn boost(
             features.shuffle(&mut rng);
             let asked = &features[..features_of_a_level.min(features.len())];
             let question = best_question(data, settings, asked, &seen, &sums, &leaf_of, 1 << level);
-            let Some((feature, threshold)) = question else {
-                // Nothing is left to ask: what was asked for this tree goes.
-                let whole = trees.leaves.len() >> settings.depth;
-                trees.features.truncate(whole * settings.depth);
-                trees.thresholds.truncate(whole * settings.depth);
-                return trees;
-            };
+            // Where no further question gains anything (the penalty outweighs it in small leaves) the tree asks its last one
+            // again: all trees are of one depth.
+            let asked_last = (level > 0).then(|| {
+                let last = trees.features.len() - 1;
+                (usize::from(trees.features[last]), trees.thresholds[last])
+            });
+            // Not even a first question: nothing is left to ask.
+            let Some((feature, threshold)) = question.or(asked_last) else { return trees };
             trees.features.push(feature as u8);
             trees.thresholds.push(threshold);
             data.answer(feature, threshold, level, &mut leaf_of);

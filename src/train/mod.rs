@@ -3,6 +3,7 @@
 pub mod als;
 pub mod boosting;
 mod checkpoint;
+pub mod clicks;
 pub mod completion;
 mod interaction_sampler;
 mod k_means;

@@ -15,6 +15,7 @@ mod problems;
 mod ranking;
 mod ratings;
 mod reload;
+mod scores;
 mod shutdown;
 mod tracks;
 

@@ -1,6 +1,7 @@
 //! The command line: the built program, its exit codes and what it prints.
 #![expect(clippy::expect_used, reason = "in a test's helpers a failed expectation is the failure of the test")]
 
+mod clicks;
 mod configuration;
 mod demo;
 mod embedded;

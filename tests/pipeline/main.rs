@@ -3,6 +3,7 @@
 
 mod atomicity;
 mod bundles;
+mod clicks;
 mod completion;
 mod formats;
 mod import;

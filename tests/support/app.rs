@@ -310,6 +310,7 @@ pub fn publish_damaged(kind: Kind, from: &Path, models: &Path, damage: impl FnOn
         Kind::Completion => super::training::publish_completion_again,
         Kind::Similarity => super::training::publish_again,
         Kind::Ratings => super::ratings::publish_ratings_again,
+        Kind::Clicks => super::clicks::publish_clicks_again,
     };
     let version = publish(from, elsewhere.path()).version;
     let made = elsewhere.path().join(kind.as_str()).join(&version);

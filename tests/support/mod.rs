@@ -1,6 +1,7 @@
 //! What the test binaries share: databases of their own, files to import, the built program, a running server.
 
 pub mod app;
+pub mod clicks;
 pub mod database;
 pub mod program;
 pub mod ratings;

@@ -8,7 +8,8 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::catalog::{FeedbackOutcome, ListenRecord, RatingRecord, whole_microseconds};
+use crate::catalog::{FeedbackOutcome, ListenRecord, RatingRecord, WrittenListen, whole_microseconds};
+use crate::recommend::clicks::Heard;
 use crate::serve::AppState;
 use crate::serve::error::{ApiError, FieldError, Problem};
 use crate::serve::extract::{Bulk, BulkRow};
@@ -158,8 +159,27 @@ async fn listen(State(state): State<AppState>, bulk: Bulk<ListenBody>) -> Result
             target: row.target,
         })
     });
-    let outcome = state.catalog()?.upsert_listens(&rows.good).await?;
+    let (outcome, written) = state.catalog()?.upsert_listens(&rows.good).await?;
+    if let Some(loaded) = state.models.clicks() {
+        let mut written = written;
+        written.sort_by_key(|one| rows.good[one.place].listened_at);
+        loaded.model.hear(&written.iter().map(|one| heard(&rows.good[one.place], one)).collect::<Vec<_>>());
+    }
     Ok(Json(FeedbackAnswer::new(outcome, rows.places, rows.problems, ListenBody::FIELD)))
+}
+
+/// A listen as the model of click probability hears of it.
+fn heard(listen: &ListenRecord, written: &WrittenListen) -> Heard {
+    let source = [&listen.source_system_tab, &listen.source_screen_name, &listen.source_type];
+    Heard {
+        user: listen.user.clone(),
+        track: listen.track.clone(),
+        source: source.map(Clone::clone),
+        is_new: written.is_new,
+        // What was known before was told before.
+        target: listen.target.filter(|_| written.is_new || written.target_before.is_none()),
+        taken_at: written.updated_at,
+    }
 }
 
 impl FeedbackAnswer {

@@ -9,6 +9,7 @@ pub mod parts;
 pub mod playlist_tracks;
 pub mod playlists;
 pub mod recommendations;
+pub mod scores;
 pub mod similar;
 pub mod tracks;
 pub mod users;

@@ -117,7 +117,11 @@ async fn list(State(state): State<AppState>) -> Json<ModelList> {
         let (model, tracks) = (&loaded.model, loaded.model.vocabulary().len());
         info(&loaded.manifest, tracks, tracks, model.bundle().columns())
     });
-    Json(ModelList { models: [completion, similarity, ratings].into_iter().flatten().collect() })
+    let clicks = state.models.clicks().map(|loaded| {
+        let tracks = loaded.model.bundle().tracks.len();
+        info(&loaded.manifest, tracks, tracks, 0)
+    });
+    Json(ModelList { models: [completion, similarity, ratings, clicks].into_iter().flatten().collect() })
 }
 
 /// Switches to a published version, an older one too. It is read and checked whole before; requests under way finish on

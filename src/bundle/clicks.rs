@@ -1,0 +1,280 @@
+//! What a clicks bundle holds. U users, T tracks:
+//!
+//! * `model.json`: the members of the ensemble ([`ClickMember`]) without their arrays, and what sources are called.
+//! * `user_ids.utf8`, `user_ids.offsets.npy`, `track_ids.utf8`, `track_ids.offsets.npy`: the vocabularies, rising.
+//! * `users.npy`: uint32 `[U, 6]`, `tracks.npy`: uint32 `[T, 10]`: what is known of them, see
+//!   [`UserFields::words`](crate::dataset::clicks::UserFields::words) and its like for tracks.
+//! * `state.*.npy`: what the listens so far tell, see [`StateArrays`]; a server goes on from there.
+//! * `member<n>.rows<f>.npy`: uint32, for field f of member n the row of each value in the table of embeddings.
+//! * `member<n>.network<s>.table.npy`: float32 `[rows, width]`, and `.dense<p>.npy`, for each network of a member.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::{BundleError, BundleFolder, BundleWriter, Kind, Manifest, Vocabulary, encode_array};
+use crate::dataset::click_features::{ClickState, FIELDS, HISTORY, NUMBERS, StateArrays};
+use crate::dataset::click_table::Encoding;
+use crate::dataset::clicks::{SourceValues, TrackFields, UserFields};
+use crate::models::click_network::{ClickNetwork, ClickShape};
+use crate::models::oblivious_trees::{MOST_BINS, ObliviousTrees};
+
+const MODEL: &str = "model.json";
+
+/// A model of an ensemble.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ClickMember {
+    /// its name in requests
+    pub name: String,
+    /// how listens become its inputs
+    pub encoding: Encoding,
+    /// what it computes
+    pub scorer: Scorer,
+    /// log-odds = slope · what it computes + intercept (Platt 1999)
+    pub slope: f32,
+    /// see above
+    pub intercept: f32,
+    /// its share of the ensemble's log-odds; 0 takes no part
+    pub weight: f32,
+}
+
+/// What a member computes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Scorer {
+    /// the mean of networks that differ in their seed
+    Networks(#[serde(with = "shapes")] Vec<ClickNetwork>),
+    /// trees on the numbers as they are
+    Trees(ObliviousTrees),
+}
+
+/// In `model.json` stand the shapes alone.
+mod shapes {
+    use super::{ClickNetwork, ClickShape, Deserialize, Serialize};
+
+    pub fn serialize<S: serde::Serializer>(networks: &[ClickNetwork], to: S) -> Result<S::Ok, S::Error> {
+        networks.iter().map(|network| &network.shape).collect::<Vec<&ClickShape>>().serialize(to)
+    }
+
+    pub fn deserialize<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Vec<ClickNetwork>, D::Error> {
+        let shapes = Vec::<ClickShape>::deserialize(from)?;
+        Ok(shapes.into_iter().map(|shape| ClickNetwork { shape, table: Vec::new(), dense: Vec::new() }).collect())
+    }
+}
+
+/// `model.json`.
+#[derive(Debug, Serialize, Deserialize)]
+struct Model {
+    members: Vec<ClickMember>,
+    /// slope and intercept of the ensemble
+    ensemble: (f32, f32),
+    sources: [Vec<String>; 3],
+}
+
+/// A clicks bundle as arrays.
+#[derive(Debug)]
+pub struct ClickBundle {
+    /// the app's ids of users
+    pub users: Vocabulary,
+    /// what is known of them
+    pub user_fields: Vec<UserFields>,
+    /// the app's ids of tracks
+    pub tracks: Vocabulary,
+    /// what is known of them
+    pub track_fields: Vec<TrackFields>,
+    /// what sources are called
+    pub sources: SourceValues,
+    /// what the listens so far tell
+    pub state: ClickState,
+    /// the models
+    pub members: Vec<ClickMember>,
+    /// slope and intercept of the weighted sum of the members' log-odds
+    pub ensemble: (f32, f32),
+}
+
+impl ClickBundle {
+    /// Reads and checks all of it.
+    pub fn load(folder: &BundleFolder) -> Result<(Manifest, Self), BundleError> {
+        let refuse = |name: &str, reason: &str| BundleError::file(&folder.path(name), reason);
+        let model: Model =
+            serde_json::from_slice(&folder.read(MODEL)?).map_err(|error| refuse(MODEL, &error.to_string()))?;
+        let vocabulary = |name: &str| -> Result<Vocabulary, BundleError> {
+            let (text, offsets) = (format!("{name}.utf8"), format!("{name}.offsets.npy"));
+            let ids = String::from_utf8(folder.read(&text)?).map_err(|_| refuse(&text, "it is not UTF-8"))?;
+            Vocabulary::from_parts(ids, folder.read_array::<u64>(&offsets)?.values)
+                .map_err(|reason| refuse(&offsets, &reason))
+        };
+        let (users, tracks) = (vocabulary("user_ids")?, vocabulary("track_ids")?);
+        let words = |name: &str, shape: [usize; 2]| -> Result<Vec<u32>, BundleError> {
+            let array = folder.read_array::<u32>(name)?;
+            if array.shape != shape {
+                return Err(refuse(name, &format!("its shape is {:?}, expected {shape:?}", array.shape)));
+            }
+            Ok(array.values)
+        };
+        let user_words = words("users.npy", [users.len(), 6])?;
+        let track_words = words("tracks.npy", [tracks.len(), 10])?;
+        let mut members = model.members;
+        for (number, member) in members.iter_mut().enumerate() {
+            load_member(folder, number, member)?;
+        }
+        if members.is_empty() {
+            return Err(refuse(MODEL, "it has no member"));
+        }
+        let numbers = |name: &str| Ok(folder.read_array::<u64>(&format!("state.{name}.npy"))?.values);
+        let small = |name: &str| Ok(folder.read_array::<u32>(&format!("state.{name}.npy"))?.values);
+        let arrays = StateArrays {
+            scalars: numbers("scalars")?,
+            keys: numbers("keys")?,
+            tallies: small("tallies")?,
+            users: small("users")?,
+            histories: numbers("histories")?,
+            tracks: small("tracks")?,
+            last_of_track: numbers("last_of_track")?,
+            recent: small("recent")?,
+        };
+        let state = ClickState::from_arrays(&arrays).map_err(|reason| refuse("state.keys.npy", &reason))?;
+        let bundle = Self {
+            users,
+            user_fields: user_words.as_chunks::<6>().0.iter().map(|&words| UserFields::from_words(words)).collect(),
+            tracks,
+            track_fields: track_words.as_chunks::<10>().0.iter().map(|&words| TrackFields::from_words(words)).collect(),
+            sources: SourceValues { fields: model.sources },
+            state,
+            members,
+            ensemble: model.ensemble,
+        };
+        Ok((folder.manifest().clone(), bundle))
+    }
+
+    /// Writes all but the manifest.
+    pub fn write(&self, writer: &mut BundleWriter) -> Result<(), BundleError> {
+        let model =
+            Model { members: self.members.clone(), ensemble: self.ensemble, sources: self.sources.fields.clone() };
+        let json =
+            serde_json::to_vec(&model).map_err(|error| BundleError::file(Path::new(MODEL), error.to_string()))?;
+        writer.write(MODEL, &json)?;
+        for (name, vocabulary) in [("user_ids", &self.users), ("track_ids", &self.tracks)] {
+            let (text, offsets) = vocabulary.parts();
+            writer.write(&format!("{name}.utf8"), text.as_bytes())?;
+            writer.write(&format!("{name}.offsets.npy"), &encode_array(&[offsets.len()], offsets))?;
+        }
+        let words: Vec<u32> = self.user_fields.iter().flat_map(UserFields::words).collect();
+        writer.write("users.npy", &encode_array(&[self.user_fields.len(), 6], &words))?;
+        let words: Vec<u32> = self.track_fields.iter().flat_map(TrackFields::words).collect();
+        writer.write("tracks.npy", &encode_array(&[self.track_fields.len(), 10], &words))?;
+        let state = self.state.to_arrays();
+        let numbers = [
+            ("scalars", &state.scalars),
+            ("keys", &state.keys),
+            ("histories", &state.histories),
+            ("last_of_track", &state.last_of_track),
+        ];
+        for (name, values) in numbers {
+            let columns = if name == "histories" { HISTORY } else { 1 };
+            writer.write(&format!("state.{name}.npy"), &array(values, columns))?;
+        }
+        let small = [
+            ("tallies", &state.tallies, 3),
+            ("users", &state.users, 1),
+            ("tracks", &state.tracks, 1),
+            ("recent", &state.recent, 2),
+        ];
+        for (name, values, columns) in small {
+            writer.write(&format!("state.{name}.npy"), &array(values, columns))?;
+        }
+        for (number, member) in self.members.iter().enumerate() {
+            for (field, rows) in member.encoding.rows.iter().enumerate() {
+                writer.write(&format!("member{number}.rows{field}.npy"), &encode_array(&[rows.len()], rows))?;
+            }
+            let Scorer::Networks(networks) = &member.scorer else { continue };
+            for (seed, network) in networks.iter().enumerate() {
+                let (prefix, width) = (format!("member{number}.network{seed}"), network.shape.width());
+                writer.write(&format!("{prefix}.table.npy"), &array(&network.table, width))?;
+                for (place, values) in network.dense.iter().enumerate() {
+                    writer.write(&format!("{prefix}.dense{place}.npy"), &array(values, 1))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Loads the current clicks bundle below the folder `models`.
+    pub fn load_current(models: &Path) -> Result<(Manifest, Self), BundleError> {
+        Self::load(&BundleFolder::open_current(models, Kind::Clicks)?)
+    }
+}
+
+/// As an array of rows of `columns` values, or of values alone.
+fn array<T: super::array::Element>(values: &[T], columns: usize) -> Vec<u8> {
+    match columns {
+        1 => encode_array(&[values.len()], values),
+        columns => encode_array(&[values.len() / columns, columns], values),
+    }
+}
+
+/// Reads a member's arrays, and checks that nothing in it leads out of them.
+fn load_member(folder: &BundleFolder, number: usize, member: &mut ClickMember) -> Result<(), BundleError> {
+    let refuse = |name: &str, reason: &str| BundleError::file(&folder.path(name), reason);
+    let encoding = &mut member.encoding;
+    let numbers = encoding.numbers.len();
+    let fits = encoding.offsets.len() == encoding.fields.len() + 1
+        && encoding.offsets.is_sorted()
+        && encoding.fields.len() <= FIELDS
+        && encoding.means.len() == numbers
+        && encoding.deviations.len() == numbers
+        && encoding.numbers.iter().all(|&place| place < NUMBERS)
+        && encoding.missing.iter().all(|&place| place < numbers);
+    if !fits {
+        return Err(refuse(MODEL, &format!("the encoding of {} does not fit together", member.name)));
+    }
+    encoding.rows.clear();
+    for field in 0..encoding.fields.len() {
+        let name = format!("member{number}.rows{field}.npy");
+        let rows = folder.read_array::<u32>(&name)?.values;
+        let most = encoding.offsets[field + 1] - encoding.offsets[field];
+        if rows.iter().any(|&row| row >= most) {
+            return Err(refuse(&name, "it leads out of the table"));
+        }
+        encoding.rows.push(rows);
+    }
+    match &mut member.scorer {
+        Scorer::Trees(trees) => {
+            let usable = trees.depth <= 8
+                && trees.features.iter().all(|&feature| usize::from(feature) < trees.binning.borders.len())
+                && trees.thresholds.len() == trees.features.len()
+                && trees.leaves.len() == trees.trees() << trees.depth
+                && trees.binning.borders.len() == numbers
+                && trees.binning.borders.iter().all(|borders| borders.len() < MOST_BINS - 1);
+            if !usable {
+                return Err(refuse(MODEL, "its trees do not fit together"));
+            }
+        }
+        Scorer::Networks(networks) => {
+            for (seed, network) in networks.iter_mut().enumerate() {
+                let prefix = format!("member{number}.network{seed}");
+                let shape = network.shape.clone();
+                if shape.rows != encoding.table_rows()
+                    || shape.fields() != encoding.fields.len()
+                    || shape.numbers() != encoding.width()
+                    || shape.number_groups.len() != shape.numbers()
+                {
+                    return Err(refuse(MODEL, &format!("a network of {} is not of its encoding's size", member.name)));
+                }
+                let read = |name: String| -> Result<Vec<f32>, BundleError> {
+                    let values = folder.read_array::<f32>(&name)?.values;
+                    match values.iter().all(|value| value.is_finite()) {
+                        true => Ok(values),
+                        false => Err(refuse(&name, "it has values that are not finite")),
+                    }
+                };
+                let table = read(format!("{prefix}.table.npy"))?;
+                let dense = (0..shape.parameters().len()).map(|place| read(format!("{prefix}.dense{place}.npy")));
+                let dense = dense.collect::<Result<Vec<_>, _>>()?;
+                *network = ClickNetwork::from_parts(shape, table, dense)
+                    .map_err(|reason| refuse(&format!("{prefix}.table.npy"), &reason))?;
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,254 @@
+//! Will this user come back to this track? Probabilities from a clicks bundle and the state of all listens so far.
+//!
+//! The same functions score offline and over HTTP. The state moves with every listen that a server is told of; users and
+//! tracks that came after the training get rows behind those of the bundle, count in the state like all others, and have
+//! no embedding of their own.
+
+use std::collections::HashMap;
+use std::sync::{PoisonError, RwLock};
+
+use time::OffsetDateTime;
+
+use crate::bundle::{ClickBundle, ClickMember, Scorer};
+use crate::dataset::click_features::{ClickState, Described, FIELDS, NUMBERS, describe};
+use crate::dataset::clicks::{Click, Source, SourceValues, TrackFields, UNKNOWN, UserFields};
+
+/// The row of a user or track that nobody knows: no listen has it, and no table of embeddings.
+const NOBODY: u32 = u32::MAX - 1;
+
+impl ClickMember {
+    /// Log-odds of rows that [`describe`] describes: `[rows, FIELDS]` and `[rows, NUMBERS]`, calibrated.
+    pub fn score(&self, fields: &[u32], numbers: &[f32]) -> Vec<f32> {
+        let mut scores = self.raw(fields, numbers);
+        scores.iter_mut().for_each(|score| *score = self.slope * *score + self.intercept);
+        scores
+    }
+
+    /// The same before calibration.
+    pub fn raw(&self, fields: &[u32], numbers: &[f32]) -> Vec<f32> {
+        match &self.scorer {
+            Scorer::Networks(networks) => {
+                let inputs = self.encoding.encode(fields, numbers);
+                let mut sums = vec![0.0f32; fields.len() / FIELDS];
+                for network in networks {
+                    let scores = network.score(&inputs.fields, &inputs.numbers);
+                    sums.iter_mut().zip(scores).for_each(|(sum, score)| *sum += score);
+                }
+                let share = 1.0 / networks.len().max(1) as f32;
+                sums.iter_mut().for_each(|sum| *sum *= share);
+                sums
+            }
+            Scorer::Trees(trees) => trees.score(&tree_features(&self.encoding.numbers, numbers)),
+        }
+    }
+}
+
+/// What trees go by: some of the numbers, as they are.
+pub fn tree_features(places: &[usize], numbers: &[f32]) -> Vec<f32> {
+    numbers.chunks_exact(NUMBERS).flat_map(|row| places.iter().map(|&place| row[place])).collect()
+}
+
+/// Log-odds of an ensemble: the weighted sum of its members', calibrated.
+pub fn ensemble(members: &[ClickMember], calibration: (f32, f32), fields: &[u32], numbers: &[f32]) -> Vec<f32> {
+    let mut sums = vec![0.0f32; fields.len() / FIELDS];
+    for member in members.iter().filter(|member| member.weight > 0.0) {
+        let scores = member.score(fields, numbers);
+        sums.iter_mut().zip(scores).for_each(|(sum, score)| *sum += member.weight * score);
+    }
+    sums.iter_mut().for_each(|sum| *sum = calibration.0 * *sum + calibration.1);
+    sums
+}
+
+/// The name by which requests ask for all members together.
+pub const ENSEMBLE: &str = "ensemble";
+
+/// The probability behind log-odds.
+pub fn probability(log_odds: f32) -> f32 {
+    1.0 / (1.0 + (-log_odds).exp())
+}
+
+/// What a request asks.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Question {
+    /// the app's id of the user
+    pub user: String,
+    /// the app's ids of the tracks
+    pub tracks: Vec<String>,
+    /// values of the fields of [`SourceValues::NAMES`]
+    pub source: [Option<String>; 3],
+    /// name of the member that answers; none for all of them
+    pub model: Option<String>,
+}
+
+/// What is answered.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Answer {
+    /// for each track the probability that the user comes back to it
+    pub probabilities: Vec<f32>,
+    /// whether nothing is known of the user
+    pub unknown_user: bool,
+    /// places of the tracks of which nothing is known
+    pub unknown_tracks: Vec<usize>,
+    /// fields of the source whose value is not known
+    pub unknown_sources: Vec<&'static str>,
+}
+
+/// A listen that a server is told of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Heard {
+    /// the app's id of the user
+    pub user: String,
+    /// the app's id of the track
+    pub track: String,
+    /// values of the fields of [`SourceValues::NAMES`]
+    pub source: [Option<String>; 3],
+    /// whether it is new, or was told of before without its target
+    pub is_new: bool,
+    /// whether the user came back, if that is new
+    pub target: Option<bool>,
+    /// when the catalog took it
+    pub taken_at: OffsetDateTime,
+}
+
+/// What moves while a server runs.
+#[derive(Debug)]
+struct Moving {
+    state: ClickState,
+    /// rows of users and tracks that came after the training
+    users: HashMap<String, u32>,
+    tracks: HashMap<String, u32>,
+    /// when the catalog took the last listen of those that came in before this model was loaded; none until they are read
+    caught_up: Option<OffsetDateTime>,
+}
+
+/// A clicks bundle, ready to answer.
+#[derive(Debug)]
+pub struct ClickModel {
+    bundle: ClickBundle,
+    moving: RwLock<Moving>,
+}
+
+impl ClickModel {
+    /// Takes over a loaded bundle.
+    ///
+    /// Listens are taken once [`ClickModel::catch_up`] has brought those that came in since the training.
+    pub fn new(mut bundle: ClickBundle) -> Self {
+        let state = std::mem::take(&mut bundle.state);
+        let moving = Moving { state, users: HashMap::new(), tracks: HashMap::new(), caught_up: None };
+        Self { bundle, moving: RwLock::new(moving) }
+    }
+
+    /// Whether it has still to be told of the listens since the training.
+    pub fn is_behind(&self) -> bool {
+        self.moving.read().unwrap_or_else(PoisonError::into_inner).caught_up.is_none()
+    }
+
+    /// Takes the listens that came in between the training and now, in order.
+    pub fn catch_up(&self, listens: &[Heard]) {
+        let mut moving = self.moving.write().unwrap_or_else(PoisonError::into_inner);
+        if moving.caught_up.is_none() {
+            listens.iter().for_each(|heard| self.take(&mut moving, heard));
+            let last = listens.iter().map(|heard| heard.taken_at).max();
+            moving.caught_up = Some(last.unwrap_or(OffsetDateTime::UNIX_EPOCH));
+        }
+    }
+
+    /// The bundle, but for its state, which moves on here.
+    pub fn bundle(&self) -> &ClickBundle {
+        &self.bundle
+    }
+
+    /// Names of what can be asked for.
+    pub fn names(&self) -> Vec<&str> {
+        let members = self.bundle.members.iter().map(|member| member.name.as_str());
+        members.chain((self.bundle.members.len() > 1).then_some(ENSEMBLE)).collect()
+    }
+
+    /// Numbers of the values of a source; names of the fields whose value is not known.
+    fn source(&self, values: &[Option<String>; 3]) -> (Source, Vec<&'static str>) {
+        let (mut numbers, mut unknown) = ([UNKNOWN; 3], Vec::new());
+        for field in 0..3 {
+            let Some(value) = values[field].as_deref().filter(|value| !value.is_empty()) else { continue };
+            match self.bundle.sources.number(field, value) {
+                Some(number) => numbers[field] = number,
+                None => unknown.push(SourceValues::NAMES[field]),
+            }
+        }
+        let [tab, screen, kind] = numbers;
+        (Source { tab, screen, kind }, unknown)
+    }
+
+    fn user_fields(&self, row: u32) -> &UserFields {
+        self.bundle.user_fields.get(row as usize).unwrap_or(&UserFields::UNKNOWN)
+    }
+
+    fn track_fields(&self, row: u32) -> &TrackFields {
+        self.bundle.track_fields.get(row as usize).unwrap_or(&TrackFields::UNKNOWN)
+    }
+
+    /// Answers; none where no member is called so.
+    pub fn answer(&self, question: &Question) -> Option<Answer> {
+        let named = question.model.as_deref().filter(|name| *name != ENSEMBLE);
+        let member = match named {
+            Some(name) => Some(self.bundle.members.iter().find(|member| member.name == name)?),
+            None => None,
+        };
+        let (source, unknown_sources) = self.source(&question.source);
+        let count = question.tracks.len();
+        let (mut fields, mut numbers) = (vec![0; count * FIELDS], vec![0.0; count * NUMBERS]);
+        let mut unknown_tracks = Vec::new();
+        let unknown_user;
+        {
+            let moving = self.moving.read().unwrap_or_else(PoisonError::into_inner);
+            let row = self.bundle.users.row(&question.user).or_else(|| moving.users.get(&question.user).copied());
+            unknown_user = row.is_none();
+            let user = row.unwrap_or(NOBODY);
+            for (place, id) in question.tracks.iter().enumerate() {
+                let row = self.bundle.tracks.row(id).or_else(|| moving.tracks.get(id).copied());
+                if row.is_none() {
+                    unknown_tracks.push(place);
+                }
+                let track = row.unwrap_or(NOBODY);
+                let listen = Described {
+                    click: Click { user, track, source, target: None },
+                    user: self.user_fields(user),
+                    track: self.track_fields(track),
+                };
+                let fields = &mut fields[place * FIELDS..(place + 1) * FIELDS];
+                let numbers = &mut numbers[place * NUMBERS..(place + 1) * NUMBERS];
+                describe(&moving.state, None, &listen, fields, numbers);
+            }
+        }
+        let log_odds = match member {
+            Some(member) => member.score(&fields, &numbers),
+            None => ensemble(&self.bundle.members, self.bundle.ensemble, &fields, &numbers),
+        };
+        let probabilities = log_odds.into_iter().map(probability).collect();
+        Some(Answer { probabilities, unknown_user, unknown_tracks, unknown_sources })
+    }
+
+    /// Takes listens, in order. Before it has caught up it takes none: they come by that way.
+    pub fn hear(&self, listens: &[Heard]) {
+        let mut moving = self.moving.write().unwrap_or_else(PoisonError::into_inner);
+        let Some(caught_up) = moving.caught_up else { return };
+        listens.iter().filter(|heard| heard.taken_at > caught_up).for_each(|heard| self.take(&mut moving, heard));
+    }
+
+    fn take(&self, moving: &mut Moving, heard: &Heard) {
+        let Moving { state, users, tracks, .. } = moving;
+        let next = (self.bundle.users.len() + users.len()) as u32;
+        let user = self.bundle.users.row(&heard.user);
+        let user = user.unwrap_or_else(|| *users.entry(heard.user.clone()).or_insert(next));
+        let next = (self.bundle.tracks.len() + tracks.len()) as u32;
+        let track = self.bundle.tracks.row(&heard.track);
+        let track = track.unwrap_or_else(|| *tracks.entry(heard.track.clone()).or_insert(next));
+        let (source, _) = self.source(&heard.source);
+        let click = Click { user, track, source, target: heard.target };
+        let listen = Described { click, user: self.user_fields(user), track: self.track_fields(track) };
+        match (heard.is_new, heard.target) {
+            (true, _) => state.take(&listen),
+            (false, Some(target)) => state.learn(&listen, target),
+            (false, None) => {}
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! From KKBox's files to a bundle of click models.
+
+use segue::bundle::{BundleFolder, ClickBundle, Kind};
+use segue::dataset::clicks::Listening;
+use segue::import::import_kkbox;
+use segue::progress::Interrupt;
+use segue::train::clicks::ClickModelName;
+
+use crate::support::app::flip_byte;
+use crate::support::clicks::{
+    LISTENS, SONGS, USERS, import_listens, publish_clicks_again, train_clicks_on, write_kkbox,
+};
+use crate::support::database::Database;
+
+#[tokio::test]
+async fn a_folder_fills_the_catalog_and_once_more_changes_nothing() {
+    let (database, folder) = (Database::new().await, tempfile::tempdir().expect("a folder"));
+    let catalog = database.catalog().await;
+    import_listens(&catalog, folder.path()).await;
+    let said = database
+        .texts(
+            "SELECT concat_ws('|', name, language, genres[1], composers[2], isrc, duration_ms) FROM tracks WHERE uri = 's3'
+             UNION ALL SELECT concat_ws('|', name, 'bare') FROM tracks WHERE uri = 's39' AND isrc IS NULL
+             UNION ALL SELECT concat_ws('|', city, age, gender, registered_via, registered_on) FROM users WHERE external_id = 'u4'
+             UNION ALL SELECT concat_ws('|', city, age, gender) FROM users WHERE external_id = 'u3'
+             UNION ALL SELECT (count(*) FILTER (WHERE target IS NULL))::text FROM listens
+             UNION ALL SELECT a.name FROM tracks t JOIN artists a ON a.id = t.artist_id WHERE t.uri = 's8'",
+        )
+        .await;
+    assert_eq!(
+        said,
+        ["Song\n3|3|465|Other|TWUM71030043|200003", "s39|bare", "4|24|female|7|2011-08-05", "3", "20", "Artist 1"]
+    );
+
+    let before = database.texts("SELECT md5(string_agg(t::text, '' ORDER BY t::text)) FROM (SELECT l::text t FROM listens l UNION ALL SELECT u::text FROM users u UNION ALL SELECT t::text FROM tracks t) rows").await;
+    let files = write_kkbox(folder.path());
+    let rejects = folder.path().join("rejects");
+    let report = import_kkbox(&catalog, &files, &rejects, &Interrupt::default()).await.expect("imported");
+    assert_eq!(report.outcome, Default::default());
+    let after = database.texts("SELECT md5(string_agg(t::text, '' ORDER BY t::text)) FROM (SELECT l::text t FROM listens l UNION ALL SELECT u::text FROM users u UNION ALL SELECT t::text FROM tracks t) rows").await;
+    assert_eq!(before, after);
+
+    let listening = Listening::load(&catalog).await.expect("listens");
+    assert_eq!((listening.users.len(), listening.tracks.len()), (USERS, SONGS));
+    assert_eq!((listening.clicks.len(), listening.labelled().len()), (LISTENS + 20, LISTENS));
+    assert!(listening.clicks[LISTENS..].iter().all(|click| click.target.is_none()), "the unlabelled ones come last");
+    assert_eq!(listening.sources.fields[2].len(), 3);
+    catalog.close().await;
+}
+
+#[tokio::test]
+async fn a_bundle_reads_back_and_a_damaged_one_is_refused_by_name() {
+    let (database, folder) = (Database::new().await, tempfile::tempdir().expect("a folder"));
+    let catalog = database.catalog().await;
+    import_listens(&catalog, folder.path()).await;
+    let models = folder.path().join("models");
+    let names = [ClickModelName::Ffm, ClickModelName::DcnV2, ClickModelName::Trees];
+    let manifest = train_clicks_on(&catalog, &names, &models).await;
+    catalog.close().await;
+    assert_eq!((manifest.kind, manifest.data.placements), (Kind::Clicks, LISTENS as u64 + 20));
+    let auc = manifest.metrics["validation"]["ensemble"]["auc"].as_f64().expect("an area");
+    assert!(auc > 0.6, "{}", manifest.metrics);
+    assert!(
+        std::fs::read_dir(models.join("clicks"))
+            .expect("a folder")
+            .flatten()
+            .all(|entry| { !entry.file_name().to_string_lossy().starts_with(".resume") })
+    );
+
+    let (_, bundle) = ClickBundle::load_current(&models).expect("whole");
+    let again = tempfile::tempdir().expect("a folder");
+    publish_clicks_again(&models, again.path());
+    let (_, copy) = ClickBundle::load_current(again.path()).expect("whole");
+    assert_eq!(copy.state, bundle.state);
+    assert_eq!(copy.members, bundle.members);
+    assert_eq!(bundle.state.events(), LISTENS as u64 + 20);
+
+    for name in ["member0.network0.table.npy", "state.tallies.npy", "model.json"] {
+        let file = BundleFolder::open_current(&models, Kind::Clicks).expect("a folder").path(name);
+        flip_byte(&file, 200);
+        let error = ClickBundle::load_current(&models).expect_err("damaged").to_string();
+        assert!(error.contains(name) && error.contains("SHA-256"), "{error}");
+        flip_byte(&file, 200);
+    }
+}
+
+#[tokio::test]
+async fn files_that_are_not_kkboxs_are_refused() {
+    let (database, folder) = (Database::new().await, tempfile::tempdir().expect("a folder"));
+    let catalog = database.catalog().await;
+    let rejects = folder.path().join("rejects");
+    let interrupt = Interrupt::default();
+    let error = import_kkbox(&catalog, folder.path(), &rejects, &interrupt).await.expect_err("nothing there");
+    assert!(error.to_string().contains("train.csv is not in this folder"), "{error}");
+    std::fs::write(folder.path().join("train.csv"), "user,song\n1,2\n").expect("written");
+    let report = import_kkbox(&catalog, folder.path(), &rejects, &interrupt).await.expect("a report");
+    assert!(report.failed_files[0].reason.contains("no column msno in the header (user, song)"), "{report:?}");
+    catalog.close().await;
+}
