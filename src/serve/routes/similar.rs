@@ -106,7 +106,8 @@ pub struct SimilarQuery {
 #[utoipa::path(get, path = "/tracks/{id}/similar", tag = "tracks",
     params(("id" = String, Path, description = "the app's id of the track, percent-encoded"), SimilarQuery),
     responses((status = 200, description = "Similar tracks", body = SimilarTracks),
-              (status = 404, description = "No such track", body = Problem, content_type = "application/problem+json"),
+              (status = 404, description = "No such track, or version of the model", body = Problem, content_type = "application/problem+json"),
+              (status = 409, description = "That version is damaged", body = Problem, content_type = "application/problem+json"),
               (status = 422, description = "A parameter is wrong", body = Problem, content_type = "application/problem+json"),
               (status = 503, description = "No model, or too busy", body = Problem, content_type = "application/problem+json")))]
 async fn similar(
