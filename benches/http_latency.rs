@@ -14,7 +14,6 @@ use reqwest::Client;
 use segue::catalog::{PlaylistRecord, TrackMention};
 use serde_json::json;
 
-#[expect(dead_code, reason = "each benchmark uses its own part of it")]
 mod support;
 
 use support::{prepare, serve, stop};

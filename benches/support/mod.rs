@@ -41,10 +41,12 @@ pub fn prepare(home: &Path) -> Vec<PlaylistRecord> {
     playlists
 }
 
+/// A path as an argument.
 pub fn text(path: &Path) -> String {
     path.to_string_lossy().into_owned()
 }
 
+/// The program in a home folder, not started yet.
 pub fn command(home: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_segue"));
     command
@@ -55,6 +57,7 @@ pub fn command(home: &Path, arguments: &[&str]) -> Command {
     command
 }
 
+/// Runs a command of the program, which must succeed.
 pub fn segue(home: &Path, arguments: &[&str]) {
     let status = command(home, arguments).stdout(Stdio::null()).status().expect("segue starts");
     assert!(status.success(), "segue {arguments:?} failed");
@@ -82,6 +85,7 @@ pub fn serve_with(home: &Path, flags: &[&str]) -> (Child, String) {
     (child, address)
 }
 
+/// Ends the server as a service manager would.
 pub fn stop(mut server: Child) {
     let _ = Command::new("kill").args(["-TERM", &server.id().to_string()]).status();
     let _ = server.wait();

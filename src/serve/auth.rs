@@ -94,9 +94,12 @@ impl NewKey {
     }
 }
 
+/// Scope and hash of each key, by its id.
+type Keys = HashMap<String, (Scope, Vec<u8>)>;
+
 /// The keys that are of use. Cheap to clone.
 #[derive(Debug, Clone, Default)]
-pub struct KeyRing(Arc<ArcSwapOption<HashMap<String, (Scope, Vec<u8>)>>>);
+pub struct KeyRing(Arc<ArcSwapOption<Keys>>);
 
 impl KeyRing {
     /// Reads them anew.

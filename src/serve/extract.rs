@@ -132,7 +132,8 @@ impl<S: Send + Sync, T: DeserializeOwned + Default> FromRequest<S> for OptionalJ
 
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
         let bytes = read_body(request, state).await?;
-        if bytes.is_empty() {
+        // Nothing, as JSON has it, is nothing too.
+        if bytes.is_empty() || bytes.trim_ascii() == b"null" {
             return Ok(Self(T::default()));
         }
         parse(&bytes).map(Self)
@@ -156,6 +157,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Preconditions {
             let tags: Vec<String> = values
                 .flat_map(|value| value.to_str().unwrap_or_default().split(','))
                 .map(|tag| tag.trim().to_owned())
+                .filter(|tag| !tag.is_empty())
                 .collect();
             (!tags.is_empty()).then_some(tags)
         };

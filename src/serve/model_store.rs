@@ -171,7 +171,7 @@ pub struct Shadow<M> {
 impl<M> Shadow<M> {
     /// Whether the next request is one of those that it answers.
     pub fn is_due(&self) -> bool {
-        self.seen.fetch_add(1, Ordering::Relaxed) % self.every == 0
+        self.seen.fetch_add(1, Ordering::Relaxed).is_multiple_of(self.every)
     }
 }
 

@@ -40,12 +40,15 @@ impl Snapshot {
     }
 }
 
+/// A track, and why it is withheld now, if it is.
+type Note = (String, Option<Reason>);
+
 /// The list as it changes. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub struct Withheld {
     current: Arc<ArcSwap<Snapshot>>,
     /// changes made here since the reading under way began
-    recent: Arc<Mutex<Vec<(String, Option<Reason>)>>>,
+    recent: Arc<Mutex<Vec<Note>>>,
 }
 
 impl Withheld {
@@ -55,7 +58,7 @@ impl Withheld {
     }
 
     /// Takes note of changes that are in the catalog by now.
-    pub fn note(&self, changes: Vec<(String, Option<Reason>)>) {
+    pub fn note(&self, changes: Vec<Note>) {
         let mut recent = self.recent();
         let current = self.current.load();
         if changes.iter().all(|(id, reason)| current.reason(id) == *reason) {
@@ -85,12 +88,12 @@ impl Withheld {
         Ok(())
     }
 
-    fn recent(&self) -> MutexGuard<'_, Vec<(String, Option<Reason>)>> {
+    fn recent(&self) -> MutexGuard<'_, Vec<Note>> {
         self.recent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn apply(tracks: &mut HashMap<String, Reason>, changes: &[(String, Option<Reason>)]) {
+fn apply(tracks: &mut HashMap<String, Reason>, changes: &[Note]) {
     for (id, reason) in changes {
         match reason {
             Some(reason) => tracks.insert(id.clone(), *reason),

@@ -75,6 +75,7 @@ impl BulkRow for ListenBody {
 
 /// Ratings to store.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct RatingsRequest {
     /// up to 10,000
     #[schema(max_items = 10_000)]
@@ -83,6 +84,7 @@ pub struct RatingsRequest {
 
 /// Listens to store.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct ListensRequest {
     /// up to 10,000
     #[schema(max_items = 10_000)]

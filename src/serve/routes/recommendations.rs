@@ -123,6 +123,8 @@ pub struct Recommendations {
 #[utoipa::path(get, path = "/users/{id}/recommendations", tag = "users",
     params(("id" = String, Path, description = "the app's id of the user, percent-encoded"), RecommendationsQuery),
     responses((status = 200, description = "Recommendations; popular tracks for a user of whom nothing is known", body = Recommendations),
+              (status = 404, description = "No such version of the model", body = Problem, content_type = "application/problem+json"),
+              (status = 409, description = "That version is damaged", body = Problem, content_type = "application/problem+json"),
               (status = 422, description = "A parameter is wrong", body = Problem, content_type = "application/problem+json"),
               (status = 503, description = "No model, catalog away, or too busy", body = Problem, content_type = "application/problem+json")))]
 async fn recommendations(
