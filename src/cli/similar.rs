@@ -23,6 +23,9 @@ pub struct SimilarArguments {
     /// What the track is called, artist and title or the title alone, or its id
     #[arg(required = true, value_name = "TRACK")]
     pub track: Vec<String>,
+    /// Which tracks come right after it, instead of which are like it
+    #[arg(long)]
+    pub next: bool,
     /// Number of tracks to answer
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=500))]
     pub limit: u16,
@@ -57,7 +60,10 @@ pub(super) async fn run(global: &Global, arguments: SimilarArguments) -> anyhow:
             }
         },
     };
-    let similar = model.similar(row, arguments.limit.into());
+    let similar = match arguments.next {
+        true => model.next(row, &[], arguments.limit.into()),
+        false => model.similar(row, arguments.limit.into()),
+    };
     let rows: Vec<u32> = std::iter::once(row).chain(similar.iter().map(|item| item.row)).collect();
     let names = names(&catalog, vocabulary, &rows).await?;
     catalog.close().await;
@@ -75,7 +81,9 @@ pub(super) async fn run(global: &Global, arguments: SimilarArguments) -> anyhow:
             print_text(&(serde_json::to_string_pretty(&report)? + "\n"))?;
         }
         ReportFormat::Table => {
-            let mut lines = vec![format!("like {}, by model {}:", label(vocabulary, &names, row), manifest.version)];
+            let relation = if arguments.next { "after" } else { "like" };
+            let mut lines =
+                vec![format!("{relation} {}, by model {}:", label(vocabulary, &names, row), manifest.version)];
             lines.extend((1..).zip(&similar).map(|(place, item)| {
                 format!("{place:>4}  {:.3}  {}", item.score, label(vocabulary, &names, item.row))
             }));

@@ -421,8 +421,12 @@ mod tests {
 
     /// With parameters of a size at which every term counts.
     fn network(architecture: Architecture) -> ClickNetwork {
+        of_shape(shape(architecture))
+    }
+
+    fn of_shape(shape: ClickShape) -> ClickNetwork {
         let mut rng = Xoshiro256PlusPlus::seed_from_u64(5);
-        let mut network = ClickNetwork::new(shape(architecture), &mut rng);
+        let mut network = ClickNetwork::new(shape, &mut rng);
         let values = network.table.iter_mut().chain(network.dense.iter_mut().flatten());
         values.for_each(|value| *value += rng.random_range(-0.4..0.4));
         network
@@ -485,7 +489,7 @@ mod tests {
     #[test]
     fn gradients_are_those_of_the_loss() {
         for architecture in ALL {
-            let network = network(architecture);
+            let network = of_shape(ClickShape { dim: 2, hidden: vec![3, 2], ..shape(architecture) });
             let (fields, numbers, targets) = batch();
             let gradients = network.gradients(&fields, &numbers, &targets);
             let width = network.shape.width();

@@ -140,12 +140,13 @@ impl SimilarityModel {
 
     /// The `limit` nearest tracks to that of `row`, itself excepted; the most popular ones if it has no vector.
     pub fn similar(&self, row: u32, limit: usize) -> Similar {
-        self.nearest(&Completion { seeds: vec![row], limit, ..Completion::default() })
+        let question = Completion { seeds: vec![row], limit, ..Completion::default() };
+        self.nearest_to_each(&[question]).pop().unwrap_or_default()
     }
 
     /// The tracks nearest to a playlist, however popular.
-    pub fn nearest(&self, playlist: &Completion) -> Similar {
-        self.search(std::slice::from_ref(playlist), &[]).pop().unwrap_or_default()
+    pub fn nearest_to_each(&self, playlists: &[Completion]) -> Vec<Similar> {
+        self.search(playlists, &[])
     }
 
     /// What comes right after the track of `row` when it is played or placed: from the list that was made for it, then

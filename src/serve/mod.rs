@@ -5,6 +5,7 @@
 //! handler extracts, makes one call and responds; what computes runs in the [`engine`].
 
 pub mod auth;
+mod batch;
 mod bulk;
 mod catalog_watch;
 mod contract;
@@ -56,7 +57,7 @@ use extract::BodyLimit;
 use limits::Limits;
 use metrics::Metrics;
 use names::Names;
-use score_batch::{ScoreBatch, catch_up};
+use score_batch::{ScoreBatch, catch_up, score_batch};
 use shadow::ShadowThread;
 use withheld::Withheld;
 
@@ -177,6 +178,7 @@ pub struct AppState {
     pub engine: Engine,
     /// questions for scores that wait
     scores: ScoreBatch,
+    nearest: routes::similar::NearestBatch,
     /// the scale that the app rates on
     pub scale: RatingScale,
 }
@@ -209,7 +211,8 @@ impl AppState {
             catalog,
             models,
             engine: Engine::start(threads, settings.engine_queue, metrics.clone())?,
-            scores: ScoreBatch::default(),
+            scores: score_batch(),
+            nearest: routes::similar::nearest_batch(),
             metrics,
             scale: RatingScale { lowest: settings.rating_lowest, highest: settings.rating_highest },
         })

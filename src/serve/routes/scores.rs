@@ -114,7 +114,7 @@ async fn score(
         model: Some(model.clone()),
     };
     let model_version = loaded.manifest.version.clone();
-    let (question, answer) = state.scores.ask(&state.engine, loaded, question).await?;
+    let (question, answer) = state.scores.ask(&state.engine, (loaded, question)).await?;
     let answer = answer.ok_or_else(|| ApiError::NoModel(Kind::Clicks))?;
     let unknown_tracks = answer.unknown_tracks.iter().map(|&place| question.tracks[place].clone()).collect();
     let pairs = question.tracks.into_iter().zip(answer.probabilities);

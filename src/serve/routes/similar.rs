@@ -1,6 +1,7 @@
-//! Tracks similar to one.
+//! Tracks similar to one, and those that come after it.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
@@ -12,16 +13,17 @@ use utoipa_axum::routes;
 
 use crate::bundle::{Kind, Vocabulary};
 use crate::catalog::TrackName;
-use crate::recommend::{Completion, Recommended, Source};
-use crate::serve::AppState;
+use crate::recommend::{Completion, Recommended, SimilarityModel, Source};
+use crate::serve::batch::Batch;
 use crate::serve::engine::Lane;
 use crate::serve::error::{ApiError, Problem};
 use crate::serve::extract::{Limit, query};
-use crate::serve::withheld::Reason;
+use crate::serve::withheld::{Reason, Snapshot};
+use crate::serve::{AppState, Loaded};
 
-/// Route of similar tracks.
+/// Routes of what goes with a track.
 pub fn router() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().routes(routes!(similar))
+    OpenApiRouter::new().routes(routes!(similar)).routes(routes!(next))
 }
 
 /// A recommended track.
@@ -31,10 +33,10 @@ pub struct Item {
     #[schema(example = "spotify:track:5Wj1rJnCLpMHdLaxsFtJLs")]
     pub track_id: String,
     /// comparable within one source of one answer: for `ranking` and `neumf` between 0 and 1; for `track2vec` the cosine,
-    /// in completions plus a little for popularity; for `popularity` the share of all placements
+    /// in completions plus a little for popularity; for `next` any number; for `popularity` the share of all placements
     #[schema(example = 0.83)]
     pub score: f32,
-    /// what recommends it: `ranking`, `neumf`, `track2vec` or `popularity`
+    /// what recommends it: `ranking`, `neumf`, `track2vec`, `next` or `popularity`
     #[schema(example = "track2vec")]
     pub source: String,
     /// title of the track; null when neither the model nor the catalog has it at hand
@@ -43,18 +45,48 @@ pub struct Item {
     pub artist: Option<String>,
 }
 
-/// Tracks similar to one.
+/// Tracks that go with one.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct SimilarTracks {
     /// the track asked about
     pub track_id: String,
     /// version of the model that answered
     pub model_version: String,
-    /// what the answer rests on: `track2vec`, or `popularity` for a track that the model does not know yet
+    /// what the answer rests on: `track2vec` or `next`, or `popularity` for a track that the model does not know yet
     #[schema(example = "track2vec")]
     pub source: String,
-    /// nearest first
+    /// best first
     pub items: Vec<Item>,
+}
+
+/// Questions for the tracks nearest to one: those that wait together share a pass over the model's table.
+pub type NearestBatch = Batch<NearestQuestion, Vec<Recommended>>;
+
+/// How many tracks nearest to that of a row, none of those that are not to be recommended now.
+pub struct NearestQuestion {
+    model: Arc<Loaded<SimilarityModel>>,
+    row: u32,
+    limit: usize,
+    withheld: Arc<Snapshot>,
+}
+
+/// An empty one.
+pub fn nearest_batch() -> NearestBatch {
+    Batch::new(|asked| {
+        let mut answers = Vec::with_capacity(asked.len());
+        // All of one model, but for the moment in which another takes over.
+        for asked in asked.chunk_by(|left, right| Arc::ptr_eq(&left.model, &right.model)) {
+            let model = &asked[0].model;
+            let question = |one: &NearestQuestion| Completion {
+                seeds: vec![one.row],
+                limit: one.limit,
+                withheld: model.withheld(&one.withheld),
+                ..Completion::default()
+            };
+            answers.extend(model.model.nearest_to_each(&asked.iter().map(question).collect::<Vec<_>>()));
+        }
+        answers
+    })
 }
 
 /// Query of similar tracks.
@@ -83,34 +115,82 @@ async fn similar(
     Path(id): Path<String>,
     parameters: Result<Query<SimilarQuery>, QueryRejection>,
 ) -> Result<Json<SimilarTracks>, ApiError> {
-    let SimilarQuery { limit, version } = query(parameters)?;
-    let limit = limit.get();
-    let loaded = state.models.similarity_of(version.as_deref()).await?.ok_or(ApiError::NoModel(Kind::Similarity))?;
-    let withheld = state.withheld.snapshot();
-    // The model may know a track that was deleted since.
-    let row = loaded.model.vocabulary().row(&id).filter(|_| withheld.reason(&id) != Some(Reason::Removed));
-    if row.is_none() && state.catalog()?.track(&id).await?.is_none() {
-        return Err(ApiError::UnknownTrack(id));
+    let asked = Asked::new(&state, id, query(parameters)?).await?;
+    let Asked { model, limit, withheld, .. } = &asked;
+    let recommended = match asked.row {
+        Some(row) => {
+            let question = NearestQuestion { model: model.clone(), row, limit: *limit, withheld: withheld.clone() };
+            state.nearest.ask(&state.engine, question).await?
+        }
+        None => asked.popular(&state).await?,
+    };
+    Ok(asked.answer(&state, &recommended).await)
+}
+
+/// The tracks most likely to come right after one, best first: learned from what follows what in playlists. Where there is
+/// no list for a track, similar ones.
+#[utoipa::path(get, path = "/tracks/{id}/next", tag = "tracks",
+    params(("id" = String, Path, description = "the app's id of the track, percent-encoded"), SimilarQuery),
+    responses((status = 200, description = "Tracks that come next", body = SimilarTracks),
+              (status = 404, description = "No such track", body = Problem, content_type = "application/problem+json"),
+              (status = 422, description = "A parameter is wrong", body = Problem, content_type = "application/problem+json"),
+              (status = 503, description = "No model, or too busy", body = Problem, content_type = "application/problem+json")))]
+async fn next(
+    State(state): State<AppState>,
+    Path(id): Path<String>,
+    parameters: Result<Query<SimilarQuery>, QueryRejection>,
+) -> Result<Json<SimilarTracks>, ApiError> {
+    let asked = Asked::new(&state, id, query(parameters)?).await?;
+    let recommended = match asked.row {
+        Some(row) => {
+            let (model, limit, withheld) = (asked.model.clone(), asked.limit, asked.withheld.clone());
+            let work = move || model.model.next(row, &model.withheld(&withheld), limit);
+            state.engine.run(Lane::Quick, work).await?
+        }
+        None => asked.popular(&state).await?,
+    };
+    Ok(asked.answer(&state, &recommended).await)
+}
+
+/// What is asked of a track, by the model that answers.
+struct Asked {
+    id: String,
+    model: Arc<Loaded<SimilarityModel>>,
+    /// of the track; none if the model does not know it
+    row: Option<u32>,
+    limit: usize,
+    withheld: Arc<Snapshot>,
+}
+
+impl Asked {
+    async fn new(state: &AppState, id: String, parameters: SimilarQuery) -> Result<Self, ApiError> {
+        let SimilarQuery { limit, version } = parameters;
+        let model = state.models.similarity_of(version.as_deref()).await?;
+        let model = model.ok_or(ApiError::NoModel(Kind::Similarity))?;
+        let withheld = state.withheld.snapshot();
+        // The model may know a track that was deleted since.
+        let row = model.model.vocabulary().row(&id).filter(|_| withheld.reason(&id) != Some(Reason::Removed));
+        if row.is_none() && state.catalog()?.track(&id).await?.is_none() {
+            return Err(ApiError::UnknownTrack(id));
+        }
+        Ok(Self { id, model, row, limit: limit.get(), withheld })
     }
-    let model_version = loaded.manifest.version.clone();
-    let recommended = state
-        .engine
-        .run(Lane::Quick, move || {
-            let withheld = loaded.withheld(&withheld);
-            let recommended = match row {
-                Some(row) => {
-                    loaded.model.nearest(&Completion { seeds: vec![row], withheld, limit, ..Default::default() })
-                }
-                None => loaded.model.popular(&withheld, limit),
-            };
-            recommended.iter().map(|item| Scored::new(item, loaded.model.vocabulary())).collect::<Vec<_>>()
-        })
-        .await?;
-    let source = source_of(recommended.first().map(|item| item.source));
-    let ids: Vec<String> = recommended.iter().map(|item| item.id.clone()).collect();
-    let names = state.names.of(&ids).await;
-    let items = recommended.into_iter().map(|item| item.named(&names)).collect();
-    Ok(Json(SimilarTracks { track_id: id, model_version, source, items }))
+
+    async fn popular(&self, state: &AppState) -> Result<Vec<Recommended>, ApiError> {
+        let (model, limit, withheld) = (self.model.clone(), self.limit, self.withheld.clone());
+        Ok(state.engine.run(Lane::Quick, move || model.model.popular(&model.withheld(&withheld), limit)).await?)
+    }
+
+    /// With names, if they are at hand.
+    async fn answer(self, state: &AppState, recommended: &[Recommended]) -> Json<SimilarTracks> {
+        let source = source_of(recommended.first().map(|item| item.source));
+        let scored: Vec<Scored> =
+            recommended.iter().map(|item| Scored::new(item, self.model.model.vocabulary())).collect();
+        let ids: Vec<String> = scored.iter().map(|item| item.id.clone()).collect();
+        let names = state.names.of(&ids).await;
+        let items = scored.into_iter().map(|item| item.named(&names)).collect();
+        Json(SimilarTracks { track_id: self.id, model_version: self.model.manifest.version.clone(), source, items })
+    }
 }
 
 /// A recommendation by the app's id, without a name yet.

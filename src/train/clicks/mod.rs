@@ -722,8 +722,9 @@ mod tests {
 
     fn models(names: &[ClickModelName]) -> Vec<(String, ClickModelName, ClickSettings)> {
         let settings = |name| ClickSettings {
-            epochs: 60,
-            seeds: 2,
+            epochs: 40,
+            seeds: 1,
+            batch: 128,
             learning_rate: if name == ClickModelName::Trees { 0.1 } else { 5e-3 },
             ..ClickSettings::preset(name, Preset::Small)
         };
