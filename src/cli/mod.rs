@@ -166,6 +166,7 @@ pub enum Command {
 #[derive(Debug, Clone, Copy, Subcommand)]
 pub enum ConfigCommand {
     /// Print them; the same without a word
+    #[command(after_help = "Example:\n  segue config show")]
     Show,
 }
 

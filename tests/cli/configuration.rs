@@ -25,7 +25,7 @@ fn the_file_and_the_environment_set_what_config_prints() {
         assert_line(&printed, line);
     }
     assert_line(&printed, "engine_threads = 5"); // the environment outweighs the file
-    assert_line(&printed, "epochs = 10"); // what neither sets is as it would be
+    assert_line(&printed, "max_body_bytes = 4194304"); // what neither sets is as it would be
 }
 
 #[test]
