@@ -472,7 +472,7 @@ mod tests {
         assert_eq!(users[1].expires_on.map(|date| date.to_string()).as_deref(), Some("2017-09-30"));
         assert_eq!(users[0].gender, None);
         assert_eq!(rejects.len(), 1);
-        assert_eq!((rejects[0].item.as_str(), rejects[0].offset), ("row 2", 105));
+        assert_eq!((rejects[0].item.as_str(), rejects[0].offset), ("row 2", 101));
         assert!(rejects[0].reason.starts_with("expiration_date: \"20171399\""), "{}", rejects[0].reason);
     }
 
