@@ -26,8 +26,8 @@ fn every_subcommand_has_help_and_those_that_do_something_an_example() {
         let help = answer.to_string();
         assert!(help.contains("Usage: segue"), "{path:?}: {help}");
         // Where a subcommand is to be chosen, or there is nothing to choose, the list is help enough.
-        let chooses =
-            ["", "evaluate", "export", "import", "keys", "models part", "train", "tune"].contains(&path.join(" ").as_str());
+        let chooses = ["", "evaluate", "export", "import", "keys", "models part", "train", "tune"]
+            .contains(&path.join(" ").as_str());
         if !chooses {
             assert!(help.contains("Example"), "{path:?}: {help}");
             let command = format!("segue {}", path.join(" "));
