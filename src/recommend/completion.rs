@@ -207,7 +207,7 @@ impl SimilarityModel {
     }
 
     /// As [`VectorIndex::nearest`]: what is best by bytes is scored again by floats. Twice as many as are asked for leave
-    /// room for the rounding (none of the best hundred of two million was missed; docs/benchmarks.md).
+    /// room for the rounding (docs/benchmarks.md).
     fn nearest_by_bytes(&self, rough: &ByteTable, queries: &[VectorQuery<'_>]) -> Vec<Vec<Near>> {
         let wished = queries.iter().map(|query| 2 * query.limit + query.excluded.len()).max().unwrap_or(0) + 100;
         let vectors: Vec<&[f32]> = queries.iter().map(|query| query.vector).collect();
