@@ -360,7 +360,15 @@ impl ClickNetwork {
             tch::Reduction::Mean,
         );
         loss.backward();
-        let values = |tensor: &Tensor| Vec::<f32>::try_from(tensor.grad().reshape([-1])).unwrap_or_default();
+        let values = |tensor: &Tensor| {
+            let gradient = tensor.grad();
+            // What the loss does not depend on has none: the weights of numbers where there are no numbers.
+            if gradient.defined() {
+                Vec::<f32>::try_from(gradient.reshape([-1])).unwrap_or_default()
+            } else {
+                vec![0.0; tensor.numel()]
+            }
+        };
         ClickGradients {
             loss: f64::try_from(loss).unwrap_or(f64::NAN),
             looked_up: values(&looked_up),
