@@ -10,6 +10,7 @@ use clap::ValueEnum;
 use serde::Serialize;
 use tracing::info;
 
+use super::evaluate::write_picture;
 use super::train::threads;
 use super::{Global, ReportFormat};
 use crate::dataset::{Corpus, HeldOut};
@@ -39,7 +40,7 @@ pub struct EvaluateSimilarity {
     #[arg(long, value_delimiter = ',', default_value = "10", value_parser = clap::value_parser!(u16).range(1..=500))]
     pub k: Vec<u16>,
     /// Trees of `next`
-    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    #[arg(long, default_value_t = next_track::TREES, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub next_trees: u32,
     /// of the vectors
     #[command(flatten)]
@@ -440,10 +441,9 @@ fn chart_of_curves(trials: &[Trial]) -> LineChart {
 /// As `PATH.svg` and `PATH.png`.
 fn draw(chart: &LineChart, path: &Path) -> anyhow::Result<[PathBuf; 2]> {
     let svg = plot::lines(chart);
-    let png = plot::png(&svg).map_err(anyhow::Error::msg)?;
     let files = [path.with_extension("svg"), path.with_extension("png")];
-    for (file, bytes) in files.iter().zip([svg.as_bytes(), &png]) {
-        std::fs::write(file, bytes).with_context(|| file.display().to_string())?;
+    for file in &files {
+        write_picture(file, &svg).with_context(|| file.display().to_string())?;
     }
     Ok(files)
 }

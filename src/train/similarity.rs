@@ -17,7 +17,7 @@ use sha2::{Digest, Sha256};
 use tch::Tensor;
 use tracing::info;
 
-use super::next_track::{NextTrackSettings, Placements, learn, measure, rank};
+use super::next_track::{NextTrackSettings, Placements, TREES, learn, measure, rank};
 use super::row_adam::PlainRowAdam;
 use super::sampler::{PairSampler, PairSampling};
 use super::{TrainError, checkpoint};
@@ -88,7 +88,7 @@ pub struct NextTracksSettings {
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(0..=500))]
     pub next_tracks: u32,
     /// Trees of the ranking that makes these lists
-    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    #[arg(long, default_value_t = TREES, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub next_trees: u32,
 }
 

@@ -14,6 +14,7 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 
 use super::TrainError;
 use super::boosting::{BoostingData, BoostingSettings, Objective, boost};
+use super::completion::examples::Examples;
 use crate::dataset::{Corpus, Csr, NextTrackQuery, top};
 use crate::evaluate::next_track::Ranks;
 use crate::models::oblivious_trees::ObliviousTrees;
@@ -31,6 +32,8 @@ const SHORTEST: usize = 3;
 const NEGATIVES: usize = 100;
 /// Counts differ finely: with 64 bins the NDCG is a tenth lower.
 const BINS: usize = 255;
+/// Trees when it is not said how many.
+pub const TREES: u32 = 200;
 
 /// How to learn what comes next.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -70,7 +73,7 @@ pub fn learn(
             let mut rng = Xoshiro256PlusPlus::seed_from_u64(settings.seed ^ u64::from(query.query) << 32);
             sample(&candidates, query.target, &mut rng)
         })?;
-        found.into_iter().flatten().for_each(|(features, target)| examples.add(&features, target));
+        found.into_iter().flatten().for_each(|found| examples.append(found));
     }
     if examples.labels.is_empty() {
         return Err(TrainError::TooLittleData(
@@ -116,28 +119,8 @@ fn cut(playlists: &Csr, round: usize) -> (Csr, Vec<NextTrackQuery>) {
     (cut, queries)
 }
 
-#[derive(Default)]
-struct Examples {
-    features: Vec<f32>,
-    labels: Vec<bool>,
-    groups: Vec<usize>,
-}
-
-impl Examples {
-    fn add(&mut self, features: &[f32], target: usize) {
-        if self.groups.is_empty() {
-            self.groups.push(0);
-        }
-        let first = self.labels.len();
-        self.features.extend_from_slice(features);
-        self.labels.extend((0..features.len() / WIDTH).map(|place| place == target));
-        debug_assert!(first < self.labels.len());
-        self.groups.push(self.labels.len());
-    }
-}
-
-/// The features of the target and of some other candidates, and its place among them; `None` if it is no candidate.
-fn sample(candidates: &Candidates, target: u32, rng: &mut Xoshiro256PlusPlus) -> Option<(Vec<f32>, usize)> {
+/// The target and some other candidates as one group; `None` if it is no candidate.
+fn sample(candidates: &Candidates, target: u32, rng: &mut Xoshiro256PlusPlus) -> Option<Examples> {
     let target = candidates.rows.binary_search(&target).ok()?;
     let mut others: Vec<usize> = (0..candidates.rows.len()).filter(|&place| place != target).collect();
     let (sampled, _) = others.partial_shuffle(rng, NEGATIVES);
@@ -145,7 +128,11 @@ fn sample(candidates: &Candidates, target: u32, rng: &mut Xoshiro256PlusPlus) ->
     chosen.push(target);
     chosen.sort_unstable();
     let features = chosen.iter().flat_map(|place| &candidates.features[place * WIDTH..(place + 1) * WIDTH]);
-    Some((features.copied().collect(), chosen.binary_search(&target).unwrap_or_default()))
+    Some(Examples {
+        features: features.copied().collect(),
+        labels: chosen.iter().map(|&place| place == target).collect(),
+        groups: vec![0, chosen.len()],
+    })
 }
 
 /// The `limit` best tracks to come after each of `tracks`, with their scores, best first.
