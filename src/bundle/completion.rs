@@ -12,6 +12,10 @@
 use super::{BundleError, BundleFolder, BundleWriter, Kind, Manifest, NeumfBundle, Vocabulary, encode_array};
 use crate::dataset::{Csr, NONE, TextIndex, Texts, Unit, Values};
 use crate::models::oblivious_trees::{Binning, ObliviousTrees};
+use crate::recommend::ByteTable;
+
+/// The most popular tracks that the factorisation and the vectors may bring in by themselves.
+const POPULAR: usize = 6_000;
 
 /// All that completions need.
 #[derive(Debug)]
@@ -155,6 +159,10 @@ pub struct Derived {
     pub mean_length: Vec<f32>,
     /// for each artist the playlists that hold it, rising
     pub artist_postings: Csr,
+    /// factors of the first [`POPULAR`] of `popular`
+    pub popular_factors: ByteTable,
+    /// vectors of the first [`POPULAR`] of `popular`
+    pub popular_vectors: ByteTable,
 }
 
 impl CompletionIndex {
@@ -195,9 +203,17 @@ impl CompletionIndex {
             *place /= popularity(track) + 2.0;
             *length /= popularity(track).max(1.0);
         }
+        let vector_length = self.vectors.len() / self.tracks().max(1);
+        let popular = &self.popular[..POPULAR.min(self.popular.len())];
+        let of_popular = |table: &[f32], length: usize| {
+            let rows = popular.iter().flat_map(|&row| &table[row as usize * length..][..length]);
+            ByteTable::new(&rows.copied().collect::<Vec<f32>>(), length)
+        };
         self.derived = Derived {
             dimensions,
-            vector_length: self.vectors.len() / self.tracks().max(1),
+            vector_length,
+            popular_factors: of_popular(&self.factors, dimensions),
+            popular_vectors: of_popular(&self.vectors, vector_length),
             discount: tracks.clone().map(|track| (popularity(track) + 20.0).powf(-0.75)).collect(),
             artist_top: (self.artist_tracks.iter())
                 .map(|rows| rows.first().map_or(1, |&top| self.popularity(top).max(1) as u32))

@@ -154,6 +154,9 @@ impl Texts {
     }
 }
 
+/// Where a text's terms are in less than one document of so many, these are sorted, and the others not looked at.
+const FEW: usize = 16;
+
 /// Documents to be found by what they have in common with a text: tf-idf with sublinear term frequency, vectors of length 1, cosine.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct TextIndex {
@@ -216,19 +219,25 @@ impl TextIndex {
         // The order of additions must not depend on a hash map's.
         query.sort_unstable_by_key(|&(place, _)| place);
         let norm: f32 = query.iter().map(|(_, value)| value * value).sum();
-        let mut scores = vec![0.0f32; if query.is_empty() { 0 } else { self.documents }];
-        for (place, value) in query {
+        let held: usize = query.iter().map(|&(place, _)| self.postings.row(place).len()).sum();
+        let parts = query.into_iter().flat_map(|(place, value)| {
             let value = value / norm.sqrt();
-            for (document, weight) in self.postings.row_with(place, &self.weights) {
-                scores[document as usize] += value * weight;
-            }
+            self.postings.row_with(place, &self.weights).map(move |(document, weight)| (document, value * weight))
+        });
+        let mut found: Vec<(u32, f32)>;
+        if held * FEW < self.documents {
+            found = parts.collect();
+            found.sort_by_key(|&(document, _)| document); // stable: there is one order of additions
+            found.dedup_by(|next, first| {
+                let same = next.0 == first.0;
+                first.1 += if same { next.1 } else { 0.0 };
+                same
+            });
+        } else {
+            let mut scores = vec![0.0f32; self.documents];
+            parts.for_each(|(document, part)| scores[document as usize] += part);
+            found = (0..).zip(scores).filter(|&(_, score)| score > 0.0).collect();
         }
-        let mut found: Vec<(u32, f32)> = scores
-            .into_iter()
-            .enumerate()
-            .filter(|&(_, score)| score > 0.0)
-            .map(|(row, score)| (row as u32, score))
-            .collect();
         sort_best(&mut found, limit);
         found
     }

@@ -9,7 +9,7 @@ use std::ops::Range;
 use serde::{Deserialize, Serialize};
 
 use crate::dataset::top::keep_best;
-use crate::recommend::linear::vectorised;
+use crate::recommend::linear::{LANES, vectorised};
 
 /// Rows that are scored together; their bins stay in the first-level cache.
 const BLOCK: usize = 64;
@@ -116,11 +116,31 @@ impl ObliviousTrees {
         self.binning.borders.len().max(1)
     }
 
-    /// `[rows, width]`: the bin of each value.
+    /// `[rows, width]`: the bin of each value, as [`Binning::bin`] says it: borders are counted, which is more comparisons
+    /// than a search, but of many rows at once.
     fn bins_of(&self, features: &[f32]) -> Vec<u8> {
-        let mut bins = Vec::with_capacity(features.len());
-        for row in features.chunks_exact(self.width()) {
-            bins.extend(row.iter().enumerate().map(|(feature, &value)| self.binning.bin(feature, value)));
+        let width = self.width();
+        let mut bins = vec![0; features.len()];
+        let mut values = vec![[f32::NAN; LANES]; width];
+        for (features, bins) in features.chunks(LANES * width).zip(bins.chunks_mut(LANES * width)) {
+            for (lane, row) in features.chunks_exact(width).enumerate() {
+                for (values, &value) in values.iter_mut().zip(row) {
+                    values[lane] = value;
+                }
+            }
+            vectorised(
+                #[inline(always)]
+                || {
+                    for (values, borders) in values.iter_mut().zip(&self.binning.borders) {
+                        *values = count_below(borders, *values);
+                    }
+                },
+            );
+            for (lane, row) in bins.chunks_exact_mut(width).enumerate() {
+                for (bin, values) in row.iter_mut().zip(&values) {
+                    *bin = values[lane] as u8;
+                }
+            }
         }
         bins
     }
@@ -163,6 +183,21 @@ impl ObliviousTrees {
             }
         }
     }
+}
+
+/// For each value the number of borders below it and one, or 0 if it is not a number.
+#[inline(always)]
+fn count_below(borders: &[f32], values: [f32; LANES]) -> [f32; LANES] {
+    let mut below = [0.0; LANES];
+    for lane in 0..LANES {
+        below[lane] = if values[lane].is_nan() { 0.0 } else { 1.0 };
+    }
+    for &border in borders {
+        for lane in 0..LANES {
+            below[lane] += if border < values[lane] { 1.0 } else { 0.0 };
+        }
+    }
+    below
 }
 
 #[cfg(test)]

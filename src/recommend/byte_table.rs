@@ -16,7 +16,7 @@ const QUERIES: usize = 4;
 const LARGEST: f32 = 8_191.0;
 
 /// `[rows, dimensions]` as bytes.
-#[derive(Debug)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct ByteTable {
     rows: usize,
     /// dimensions by two, rounded up

@@ -146,7 +146,7 @@ impl CompletionModel {
             let (found, _) = neighbours(index, &query, workspace);
             workspace.clear();
             let by_seeds = !query.seeds.is_empty();
-            found.iter().map(|near| (near.playlist, if by_seeds { near.knn } else { near.title })).collect()
+            found.iter().map(|near| (near.playlist, if by_seeds { near.gives.knn } else { near.gives.title })).collect()
         });
         let items = self.neumf.as_ref().and_then(|neumf| {
             let embedding = neumf.fold_in(&like)?;

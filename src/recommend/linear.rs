@@ -26,24 +26,78 @@ pub fn dot(left: &[f32], right: &[f32]) -> f32 {
         }
     }
     let rest: f32 = left_rest.iter().zip(right_rest).map(|(left, right)| left * right).sum();
-    sums.iter().sum::<f32>() + rest
+    sum(sums) + rest
+}
+
+/// Halved again and again: a chain of four additions, not of sixteen.
+#[inline(always)]
+fn sum(mut lanes: [f32; LANES]) -> f32 {
+    let mut half = LANES / 2;
+    while half > 0 {
+        for lane in 0..half {
+            lanes[lane] += lanes[lane + half];
+        }
+        half /= 2;
+    }
+    lanes[0]
+}
+
+/// Dot products of one vector with several of the same length.
+#[inline(always)]
+fn dots<const DIRECTIONS: usize>(vector: &[f32], directions: [&[f32]; DIRECTIONS]) -> [f32; DIRECTIONS] {
+    let (lanes, rest) = vector.as_chunks::<LANES>();
+    let directions = directions.map(|direction| direction.as_chunks::<LANES>());
+    let mut sums = [[0.0f32; LANES]; DIRECTIONS];
+    for (block, vector) in lanes.iter().enumerate() {
+        for (sums, (direction, _)) in sums.iter_mut().zip(&directions) {
+            let direction = &direction[block];
+            for lane in 0..LANES {
+                sums[lane] += vector[lane] * direction[lane];
+            }
+        }
+    }
+    let mut products = [0.0; DIRECTIONS];
+    for ((product, sums), (_, direction)) in products.iter_mut().zip(sums).zip(&directions) {
+        *product = sum(sums);
+        for (left, right) in rest.iter().zip(*direction) {
+            *product += left * right;
+        }
+    }
+    products
 }
 
 /// `[rows, directions]`: the dot products of some rows of `table` with each direction.
 pub fn products(table: &[f32], rows: &[u32], directions: &[&[f32]]) -> Vec<f32> {
+    let length = directions.first().map_or(0, |direction| direction.len());
+    let vector = |row: u32| &table[row as usize * length..][..length];
+    let mut products = vec![0.0; rows.len() * directions.len()];
     vectorised(
         #[inline(always)]
         || {
-            let mut products = Vec::with_capacity(rows.len() * directions.len());
-            for &row in rows {
-                products.extend(directions.iter().map(|direction| {
-                    let from = row as usize * direction.len();
-                    dot(direction, &table[from..from + direction.len()])
-                }));
+            let fours = rows.chunks(4).zip(products.chunks_mut(4 * directions.len()));
+            for (rows, products) in fours {
+                match *rows {
+                    // Four rows, which lie anywhere, come from memory at the same time.
+                    [first, second, third, fourth] => {
+                        let vectors = [first, second, third, fourth].map(vector);
+                        for (place, direction) in directions.iter().enumerate() {
+                            for (row, product) in dots(direction, vectors).into_iter().enumerate() {
+                                products[row * directions.len() + place] = product;
+                            }
+                        }
+                    }
+                    _ => {
+                        for (&row, products) in rows.iter().zip(products.chunks_exact_mut(directions.len())) {
+                            for (product, direction) in products.iter_mut().zip(directions) {
+                                *product = dot(direction, vector(row));
+                            }
+                        }
+                    }
+                }
             }
-            products
         },
-    )
+    );
+    products
 }
 
 /// `sum += factor · vector`.

@@ -51,7 +51,7 @@ impl Lane {
     }
 }
 
-/// Work may wait so many times as long as its lane's work takes, but at least and at most so long.
+/// Work may wait so many times as long as it takes itself, on its lane's average, but at least and at most so long.
 const PATIENCE: f64 = 3.0;
 const LEAST_WAIT: Duration = Duration::from_millis(10);
 const MOST_WAIT: Duration = Duration::from_millis(250);
@@ -195,14 +195,15 @@ impl Engine {
         self.0.0.queue().lanes.iter().map(|state| state.jobs.len()).sum()
     }
 
-    /// Whether new work of a lane would be taken: to be asked before other work for the same request.
-    pub fn admits(&self, lane: Lane) -> Result<(), EngineError> {
+    /// Whether so many new pieces of work of a lane would be taken, all of one request: to be asked before other work for
+    /// it.
+    pub fn admits(&self, lane: Lane, pieces: usize) -> Result<(), EngineError> {
         let shared = &self.0.0;
         let queue = shared.queue();
         let state = &queue.lanes[lane as usize];
-        let patience = (PATIENCE * state.seconds).clamp(LEAST_WAIT.as_secs_f64(), MOST_WAIT.as_secs_f64());
-        // A batch is taken or refused whole, and waits for its own parts.
-        let patience = if lane == Lane::Batch { MOST_WAIT.as_secs_f64() } else { patience };
+        // Taken or refused whole: who asks for much waits longer for the answer anyway.
+        let work = state.seconds * pieces.div_ceil(shared.threads) as f64;
+        let patience = (PATIENCE * work).clamp(LEAST_WAIT.as_secs_f64(), MOST_WAIT.as_secs_f64());
         if state.jobs.len() >= shared.capacity || queue.wait(lane, shared.threads) > patience {
             shared.metrics.engine_refused(lane);
             return Err(EngineError::Full);
@@ -226,7 +227,7 @@ impl Engine {
         lane: Lane,
         works: Vec<W>,
     ) -> Result<Vec<T>, EngineError> {
-        self.admits(lane)?;
+        self.admits(lane, works.len())?;
         let shared = &self.0.0;
         let queued = Instant::now();
         let mut answers = Vec::with_capacity(works.len());

@@ -4,16 +4,15 @@ use super::closer_look_for;
 use crate::bundle::{CompletionIndex, Derived};
 use crate::dataset::NONE;
 use crate::dataset::top::{by_falling, keep_best};
+use crate::recommend::ByteTable;
 use crate::recommend::linear::{axpy, dot, products};
 use crate::recommend::retrieve::factors::fold_in;
-use crate::recommend::retrieve::playlists::{Neighbourhood, add_by_artists, neighbours};
-use crate::recommend::retrieve::walk::{order, walk};
+use crate::recommend::retrieve::playlists::{Neighbour, Neighbourhood, add_by_artists, neighbours};
+use crate::recommend::retrieve::walk::{OrderSums, TrackSums, Visited, add_seed_artists, artist_sums, walk};
 use crate::recommend::retrieve::{Query, Workspace};
 
 /// The most popular tracks that always are candidates.
 const POPULAR: usize = 300;
-/// The most popular tracks that the factorisation and the vectors may bring in by themselves.
-const FACTORED: usize = 6_000;
 /// Tracks of each of the seeds' artists, most popular first, that are candidates.
 const OF_ARTIST: usize = 20;
 /// Tracks of the artists whose name the title says.
@@ -204,8 +203,9 @@ pub fn candidates(
     workspace.reserve(index);
     let (mut found, about) = neighbours(index, query, workspace);
     add_by_artists(index, query, &mut found, workspace);
-    walk(index, query, &found, workspace);
-    let candidates = gather(index, query, excluded, limit, &about, workspace);
+    walk(index, query, excluded, &found, workspace);
+    add_seed_artists(index, query, workspace);
+    let candidates = gather(index, query, limit, (&found, &about), workspace);
     workspace.clear();
     candidates
 }
@@ -213,67 +213,55 @@ pub fn candidates(
 fn gather(
     index: &CompletionIndex,
     query: &Query,
-    excluded: &[u32],
     limit: usize,
-    about: &Neighbourhood,
+    (neighbours, about): (&[Neighbour], &Neighbourhood),
     workspace: &mut Workspace,
 ) -> Candidates {
     let Derived { discount, log_popularity, inverse_norm, .. } = &index.derived;
     let factor = fold_in(index, &query.seeds);
     let title_factor = (!query.title.is_empty()).then(|| title_factor(index, workspace)).flatten();
     let towards = VectorDirections::new(index, &query.seeds);
-    let mut latent: Vec<(&[f32], &[f32])> = Vec::new();
-    latent.extend([&factor, &title_factor].into_iter().flatten().map(|factor| (&*index.factors, factor.as_slice())));
-    if !query.seeds.is_empty() {
-        latent.push((&*index.vectors, &towards.mean));
-    }
+    let by_factors: Vec<&[f32]> = [&factor, &title_factor].into_iter().flatten().map(Vec::as_slice).collect();
+    let by_vectors: &[&[f32]] = if query.seeds.is_empty() { &[] } else { &[&towards.mean] };
+    let latent =
+        [(&index.derived.popular_factors, by_factors.as_slice()), (&index.derived.popular_vectors, by_vectors)];
     add_unvisited(index, query, limit, &latent, workspace);
 
     // The walk comes by tens of thousands of tracks. The sums at hand choose a few times as many as are wanted, and
     // only those are looked at closer.
-    for &row in query.seeds.iter().chain(excluded).filter(|&&row| (row as usize) < index.tracks()) {
-        workspace.tracks.forget(row);
-    }
-    let workspace = &*workspace;
-    let seen = |row: u32| {
-        let sums = workspace.tracks.get(row);
-        let discount = discount[row as usize];
-        let ordered = workspace.ordered.get(row);
-        [
-            sums.knn,
-            sums.item * discount,
-            sums.artist_knn,
-            sums.title,
-            ordered[order::NEAR] * discount,
-            ordered[order::NEXT],
-        ]
+    let Visited { rows: visited, sums, order, .. } = &workspace.tracks;
+    let seen = |place: usize| {
+        let (sums, order, discount) = (&sums[place], &order[place], discount[visited[place] as usize]);
+        [sums.knn, sums.item * discount, sums.artist_knn, sums.title, order.near * discount, order.next]
     };
     let mut highest = [1e-9f32; 6];
-    for row in workspace.tracks.touched() {
-        for (highest, value) in highest.iter_mut().zip(seen(row)) {
+    for place in 0..visited.len() {
+        for (highest, value) in highest.iter_mut().zip(seen(place)) {
             *highest = highest.max(value);
         }
     }
     let weights = [1.0, 1.0, 1.0, 0.5, 0.5, 0.3];
     let weights: [f32; 6] = std::array::from_fn(|place| weights[place] / highest[place]);
-    let weighted = |row: u32| seen(row).iter().zip(&weights).map(|(value, weight)| value * weight).sum();
-    let mut by_sums: Vec<(u32, f32)> = workspace.tracks.touched().map(|row| (row, weighted(row))).collect();
+    let weighted = |place: usize| seen(place).iter().zip(&weights).map(|(value, weight)| value * weight).sum();
+    // Places in `visited`, with scores.
+    let mut by_sums: Vec<(u32, f32)> = (0..visited.len()).map(|place| (place as u32, weighted(place))).collect();
     // The sums alone drop the hopeless ones, which saves looking up their artists.
     let closer = closer_look_for(limit);
     keep_best(&mut by_sums, 2 * closer);
-    for (row, sum) in &mut by_sums {
-        let artist = index.artist_of[*row as usize];
+    for (place, sum) in &mut by_sums {
+        let row = visited[*place as usize];
+        let artist = index.artist_of[row as usize];
         *sum += workspace.artists.get(artist).seeds
             + workspace.name_matches.get(artist).iter().sum::<f32>()
-            + 0.3 * workspace.track_matches.get(*row)
-            + 0.02 * log_popularity[*row as usize];
+            + 0.3 * workspace.track_matches.get(row)
+            + 0.02 * log_popularity[row as usize];
     }
     keep_best(&mut by_sums, closer);
     let nothing = vec![0.0; index.dimensions()];
     let factor = factor.as_deref().unwrap_or(&nothing);
     let title_factor = title_factor.as_deref().unwrap_or(&nothing);
     if by_sums.len() > limit {
-        let rows: Vec<u32> = by_sums.iter().map(|scored| scored.0).collect();
+        let rows: Vec<u32> = by_sums.iter().map(|scored| visited[scored.0 as usize]).collect();
         let values = products(&index.factors, &rows, &[factor, title_factor]);
         let top = |place: usize| values.iter().skip(place).step_by(2).copied().fold(1e-9f32, f32::max);
         let (by_seeds, by_title) = (top(0), top(1));
@@ -282,8 +270,10 @@ fn gather(
         }
         keep_best(&mut by_sums, limit);
     }
-    let mut rows: Vec<u32> = by_sums.into_iter().map(|scored| scored.0).collect();
-    rows.sort_unstable();
+    let mut chosen: Vec<(u32, usize)> =
+        by_sums.into_iter().map(|(place, _)| (visited[place as usize], place as usize)).collect();
+    chosen.sort_unstable();
+    let (rows, places): (Vec<u32>, Vec<usize>) = chosen.into_iter().unzip();
 
     let mean = mean_direction(index, &query.seeds);
     let last_mean = mean_direction(index, &query.seeds[query.seeds.len().saturating_sub(1)..]);
@@ -300,33 +290,38 @@ fn gather(
         &by_vectors[place * width..(place + 1) * width]
     };
 
-    let column = |value: &dyn Fn(u32) -> f32| Column::new(rows.iter().map(|&row| value(row)).collect());
-    let sums = |row: u32| workspace.tracks.get(row);
-    let ordered = |row: u32, place: usize| workspace.ordered.get(row)[place];
-    let knn = column(&|row| sums(row).knn);
-    let item = column(&|row| sums(row).item * discount[row as usize]);
-    let title = column(&|row| sums(row).title);
-    let artist_knn = column(&|row| sums(row).artist_knn);
+    let of_sums =
+        |value: fn(&TrackSums) -> f32| -> Vec<f32> { places.iter().map(|&place| value(&sums[place])).collect() };
+    let of_order =
+        |value: fn(&OrderSums) -> f32| -> Vec<f32> { places.iter().map(|&place| value(&order[place])).collect() };
+    let discounted = |values: Vec<f32>| -> Vec<f32> {
+        values.iter().zip(&rows).map(|(value, &row)| value * discount[row as usize]).collect()
+    };
+    let knn = Column::new(of_sums(|sums| sums.knn));
+    let item = Column::new(discounted(of_sums(|sums| sums.item)));
+    let title = Column::new(of_sums(|sums| sums.title));
+    let artist_knn = Column::new(of_sums(|sums| sums.artist_knn));
     let factored = Column::new((0..rows.len()).map(|place| alike(place)[0]).collect());
     let vectored = Column::new((0..rows.len()).map(|place| by_vectors(place)[0]).collect());
     let title_factored = Column::new((0..rows.len()).map(|place| alike(place)[1]).collect());
-    let last = column(&|row| sums(row).last * discount[row as usize]);
-    let near = column(&|row| ordered(row, order::NEAR) * discount[row as usize]);
-    let behind = column(&|row| ordered(row, order::BEHIND));
-    let before = column(&|row| ordered(row, order::BEFORE));
-    let next = column(&|row| ordered(row, order::NEXT));
-    let joint = column(&|row| sums(row).joint);
+    let last = Column::new(discounted(of_sums(|sums| sums.last)));
+    let near = Column::new(discounted(of_order(|order| order.near)));
+    let behind = Column::new(of_order(|order| order.behind));
+    let before = Column::new(of_order(|order| order.before));
+    let next = Column::new(of_order(|order| order.next));
+    let joint = Column::new(of_sums(|sums| sums.joint));
     let [knn_ranks, item_ranks, factor_ranks, vector_ranks, artist_knn_ranks, title_ranks, title_factor_ranks] =
         [&knn, &item, &factored, &vectored, &artist_knn, &title, &title_factored].map(Column::log_ranks);
+    let of_artist = artist_sums(index, neighbours, &rows, &mut workspace.artist_numbers);
     let context = Context::new(index, query);
     let by_seeds = |value: f32| if query.seeds.is_empty() { f32::NAN } else { value };
     let by_title = |value: f32| if query.title.is_empty() { f32::NAN } else { value };
     let (overlapping, same_titles) = ((about.overlapping as f32).ln_1p(), by_title((about.same_title as f32).ln_1p()));
     let mut features = Vec::with_capacity(rows.len() * WIDTH);
     for (place, &row) in rows.iter().enumerate() {
-        let sums = sums(row);
+        let (sums, order) = (&sums[places[place]], &order[places[place]]);
         let artist_row = index.artist_of[row as usize] as usize;
-        let artist = workspace.artists.get(artist_row as u32);
+        let (artist, from_seeds) = (&of_artist[place], workspace.artists.get(artist_row as u32));
         let artist_count = index.artist_counts[artist_row] as f32;
         let album = index.album_of[row as usize];
         let popularity = index.popularity(row) as f32;
@@ -349,7 +344,7 @@ fn gather(
             by_seeds(sums.together),
             by_seeds(sums.together / (popularity + 5.0)),
             by_seeds(last.share(place)),
-            by_seeds(ordered(row, order::NEAR)),
+            by_seeds(order.near),
             by_seeds(near.values[place]),
             by_seeds(near.share(place)),
             by_seeds(behind.values[place]),
@@ -384,10 +379,10 @@ fn gather(
             by_seeds(artist.artist_knn),
             by_title(artist.title),
             by_title(artist.title / (artist_count + 5.0)),
-            by_seeds(artist.seeds),
-            by_seeds(artist.near),
-            by_seeds(artist.seeds * context.seeds),
-            by_seeds(artist.last_seeds),
+            by_seeds(from_seeds.seeds),
+            by_seeds(from_seeds.near),
+            by_seeds(from_seeds.seeds * context.seeds),
+            by_seeds(from_seeds.last_seeds),
             by_title(workspace.name_matches.get(artist_row as u32)[0]),
             by_title(workspace.name_matches.get(artist_row as u32)[1]),
             by_title(workspace.track_matches.get(row)),
@@ -419,22 +414,23 @@ fn gather(
 
 /// The factor of the tracks that playlists of similar titles hold most: stands in for seeds.
 fn title_factor(index: &CompletionIndex, workspace: &Workspace) -> Option<Vec<f32>> {
-    let score = |row: u32| workspace.tracks.get(row).title * index.derived.discount[row as usize].sqrt();
-    let mut scored: Vec<(u32, f32)> = workspace.tracks.touched().map(|row| (row, score(row))).collect();
-    scored.retain(|&(_, score)| score > 0.0);
+    let Visited { rows, sums, .. } = &workspace.tracks;
+    let titled = rows.iter().zip(sums).filter(|(_, sums)| sums.title > 0.0);
+    let score = |row: u32, title: f32| title * index.derived.discount[row as usize].sqrt();
+    let mut scored: Vec<(u32, f32)> = titled.map(|(&row, sums)| (row, score(row, sums.title))).collect();
     keep_best(&mut scored, TITLE_SEEDS);
     let mut rows: Vec<u32> = scored.into_iter().map(|scored| scored.0).collect();
     rows.sort_unstable();
     fold_in(index, &rows)
 }
 
-/// Makes candidates of tracks that the walk may not have come by. `latent` are tables of factors or vectors, each with
-/// the direction in which the playlist lies.
+/// Makes candidates of tracks that the walk may not have come by. `latent` are tables of the most popular tracks, each
+/// with the directions in which the playlist lies.
 fn add_unvisited(
     index: &CompletionIndex,
     query: &Query,
     limit: usize,
-    latent: &[(&[f32], &[f32])],
+    latent: &[(&ByteTable, &[&[f32]])],
     workspace: &mut Workspace,
 ) {
     if !query.title.is_empty() {
@@ -467,17 +463,14 @@ fn add_unvisited(
     for album in workspace.albums.touched() {
         extra.extend(index.album_tracks.row(album as usize).iter().take(OF_ARTIST));
     }
-    for (table, direction) in latent {
-        let rows = &index.popular[..FACTORED.min(index.popular.len())];
-        let values = products(table, rows, &[direction]);
-        let mut scored: Vec<(u32, f32)> = rows.iter().copied().zip(values).collect();
-        keep_best(&mut scored, limit / 2);
-        extra.extend(scored.iter().map(|scored| scored.0));
+    for (table, directions) in latent {
+        let found = table.best(directions, &[], limit / 2);
+        extra.extend(found.into_iter().flatten().map(|(place, _)| index.popular[place as usize]));
     }
-    for row in extra {
-        // A trace: enough to be listed, too little to count.
-        workspace.tracks.touch(row).item += f32::MIN_POSITIVE;
-    }
+    extra.sort_unstable();
+    extra.dedup();
+    extra.retain(|&row| !workspace.positions.holds(row));
+    workspace.tracks.add(&extra);
 }
 
 /// Directions in the space of the vectors that candidates are compared with.

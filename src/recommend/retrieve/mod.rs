@@ -63,12 +63,6 @@ impl<T: Copy + Default> Sparse<T> {
         self.touched[row as usize / 64] >> (row % 64) & 1 == 1
     }
 
-    /// As if the row had not been touched.
-    pub fn forget(&mut self, row: u32) {
-        self.touched[row as usize / 64] &= !(1 << (row % 64));
-        self.values[row as usize] = T::default();
-    }
-
     /// The value of a row.
     #[inline]
     pub fn get(&self, row: u32) -> T {
@@ -107,9 +101,9 @@ pub struct Workspace {
     pub(super) titles: Sparse<[f32; 2]>,
     pub(super) by_artists: Sparse<f32>,
     pub(super) places: Sparse<u32>,
-    pub(super) tracks: Sparse<walk::TrackSums>,
-    pub(super) ordered: Sparse<[f32; 4]>,
-    pub(super) artists: Sparse<walk::ArtistSums>,
+    pub(super) tracks: walk::Visited,
+    pub(super) artists: Sparse<walk::SeedArtist>,
+    pub(super) artist_numbers: Sparse<u32>,
     pub(super) albums: Sparse<f32>,
     pub(super) positions: Sparse<u32>,
     pub(super) name_matches: Sparse<[f32; 2]>,
@@ -123,8 +117,7 @@ impl Workspace {
         self.titles.reserve(index.playlists.rows());
         self.by_artists.reserve(index.playlists.rows());
         self.places.reserve(index.playlists.rows());
-        self.tracks.reserve(index.tracks());
-        self.ordered.reserve(index.tracks());
+        self.artist_numbers.reserve(index.artist_counts.len());
         self.positions.reserve(index.tracks());
         self.artists.reserve(index.artist_counts.len());
         self.albums.reserve(index.album_counts.len());
@@ -139,7 +132,7 @@ impl Workspace {
         self.by_artists.clear();
         self.places.clear();
         self.tracks.clear();
-        self.ordered.clear();
+        self.artist_numbers.clear();
         self.positions.clear();
         self.artists.clear();
         self.albums.clear();

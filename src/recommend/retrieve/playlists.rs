@@ -1,5 +1,6 @@
 //! Playlists like the one asked about: by the tracks they share, and by title.
 
+use super::walk::TrackSums;
 use super::{Query, Workspace};
 use crate::bundle::CompletionIndex;
 use crate::dataset::top::sort_best;
@@ -32,27 +33,15 @@ pub struct Overlap {
     last: f32,
 }
 
-/// A playlist to walk over, and what it gives to each of its tracks.
+/// A playlist to walk over.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Neighbour {
     /// row of the playlist
     pub playlist: u32,
-    /// playlist-kNN (after Kelen et al. 2018): squared similarity, of the best one 1
-    pub knn: f32,
-    /// item-kNN: what its seeds count by rarity
-    pub item: f32,
-    /// 1 if it holds a seed
-    pub together: f32,
-    /// how many of the last seeds it holds
-    pub last: f32,
-    /// squared similarity of its title
-    pub title: f32,
-    /// 1 if its title is the same
-    pub same_title: f32,
-    /// similarity by seeds and by title together
-    pub joint: f32,
-    /// as `knn`, by artists instead of tracks, and above the similarity of the last neighbour
-    pub artist_knn: f32,
+    /// what it gives to each of its tracks: by playlist-kNN (after Kelen et al. 2018) its squared similarity, of the best
+    /// one 1; by item-kNN what its seeds count by rarity; by title its squared similarity; by artists as playlist-kNN,
+    /// above the similarity of the last neighbour
+    pub gives: TrackSums,
 }
 
 /// What is known about the neighbours as a whole.
@@ -132,8 +121,7 @@ pub fn neighbours(
             let overlap = overlaps.get(playlist);
             let [title, same_title] = by_title.get(playlist);
             let share = similarity / highest;
-            Neighbour {
-                playlist,
+            let gives = TrackSums {
                 knn: share * share,
                 item: overlap.item,
                 together: 1.0,
@@ -142,14 +130,15 @@ pub fn neighbours(
                 same_title,
                 joint: (share + title) * share,
                 artist_knn: 0.0,
-            }
+            };
+            Neighbour { playlist, gives }
         })
         .collect();
     for playlist in by_title.touched() {
         if !overlaps.holds(playlist) {
             let [title, same_title] = by_title.get(playlist);
-            let by_title_only = Neighbour { playlist, title, same_title, ..Neighbour::default() };
-            neighbours.push(by_title_only);
+            let gives = TrackSums { title, same_title, ..TrackSums::default() };
+            neighbours.push(Neighbour { playlist, gives });
         }
     }
     (neighbours, about)
@@ -188,9 +177,12 @@ pub fn add_by_artists(
         let above = (similarity - lowest) / highest;
         let artist_knn = above * above;
         match places.get(playlist) {
-            0 if artist_knn > 0.0 => neighbours.push(Neighbour { playlist, artist_knn, ..Neighbour::default() }),
+            0 if artist_knn > 0.0 => {
+                let gives = TrackSums { artist_knn, ..TrackSums::default() };
+                neighbours.push(Neighbour { playlist, gives });
+            }
             0 => {}
-            place => neighbours[place as usize - 1].artist_knn = artist_knn,
+            place => neighbours[place as usize - 1].gives.artist_knn = artist_knn,
         }
     }
 }

@@ -1,17 +1,26 @@
 //! One walk over the tracks of neighbouring playlists adds up what several retrievers say of each track.
 //!
-//! A track's sums lie together in memory, so that a visit costs one cache line however many retrievers there are.
+//! The walk comes by tens of thousands of tracks all over the catalog. Adding to each where it comes by it would wait for
+//! memory most of the time, so it only notes its visits first, sorted into ranges of tracks, and then adds up range by
+//! range: the sums of one fit into the first- or second-level cache.
 
 use super::playlists::{LAST_SEEDS, Neighbour};
-use super::{Query, Workspace};
+use super::{Query, Sparse, Workspace};
 use crate::bundle::CompletionIndex;
 
 /// Tracks this far from a seed in a playlist still count as its neighbours.
 const WINDOW: usize = 10;
+/// What a track so many places away adds, the next one first: 1 / distance.
+const GAINS: [f32; WINDOW] =
+    [1.0, 1.0 / 2.0, 1.0 / 3.0, 1.0 / 4.0, 1.0 / 5.0, 1.0 / 6.0, 1.0 / 7.0, 1.0 / 8.0, 1.0 / 9.0, 0.1];
 
-/// Sums over the neighbouring playlists that hold a track. Aligned, so that none lies on two lines of the cache.
+/// Tracks of a range, at least; a power of two.
+const RANGE: usize = 1_024;
+/// Ranges, at most: each is written to in turn.
+const RANGES: usize = 256;
+
+/// Sums over the neighbouring playlists that hold a track, and what one of them adds.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
-#[repr(align(32))]
 pub struct TrackSums {
     /// playlist-kNN
     pub knn: f32,
@@ -31,6 +40,19 @@ pub struct TrackSums {
     pub artist_knn: f32,
 }
 
+/// Sums of 1 / distance over the playlists that hold a seed and the track nearby.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct OrderSums {
+    /// near any seed, either side
+    pub near: f32,
+    /// behind one of the last seeds, the last one counting most
+    pub behind: f32,
+    /// before one of the last seeds, the last one counting most
+    pub before: f32,
+    /// behind the last seed
+    pub next: f32,
+}
+
 /// Sums over the neighbouring playlists that hold an artist.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct ArtistSums {
@@ -40,6 +62,11 @@ pub struct ArtistSums {
     pub artist_knn: f32,
     /// similarity of titles
     pub title: f32,
+}
+
+/// What the seeds say of an artist.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct SeedArtist {
     /// share of the seeds that are by this artist
     pub seeds: f32,
     /// share of the last seeds that are by this artist
@@ -48,80 +75,165 @@ pub struct ArtistSums {
     pub near: f32,
 }
 
-/// Places in [`Workspace::ordered`]: sums of 1 / distance over the playlists that hold a seed and the track nearby.
-pub mod order {
-    /// near any seed, either side
-    pub const NEAR: usize = 0;
-    /// behind one of the last seeds, the last one counting most
-    pub const BEHIND: usize = 1;
-    /// before one of the last seeds, the last one counting most
-    pub const BEFORE: usize = 2;
-    /// behind the last seed
-    pub const NEXT: usize = 3;
+/// A track that lies near a seed in a playlist.
+#[derive(Debug, Clone, Copy)]
+struct Nearby {
+    row: u32,
+    /// place of the seed in the query
+    position: u16,
+    /// places between them, 0 for neighbours
+    distance: u8,
+    /// whether it comes after the seed
+    behind: bool,
 }
 
-/// Adds up over `neighbours`.
-pub fn walk(index: &CompletionIndex, query: &Query, neighbours: &[Neighbour], workspace: &mut Workspace) {
-    let Workspace { tracks, ordered, artists, albums, positions, .. } = workspace;
+/// The tracks that the walk came by, with their sums side by side.
+#[derive(Debug, Default)]
+pub struct Visited {
+    /// the tracks, rising, then those of [`Visited::add`]
+    pub rows: Vec<u32>,
+    /// `[rows]`
+    pub sums: Vec<TrackSums>,
+    /// `[rows]`
+    pub order: Vec<OrderSums>,
+    /// of each range, the tracks with the neighbour that holds them
+    visits: Vec<Vec<(u32, u32)>>,
+    /// of each range
+    nearby: Vec<Vec<Nearby>>,
+}
+
+impl Visited {
+    /// Adds those of `rows` (rising, distinct) that are not there yet, with sums of 0.
+    pub fn add(&mut self, rows: &[u32]) {
+        let (mut there, visited) = (0, self.rows.len());
+        for &row in rows {
+            while there < visited && self.rows[there] < row {
+                there += 1;
+            }
+            if there == visited || self.rows[there] != row {
+                self.rows.push(row);
+            }
+        }
+        self.sums.resize(self.rows.len(), TrackSums::default());
+        self.order.resize(self.rows.len(), OrderSums::default());
+    }
+
+    /// Adds up what was noted. `lastness` says how late in the query a seed is.
+    fn add_up(&mut self, range: usize, neighbours: &[Neighbour], lastness: &[f32]) {
+        let Self { rows, sums, order, visits, nearby } = self;
+        let mut sums_here = vec![TrackSums::default(); range];
+        let mut order_here = vec![OrderSums::default(); range];
+        let mut touched = vec![0u64; range / 64];
+        for ((number, visits), nearby) in visits.iter_mut().enumerate().zip(nearby) {
+            for (row, neighbour) in visits.drain(..) {
+                let place = row as usize % range;
+                touched[place / 64] |= 1 << (place % 64);
+                sums_here[place] += neighbours[neighbour as usize].gives;
+            }
+            for Nearby { row, position, distance, behind } in nearby.drain(..) {
+                let sums = &mut order_here[row as usize % range];
+                let gain = GAINS[distance as usize];
+                let late = gain * lastness[position as usize];
+                sums.near += gain;
+                if behind {
+                    sums.behind += late;
+                    sums.next += if position as usize + 1 == lastness.len() { gain } else { 0.0 };
+                } else {
+                    sums.before += late;
+                }
+            }
+            for (word, bits) in touched.iter_mut().enumerate() {
+                while *bits != 0 {
+                    let place = word * 64 + bits.trailing_zeros() as usize;
+                    rows.push((number * range + place) as u32);
+                    sums.push(std::mem::take(&mut sums_here[place]));
+                    order.push(std::mem::take(&mut order_here[place]));
+                    *bits &= *bits - 1;
+                }
+            }
+        }
+    }
+
+    /// Nothing visited.
+    pub fn clear(&mut self) {
+        self.rows.clear();
+        self.sums.clear();
+        self.order.clear();
+    }
+}
+
+impl std::ops::AddAssign for TrackSums {
+    #[inline]
+    fn add_assign(&mut self, other: Self) {
+        self.knn += other.knn;
+        self.item += other.item;
+        self.together += other.together;
+        self.last += other.last;
+        self.title += other.title;
+        self.same_title += other.same_title;
+        self.joint += other.joint;
+        self.artist_knn += other.artist_knn;
+    }
+}
+
+/// Adds up over `neighbours` for all tracks but the seeds and those of `excluded`.
+pub fn walk(
+    index: &CompletionIndex,
+    query: &Query,
+    excluded: &[u32],
+    neighbours: &[Neighbour],
+    workspace: &mut Workspace,
+) {
+    /// in place of a seed's position
+    const EXCLUDED: u32 = u32::MAX;
+    let Workspace { tracks, positions, .. } = workspace;
+    for &row in excluded.iter().filter(|&&row| (row as usize) < index.tracks()) {
+        *positions.touch(row) = EXCLUDED;
+    }
     for (position, &seed) in query.seeds.iter().enumerate() {
         *positions.touch(seed) = position as u32;
+    }
+    let range_bits = index.tracks().div_ceil(RANGES).next_power_of_two().max(RANGE).ilog2();
+    let range = 1usize << range_bits;
+    tracks.visits.resize(index.tracks().div_ceil(range), Vec::new());
+    tracks.nearby.resize(index.tracks().div_ceil(range), Vec::new());
+    let mut places: Vec<(usize, u16)> = Vec::new();
+    for (neighbour, number) in neighbours.iter().zip(0..) {
+        let rows = index.playlists.row(neighbour.playlist as usize);
+        places.clear();
+        for (place, &row) in rows.iter().enumerate() {
+            if !positions.holds(row) {
+                tracks.visits[(row >> range_bits) as usize].push((row, number));
+            } else if let Ok(position) = positions.get(row).try_into() {
+                places.push((place, position));
+            }
+        }
+        for &(place, position) in &places {
+            let mut note = |row: u32, distance: usize, behind| {
+                if !positions.holds(row) {
+                    let distance = distance as u8;
+                    tracks.nearby[(row >> range_bits) as usize].push(Nearby { row, position, distance, behind });
+                }
+            };
+            for (distance, &row) in rows[place + 1..].iter().take(WINDOW).enumerate() {
+                note(row, distance, true);
+            }
+            for (distance, &row) in rows[..place].iter().rev().take(WINDOW).enumerate() {
+                note(row, distance, false);
+            }
+        }
     }
     // 1 for the last seed, then 1/2, 1/3 …, and 0 for those before the last few.
     let count = query.seeds.len();
     let lastness: Vec<f32> = (0..count)
         .map(|position| if position + LAST_SEEDS >= count { 1.0 / (count - position) as f32 } else { 0.0 })
         .collect();
-    let mut places: Vec<(usize, u32)> = Vec::new();
-    for neighbour in neighbours {
-        let rows = index.playlists.row(neighbour.playlist as usize);
-        places.clear();
-        for (place, &row) in rows.iter().enumerate() {
-            if positions.holds(row) {
-                places.push((place, positions.get(row)));
-                continue;
-            }
-            let sums = tracks.touch(row);
-            sums.knn += neighbour.knn;
-            sums.item += neighbour.item;
-            sums.together += neighbour.together;
-            sums.last += neighbour.last;
-            sums.title += neighbour.title;
-            sums.same_title += neighbour.same_title;
-            sums.joint += neighbour.joint;
-            sums.artist_knn += neighbour.artist_knn;
-        }
-        for &(place, position) in &places {
-            let position = position as usize;
-            let last = lastness[position];
-            let next = f32::from(u8::from(position + 1 == count));
-            for (distance, &row) in rows[place + 1..].iter().take(WINDOW).enumerate() {
-                if !positions.holds(row) {
-                    let gain = 1.0 / (distance + 1) as f32;
-                    let sums = ordered.touch(row);
-                    sums[order::NEAR] += gain;
-                    sums[order::BEHIND] += gain * last;
-                    sums[order::NEXT] += gain * next;
-                }
-            }
-            for (distance, &row) in rows[..place].iter().rev().take(WINDOW).enumerate() {
-                if !positions.holds(row) {
-                    let gain = 1.0 / (distance + 1) as f32;
-                    let sums = ordered.touch(row);
-                    sums[order::NEAR] += gain;
-                    sums[order::BEFORE] += gain * last;
-                }
-            }
-        }
-        if neighbour.knn > 0.0 || neighbour.title > 0.0 || neighbour.artist_knn > 0.0 {
-            let weighted = index.playlist_artists.row_with(neighbour.playlist as usize, &index.playlist_artist_weights);
-            for (artist, weight) in weighted {
-                let sums = artists.touch(artist);
-                sums.knn += weight * neighbour.knn;
-                sums.title += weight * neighbour.title;
-                sums.artist_knn += weight * neighbour.artist_knn;
-            }
-        }
-    }
+    tracks.add_up(range, neighbours, &lastness);
+}
+
+/// Adds up what the seeds say of artists and albums.
+pub fn add_seed_artists(index: &CompletionIndex, query: &Query, workspace: &mut Workspace) {
+    let Workspace { artists, albums, .. } = workspace;
     let share = 1.0 / query.seeds.len().max(1) as f32;
     let last_share = 1.0 / query.seeds.len().clamp(1, LAST_SEEDS) as f32;
     for (position, &seed) in query.seeds.iter().enumerate() {
@@ -145,4 +257,40 @@ pub fn walk(index: &CompletionIndex, query: &Query, neighbours: &[Neighbour], wo
             artists.touch(other).near += share.sqrt() * weight;
         }
     }
+}
+
+/// `[rows]`: what the neighbours' artists say of the artist of each of `rows`.
+///
+/// Only of these: the sums of a few hundred artists lie in the first-level cache.
+pub fn artist_sums(
+    index: &CompletionIndex,
+    neighbours: &[Neighbour],
+    rows: &[u32],
+    numbers: &mut Sparse<u32>,
+) -> Vec<ArtistSums> {
+    let mut sums = vec![ArtistSums::default()];
+    let number_of: Vec<u32> = rows
+        .iter()
+        .map(|&row| {
+            let number = numbers.touch(index.artist_of[row as usize]);
+            if *number == 0 {
+                *number = sums.len() as u32;
+                sums.push(ArtistSums::default());
+            }
+            *number
+        })
+        .collect();
+    for Neighbour { playlist, gives: TrackSums { knn, title, artist_knn, .. } } in neighbours {
+        for (artist, weight) in index.playlist_artists.row_with(*playlist as usize, &index.playlist_artist_weights) {
+            let number = numbers.get(artist) as usize;
+            if number == 0 {
+                continue;
+            }
+            let sums = &mut sums[number];
+            sums.knn += weight * knn;
+            sums.title += weight * title;
+            sums.artist_knn += weight * artist_knn;
+        }
+    }
+    number_of.into_iter().map(|number| sums[number as usize]).collect()
 }

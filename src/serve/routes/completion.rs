@@ -210,7 +210,7 @@ async fn complete(
     OptionalJsonBody(request): OptionalJsonBody<CompleteRequest>,
 ) -> Result<Json<CompleteResponse>, ApiError> {
     // Before the catalog is asked: what is refused should cost nothing.
-    state.engine.admits(Lane::Completion)?;
+    state.engine.admits(Lane::Completion, 1)?;
     let contents = state.catalog()?.playlist_contents(&id).await?;
     let contents = contents.ok_or_else(|| ApiError::UnknownPlaylist(id.clone()))?;
     let asked = Asked {

@@ -134,7 +134,7 @@ async fn recommendations(
 ) -> Result<Json<Recommendations>, ApiError> {
     let asked = query(parameters)?;
     let loaded = state.models.ratings_of(asked.version.as_deref()).await?.ok_or(ApiError::NoModel(Kind::Ratings))?;
-    state.engine.admits(Lane::Quick)?;
+    state.engine.admits(Lane::Quick, 1)?;
     let feedback = state.catalog()?.user_feedback(&id).await?;
     let withheld = state.withheld.snapshot();
     let model_version = loaded.manifest.version.clone();
