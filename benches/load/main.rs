@@ -126,8 +126,13 @@ impl Bench<'_> {
         let _ = Command::new("kill").args([signal, pid]).status();
     }
 
-    /// Starts the private PostgreSQL again, by a command that needs it.
-    fn start_postgres(&self) {
+    /// Starts the private PostgreSQL again, by a command that needs it, once it is down.
+    async fn start_postgres(&self) {
+        let pid = self.home.join("data/postgres/postmaster.pid");
+        let process = |text: String| Path::new("/proc").join(text.lines().next().unwrap_or_default());
+        while std::fs::read_to_string(&pid).is_ok_and(|text| process(text).exists()) {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
         support::segue(self.home, &["keys", "list"]);
     }
 
@@ -277,7 +282,7 @@ async fn database_away(bench: &Bench<'_>, seconds: f64, what: &str, signal: &str
         bench.postgres(signal);
         tokio::time::sleep(Duration::from_secs_f64(seconds * 0.5)).await;
         let (_, ready) = bench.json("GET", "/health/ready", None).await;
-        bench.start_postgres();
+        bench.start_postgres().await;
         (ready["status"].clone(), bench.seconds_until_ready().await)
     };
     let duration = Duration::from_secs_f64(seconds * 1.5);
@@ -373,7 +378,7 @@ async fn soak(bench: &Bench<'_>, minutes: f64) {
             if memory.len() % 6 == 0 {
                 bench.postgres("-INT"); // a fast stop
                 tokio::time::sleep(Duration::from_secs(2)).await;
-                bench.start_postgres();
+                bench.start_postgres().await;
                 slowest = slowest.max(bench.seconds_until_ready().await);
                 restarts += 1;
             }

@@ -146,7 +146,7 @@ pub struct ClickNetwork {
 }
 
 /// Loss and gradients of a batch.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct ClickGradients {
     /// mean logistic loss
     pub loss: f64,
@@ -338,12 +338,14 @@ impl ClickNetwork {
     }
 
     /// Loss and gradients of a batch with units dropped; `[batch, fields]`, `[batch, numbers]` and `[batch]`.
-    pub fn gradients(&self, fields: &[u32], numbers: &[f32], targets: &[f32]) -> ClickGradients {
-        let mut looked_up = Vec::with_capacity(fields.len() * self.shape.width());
-        self.look_up(fields, &mut looked_up);
+    ///
+    /// They are written over what `into` holds: of a large batch they are megabytes, which are not asked from the system
+    /// for every one.
+    pub fn gradients(&self, fields: &[u32], numbers: &[f32], targets: &[f32], into: &mut ClickGradients) {
+        self.look_up(fields, &mut into.looked_up);
         let batch = targets.len() as i64;
         let sizes = [batch, self.shape.fields() as i64, self.shape.width() as i64];
-        let looked_up = Tensor::from_slice(&looked_up).view(sizes).set_requires_grad(true);
+        let looked_up = Tensor::from_slice(&into.looked_up).view(sizes).set_requires_grad(true);
         let numbers = Tensor::from_slice(numbers).view([batch, self.shape.numbers() as i64]);
         let dense: Vec<Tensor> = self.tensors().map(|tensor| tensor.set_requires_grad(true)).collect();
         let logits = forward(&Forward {
@@ -360,20 +362,20 @@ impl ClickNetwork {
             tch::Reduction::Mean,
         );
         loss.backward();
-        let values = |tensor: &Tensor| {
+        let copy = |tensor: &Tensor, into: &mut Vec<f32>| {
+            into.resize(tensor.numel(), 0.0);
             let gradient = tensor.grad();
             // What the loss does not depend on has none: the weights of numbers where there are no numbers.
             if gradient.defined() {
-                Vec::<f32>::try_from(gradient.reshape([-1])).unwrap_or_default()
+                gradient.contiguous().copy_data(into, tensor.numel());
             } else {
-                vec![0.0; tensor.numel()]
+                into.fill(0.0);
             }
         };
-        ClickGradients {
-            loss: f64::try_from(loss).unwrap_or(f64::NAN),
-            looked_up: values(&looked_up),
-            dense: dense.iter().map(values).collect(),
-        }
+        into.loss = f64::try_from(loss).unwrap_or(f64::NAN);
+        copy(&looked_up, &mut into.looked_up);
+        into.dense.resize(dense.len(), Vec::new());
+        dense.iter().zip(&mut into.dense).for_each(|(tensor, into)| copy(tensor, into));
     }
 
     /// The dense parameters as tensors.
@@ -499,7 +501,8 @@ mod tests {
         for architecture in ALL {
             let network = of_shape(ClickShape { dim: 2, hidden: vec![3, 2], ..shape(architecture) });
             let (fields, numbers, targets) = batch();
-            let gradients = network.gradients(&fields, &numbers, &targets);
+            let mut gradients = ClickGradients::default();
+            network.gradients(&fields, &numbers, &targets, &mut gradients);
             let width = network.shape.width();
             let mut of_table = vec![0.0f32; network.table.len()];
             for (row, values) in fields.iter().zip(gradients.looked_up.chunks_exact(width)) {

@@ -15,7 +15,7 @@ use super::ClickSettings;
 use super::optimizer::RowOptimizer;
 use crate::dataset::click_table::Inputs;
 use crate::evaluate::auc;
-use crate::models::click_network::{ClickNetwork, ClickShape};
+use crate::models::click_network::{ClickGradients, ClickNetwork, ClickShape};
 use crate::progress::{Interrupt, Progress};
 use crate::train::{TrainError, checkpoint};
 
@@ -129,6 +129,17 @@ struct Run {
     loss: f64,
     /// for each row of the table its place among those that a batch touched, and in which batch
     touched: Vec<(u32, u64)>,
+    buffers: Buffers,
+}
+
+/// What a batch works in, and the next one again.
+#[derive(Default)]
+struct Buffers {
+    gradients: ClickGradients,
+    /// rows that the batch touched
+    rows: Vec<u32>,
+    /// `[rows, width]`: sums of their gradients
+    sums: Vec<f32>,
 }
 
 impl Run {
@@ -149,6 +160,7 @@ impl Run {
             waited: 0,
             drops: 0,
             loss: f64::NAN,
+            buffers: Buffers::default(),
         }
     }
 
@@ -197,11 +209,12 @@ impl Run {
 
     /// One step; gives the loss before it.
     fn batch(&mut self, fields: &[u32], numbers: &[f32], targets: &[f32], settings: &ClickSettings, rate: f32) -> f64 {
-        let gradients = self.network.gradients(fields, numbers, targets);
+        let Buffers { gradients, rows, sums } = &mut self.buffers;
+        self.network.gradients(fields, numbers, targets, gradients);
         self.step += 1;
         let width = self.network.shape.width();
-        let mut rows: Vec<u32> = Vec::new();
-        let mut sums: Vec<f32> = Vec::new();
+        rows.clear();
+        sums.clear();
         for (&row, gradient) in fields.iter().zip(gradients.looked_up.chunks_exact(width)) {
             let (place, step) = &mut self.touched[row as usize];
             if *step != self.step {
@@ -213,7 +226,7 @@ impl Run {
             let sum = &mut sums[*place as usize * width..(*place as usize + 1) * width];
             sum.iter_mut().zip(gradient).for_each(|(sum, value)| *sum += value);
         }
-        self.table.step(&mut self.network.table, width, &rows, &sums, settings.l2 as f32, rate, self.step);
+        self.table.step(&mut self.network.table, width, rows, sums, settings.l2 as f32, rate, self.step);
         for ((values, state), gradient) in self.network.dense.iter_mut().zip(&mut self.dense).zip(&gradients.dense) {
             let width = values.len();
             // Biases and the one weight of the whole are free.
