@@ -130,7 +130,9 @@ impl Bench<'_> {
     async fn start_postgres(&self) {
         let pid = self.home.join("data/postgres/postmaster.pid");
         let process = |text: String| Path::new("/proc").join(text.lines().next().unwrap_or_default());
+        let began = Instant::now();
         while std::fs::read_to_string(&pid).is_ok_and(|text| process(text).exists()) {
+            assert!(began.elapsed() < Duration::from_secs(60), "PostgreSQL does not go down");
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         support::segue(self.home, &["keys", "list"]);
