@@ -111,6 +111,9 @@ impl Catalog {
         user: Option<&str>,
         limit: i64,
     ) -> Result<Vec<Playlist>, CatalogError> {
+        if user.is_some_and(|user| !can_be_stored(user)) {
+            return Ok(Vec::new());
+        }
         // Two statements: one for both would be planned for the one that is asked less.
         let playlists = match user {
             None => {
@@ -144,8 +147,18 @@ impl Catalog {
         Ok(playlists)
     }
 
-    /// Up to `limit` playlists whose titles are most like `text`, misspelt or not, those behind the first `offset`.
-    pub async fn search_playlists(&self, text: &str, offset: i64, limit: i64) -> Result<Vec<Playlist>, CatalogError> {
+    /// Up to `limit` playlists whose titles are most like `text`, misspelt or not, those behind the first `offset`; with
+    /// `user`, only that user's.
+    pub async fn search_playlists(
+        &self,
+        text: &str,
+        user: Option<&str>,
+        offset: i64,
+        limit: i64,
+    ) -> Result<Vec<Playlist>, CatalogError> {
+        if user.is_some_and(|user| !can_be_stored(user)) {
+            return Ok(Vec::new());
+        }
         let mut transaction = self.begin_search().await?;
         let playlists = sqlx::query_as!(
             Playlist,
@@ -153,12 +166,13 @@ impl Catalog {
                       u.external_id AS "user_id?", p.num_followers, p.num_edits, p.num_tracks, p.num_albums, p.num_artists,
                       p.duration_ms, p.modified_at
                FROM playlists p LEFT JOIN users u ON u.id = p.user_id
-               WHERE p.title %> $1
+               WHERE p.title %> $1 AND ($4::text IS NULL OR u.external_id = $4)
                ORDER BY word_similarity($1, p.title) DESC, similarity($1, p.title) DESC, p.external_id
                OFFSET $2 LIMIT $3"#,
             text,
             offset,
-            limit
+            limit,
+            user
         )
         .fetch_all(&mut *transaction)
         .await?;

@@ -195,7 +195,11 @@ impl TrackRow {
         let album_id = optional("album_id", self.album_id)?;
         let album = match (album_id, self.album) {
             (None, None) => None,
-            (uri, album) => Some(AlbumRecord { uri, name: name("album", album.as_deref().unwrap_or_default())? }),
+            // A name that is the id leaves the name that is there.
+            (uri, album) => {
+                let text = album.as_deref().or(uri.as_deref()).unwrap_or_default();
+                Some(AlbumRecord { name: name("album", text)?, uri })
+            }
         };
         Ok(TrackRecord {
             uri: key("id", &self.id.0)?,

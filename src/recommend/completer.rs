@@ -3,7 +3,7 @@
 use std::sync::Mutex;
 
 use super::completion::{Completion, Recommended, Source};
-use super::diversify::diversify;
+use super::diversify::{diversify, likeness, pool_for};
 use super::explain::{Reason, explain};
 use super::neumf::NeumfModel;
 use super::rank::features::{Candidates, FEATURES, WIDTH, candidates};
@@ -12,9 +12,6 @@ use super::retrieve::playlists::neighbours;
 use super::retrieve::{Query, Workspace};
 use crate::bundle::{CompletionBundle, Vocabulary};
 use crate::dataset::top::sort_best;
-
-/// Tracks that a diversified answer chooses from, at least.
-const DIVERSE_POOL: usize = 300;
 
 /// A recommended row with what speaks for it.
 #[derive(Debug, Clone, PartialEq)]
@@ -184,8 +181,7 @@ impl CompletionModel {
 
     fn rank(&self, query: &Query, found: &Candidates, excluded: &[u32], playlist: &Completion) -> Vec<Completed> {
         let index = &self.bundle.index;
-        // Of a prolific artist's fan the best few dozen may all be by that artist.
-        let pool = if playlist.diversity > 0.0 { (3 * playlist.limit).max(DIVERSE_POOL) } else { playlist.limit };
+        let pool = if playlist.diversity > 0.0 { pool_for(playlist.limit) } else { playlist.limit };
         let scores = self.bundle.trees.score_best(&found.features, finalists_for(pool));
         // Places of rows, which rise: of equal scores the row of the smaller number, which is popular, comes first.
         let mut best: Vec<(u32, f32)> = (0..).zip(scores.iter().copied()).collect();
@@ -194,7 +190,13 @@ impl CompletionModel {
         if playlist.diversity > 0.0 {
             let rows: Vec<u32> = order.iter().map(|&place| found.rows[place as usize]).collect();
             let relevance: Vec<f32> = order.iter().map(|&place| scores[place as usize]).collect();
-            let chosen = diversify(index, &rows, &relevance, playlist.diversity, playlist.limit);
+            let chosen = diversify(
+                |left, right| likeness(index, left, right),
+                &rows,
+                &relevance,
+                playlist.diversity,
+                playlist.limit,
+            );
             order = chosen.into_iter().map(|place| order[place]).collect();
         }
         let completed = order.into_iter().map(|place| {

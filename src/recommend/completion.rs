@@ -168,6 +168,11 @@ impl SimilarityModel {
         recommended
     }
 
+    /// How alike two tracks are, 0..1: the cosine of their vectors.
+    pub fn likeness(&self, left: u32, right: u32) -> f32 {
+        dot(self.index().vector(left), self.index().vector(right)).max(0.0)
+    }
+
     /// What comes next in each of `playlists`: up to `limit` distinct tracks each, none of the seeds, none excluded.
     pub fn complete(&self, playlists: &[Completion]) -> Vec<Vec<Recommended>> {
         self.search(playlists, &self.popularity)

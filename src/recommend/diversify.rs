@@ -5,21 +5,37 @@ use crate::bundle::CompletionIndex;
 
 /// How much of the likeness of two tracks is that they have the same artist; the rest is the cosine of their factors.
 const SAME_ARTIST: f32 = 0.5;
+/// Tracks that a diversified answer chooses from, at least.
+const POOL: usize = 300;
+
+/// How many of the most relevant tracks a diversified answer of `limit` chooses from: of a prolific artist's fan the best
+/// few dozen may all be by that artist.
+pub fn pool_for(limit: usize) -> usize {
+    (3 * limit).max(POOL)
+}
+
+/// How alike two tracks are, 0..1: half the cosine of their factors, and half that they have the same artist.
+pub fn likeness(index: &CompletionIndex, left: u32, right: u32) -> f32 {
+    let norms = index.derived.inverse_norm[left as usize] * index.derived.inverse_norm[right as usize];
+    let cosine = dot(index.factor(left), index.factor(right)) * norms;
+    let same_artist = index.artist_of[left as usize] == index.artist_of[right as usize];
+    (1.0 - SAME_ARTIST) * cosine.max(0.0) + SAME_ARTIST * f32::from(u8::from(same_artist))
+}
 
 /// Chooses `limit` of `rows` (best first, with their `relevance`), one by one: each time the one that has most of
-/// (1 − diversity) · relevance − diversity · likeness to the most similar one chosen before. Likeness is half the
-/// cosine of factors and half that of having the same artist; relevance is scaled to 0..1. Answers places in `rows`.
-pub fn diversify(index: &CompletionIndex, rows: &[u32], relevance: &[f32], diversity: f32, limit: usize) -> Vec<usize> {
+/// (1 − diversity) · relevance − diversity · likeness to the most similar one chosen before; relevance is scaled to 0..1.
+/// Answers places in `rows`.
+pub fn diversify(
+    likeness: impl Fn(u32, u32) -> f32,
+    rows: &[u32],
+    relevance: &[f32],
+    diversity: f32,
+    limit: usize,
+) -> Vec<usize> {
     let highest = relevance.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let lowest = relevance.iter().copied().fold(f32::INFINITY, f32::min);
     let span = (highest - lowest).max(f32::MIN_POSITIVE);
     let relevance: Vec<f32> = relevance.iter().map(|value| (value - lowest) / span).collect();
-    let likeness = |left: u32, right: u32| {
-        let norms = index.derived.inverse_norm[left as usize] * index.derived.inverse_norm[right as usize];
-        let cosine = dot(index.factor(left), index.factor(right)) * norms;
-        let same_artist = index.artist_of[left as usize] == index.artist_of[right as usize];
-        (1.0 - SAME_ARTIST) * cosine.max(0.0) + SAME_ARTIST * f32::from(u8::from(same_artist))
-    };
     let mut nearest = vec![0.0f32; rows.len()];
     let mut left: Vec<usize> = (0..rows.len()).collect();
     let mut chosen = Vec::with_capacity(limit.min(rows.len()));
@@ -61,12 +77,13 @@ mod tests {
 
     #[test]
     fn more_diversity_puts_what_is_alike_further_back() {
-        let (rows, relevance) = ([0, 1, 2, 3], [1.0, 0.9, 0.5, 0.0]);
-        let order = |diversity| diversify(&index(), &rows, &relevance, diversity, 4);
+        let (rows, relevance, index) = ([0, 1, 2, 3], [1.0, 0.9, 0.5, 0.0], index());
+        let alike = |left, right| likeness(&index, left, right);
+        let order = |diversity| diversify(alike, &rows, &relevance, diversity, 4);
         assert_eq!(order(0.0), [0, 1, 2, 3]);
         assert_eq!(order(0.6), [0, 2, 1, 3]);
         assert_eq!(order(1.0), [0, 3, 2, 1]);
-        assert_eq!(diversify(&index(), &rows, &relevance, 0.5, 2).len(), 2);
-        assert!(diversify(&index(), &[], &[], 0.5, 2).is_empty());
+        assert_eq!(diversify(alike, &rows, &relevance, 0.5, 2).len(), 2);
+        assert!(diversify(alike, &[], &[], 0.5, 2).is_empty());
     }
 }

@@ -23,7 +23,7 @@ use tracing::{debug, error};
 use utoipa::{IntoParams, ToSchema};
 
 use super::error::ApiError;
-use super::extract::{NDJSON, parse};
+use super::extract::{NDJSON, Object, parse};
 use crate::catalog::{CatalogError, RowChange};
 
 /// The longest line, in bytes.
@@ -135,11 +135,7 @@ pub trait BulkRows: Send + Sync + 'static {
 
 /// Parses a line, which must be an object.
 pub fn parse_row<T: DeserializeOwned>(line: &[u8]) -> Result<T, ApiError> {
-    // serde would take an array for the fields one after another.
-    if !line.trim_ascii_start().starts_with(b"{") {
-        return Err(ApiError::MalformedJson("a line must be an object".to_owned()));
-    }
-    parse(line)
+    parse(line).map(|Object(row)| row)
 }
 
 /// Begins to write what `body` holds; the answer goes on as long as that does.

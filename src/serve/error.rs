@@ -126,6 +126,15 @@ pub enum ApiError {
     /// There is no such kind of model.
     #[error("there is no kind of model {0:?}")]
     UnknownKind(String),
+    /// There is no such model in the bundle that is loaded; what there is.
+    #[error("{0}")]
+    UnknownModel(String),
+    /// A cursor that no answer gave.
+    #[error("the cursor is none that an earlier answer to the same question gave as `next`")]
+    UnknownCursor,
+    /// Fields that are well formed, but do not go with what is there.
+    #[error("{} fields do not go with what is there, the first of them {}: {}", .0.len(), .0.first().map_or("", |first| &first.field), .0.first().map_or("", |first| &first.reason))]
+    Unfit(Vec<FieldError>),
     /// A version of a model can't be had.
     #[error("{}", tell(.0))]
     Version(#[from] VersionError),
@@ -169,7 +178,6 @@ impl From<CatalogError> for ApiError {
 
 impl From<EditError> for ApiError {
     fn from(error: EditError) -> Self {
-        let wrong = |field: &str, reason: String| Self::InvalidField { field: field.to_owned(), reason };
         match error {
             EditError::NoSuchPlaylist(id) => Self::UnknownPlaylist(id),
             EditError::Stale => Self::PreconditionFailed("If-Match"),
@@ -177,10 +185,10 @@ impl From<EditError> for ApiError {
             EditError::UnknownTracks(places) => {
                 let reason = "no track with that id is in the catalog".to_owned();
                 let field = |place| FieldError { field: format!("tracks[{place}]"), reason: reason.clone() };
-                Self::InvalidFields(places.into_iter().map(field).collect())
+                Self::Unfit(places.into_iter().map(field).collect())
             }
-            EditError::OutOfRange(tracks) => wrong("position", format!("the playlist has {tracks} tracks")),
-            EditError::TooLong => wrong("tracks", error.to_string()),
+            EditError::OutOfRange(tracks) => Self::unfit("position", format!("the playlist has {tracks} tracks")),
+            EditError::TooLong => Self::unfit("tracks", error.to_string()),
             EditError::Catalog(error) => error.into(),
         }
     }
@@ -196,6 +204,11 @@ impl From<EngineError> for ApiError {
 }
 
 impl ApiError {
+    /// One field that does not go with what is there.
+    pub fn unfit(field: &str, reason: String) -> Self {
+        Self::Unfit(vec![FieldError { field: field.to_owned(), reason }])
+    }
+
     fn parts(&self) -> (StatusCode, &'static str, &'static str) {
         match self {
             Self::UnknownPlaylist(_) => (StatusCode::NOT_FOUND, "unknown-playlist", "Unknown playlist"),
@@ -217,6 +230,9 @@ impl ApiError {
             }
             Self::NotJson => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "not-json", "Not JSON"),
             Self::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "body-too-large", "Body too large"),
+            Self::Unfit(_) => (StatusCode::CONFLICT, "unfit", "Does not go with what is there"),
+            Self::UnknownModel(_) => (StatusCode::NOT_FOUND, "unknown-model", "Unknown model"),
+            Self::UnknownCursor => (StatusCode::NOT_FOUND, "unknown-cursor", "Unknown cursor"),
             Self::UnknownKind(_) => (StatusCode::NOT_FOUND, "unknown-kind", "Unknown kind of model"),
             Self::Version(VersionError::Unknown(..)) => (StatusCode::NOT_FOUND, "unknown-version", "Unknown version"),
             Self::Version(VersionError::Refused(..)) => (StatusCode::CONFLICT, "model-refused", "Model refused"),
@@ -243,7 +259,7 @@ impl IntoResponse for ApiError {
             Self::InvalidField { field, reason } => {
                 vec![FieldError { field: field.clone(), reason: reason.clone() }]
             }
-            Self::InvalidFields(fields) => fields.clone(),
+            Self::InvalidFields(fields) | Self::Unfit(fields) => fields.clone(),
             _ => Vec::new(),
         };
         let problem = Problem {

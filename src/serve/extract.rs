@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
+use std::fmt;
+use std::marker::PhantomData;
 
 use axum::body::Bytes;
 use axum::extract::rejection::QueryRejection;
@@ -12,8 +14,9 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::IntoResponse;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{self, DeserializeOwned, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
 use utoipa::{IntoParams, ToSchema};
@@ -25,9 +28,72 @@ pub const MAX_LIMIT: usize = 500;
 /// Tracks answered when a request does not say how many.
 pub const DEFAULT_LIMIT: usize = 50;
 
+/// A number without a fraction, written `3` or `3.0`, which is the same to JSON Schema.
+#[derive(Debug, Clone, Copy)]
+pub struct Whole(pub i64);
+
+impl<'de> Deserialize<'de> for Whole {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct WholeVisitor;
+        impl Visitor<'_> for WholeVisitor {
+            type Value = Whole;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("a whole number")
+            }
+
+            fn visit_i64<E>(self, number: i64) -> Result<Whole, E> {
+                Ok(Whole(number))
+            }
+
+            fn visit_u64<E: de::Error>(self, number: u64) -> Result<Whole, E> {
+                i64::try_from(number).map(Whole).map_err(|_| E::custom("is out of range"))
+            }
+
+            fn visit_f64<E: de::Error>(self, number: f64) -> Result<Whole, E> {
+                if number.fract() != 0.0 {
+                    return Err(E::invalid_type(de::Unexpected::Float(number), &self));
+                }
+                Ok(Whole(number as i64)) // what is beyond an i64 becomes its end, which no field takes
+            }
+        }
+        deserializer.deserialize_i64(WholeVisitor)
+    }
+}
+
+/// For a field that may hold a [`Whole`] number.
+pub fn optional_whole<'de, D: Deserializer<'de>, T: TryFrom<i64>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    let number: Option<Whole> = Option::deserialize(deserializer)?;
+    let number = number.map(|Whole(number)| T::try_from(number).map_err(|_| de::Error::custom("is out of range")));
+    number.transpose()
+}
+
+/// A JSON object, and not the array of its values that serde takes for a struct too.
+#[derive(Debug, Clone, Default, Serialize)]
+#[serde(transparent)]
+pub struct Object<T>(pub T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct ObjectVisitor<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
+            type Value = Object<T>;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Object<T>, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(map)).map(Object)
+            }
+        }
+        deserializer.deserialize_map(ObjectVisitor(PhantomData))
+    }
+}
+
 /// A number of tracks, 1 to 500.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(try_from = "i64")]
+#[serde(try_from = "Whole")]
 #[schema(value_type = i64, minimum = 1, maximum = 500, default = 50)]
 pub struct Limit(usize);
 
@@ -44,10 +110,10 @@ impl Default for Limit {
     }
 }
 
-impl TryFrom<i64> for Limit {
+impl TryFrom<Whole> for Limit {
     type Error = String;
 
-    fn try_from(value: i64) -> Result<Self, String> {
+    fn try_from(Whole(value): Whole) -> Result<Self, String> {
         match usize::try_from(value) {
             Ok(limit @ 1..=MAX_LIMIT) => Ok(Self(limit)),
             _ => Err(format!("must be between 1 and {MAX_LIMIT}")),
@@ -57,7 +123,8 @@ impl TryFrom<i64> for Limit {
 
 /// How much an answer is diversified: from 0 to 1.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, ToSchema)]
-#[serde(try_from = "f32")]
+#[serde(try_from = "f64")]
+#[schema(value_type = f32, minimum = 0, maximum = 1)]
 pub struct Diversity(f32);
 
 impl Diversity {
@@ -67,11 +134,11 @@ impl Diversity {
     }
 }
 
-impl TryFrom<f32> for Diversity {
+impl TryFrom<f64> for Diversity {
     type Error = String;
 
-    fn try_from(value: f32) -> Result<Self, String> {
-        if (0.0..=1.0).contains(&value) { Ok(Self(value)) } else { Err("must be between 0 and 1".to_owned()) }
+    fn try_from(value: f64) -> Result<Self, String> {
+        if (0.0..=1.0).contains(&value) { Ok(Self(value as f32)) } else { Err("must be between 0 and 1".to_owned()) }
     }
 }
 
@@ -119,7 +186,7 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for JsonBody<T> {
 
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
         let bytes = read_body(request, state).await?;
-        parse(&bytes).map(Self)
+        parse(&bytes).map(|Object(body)| Self(body))
     }
 }
 
@@ -136,7 +203,7 @@ impl<S: Send + Sync, T: DeserializeOwned + Default> FromRequest<S> for OptionalJ
         if bytes.is_empty() || bytes.trim_ascii() == b"null" {
             return Ok(Self(T::default()));
         }
-        parse(&bytes).map(Self)
+        parse(&bytes).map(|Object(body)| Self(body))
     }
 }
 
@@ -209,9 +276,15 @@ pub fn check_id(field: &str, id: &str) -> Result<(), ApiError> {
     Err(ApiError::InvalidField { field: field.to_owned(), reason })
 }
 
+// `check_id` checks what this says in the contract.
+/// An app's id.
+#[derive(ToSchema)]
+#[schema(min_length = 1, max_length = 1000, pattern = r"^[^\x00-\x1f\x7f-\x9f]+$")]
+#[allow(dead_code, reason = "a schema")]
+pub struct Id(String);
+
 /// Where the next page of a list begins.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Cursor {
     /// behind an id
     After(String),
@@ -219,30 +292,28 @@ pub enum Cursor {
     Offset(u32),
 }
 
+/// The longest text to search for.
+const MAX_SEARCH_CHARACTERS: usize = 200;
 /// The most results of a search that pages go through.
 pub const MAX_SEARCH_RESULTS: u32 = 1_000;
 
-impl TryFrom<String> for Cursor {
-    type Error = &'static str;
-
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        const REASON: &str = "must be the next of an earlier answer";
-        let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| REASON)?;
-        match bytes.split_first() {
-            Some((b'a', id)) => {
-                let id = String::from_utf8(id.to_vec()).map_err(|_| REASON)?;
-                if id.contains('\0') { Err(REASON) } else { Ok(Self::After(id)) }
+impl Cursor {
+    /// The one that went out as `text`.
+    pub fn decode(text: &str) -> Option<Self> {
+        let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
+        match bytes.split_first()? {
+            (b'a', id) => {
+                let id = String::from_utf8(id.to_vec()).ok()?;
+                (!id.contains('\0')).then_some(Self::After(id))
             }
-            Some((b'o', offset)) => {
-                let offset = offset.try_into().map(u32::from_le_bytes).map_err(|_| REASON)?;
-                if offset > MAX_SEARCH_RESULTS { Err(REASON) } else { Ok(Self::Offset(offset)) }
+            (b'o', offset) => {
+                let offset = offset.try_into().map(u32::from_le_bytes).ok()?;
+                (offset <= MAX_SEARCH_RESULTS).then_some(Self::Offset(offset))
             }
-            _ => Err(REASON),
+            _ => None,
         }
     }
-}
 
-impl Cursor {
     /// As it goes out.
     pub fn encode(&self) -> String {
         let bytes = match self {
@@ -263,10 +334,8 @@ pub struct ListQuery {
     #[param(value_type = i64, minimum = 1, maximum = 500, default = 50)]
     pub limit: Limit,
     /// `next` of the page before
-    #[serde(default)]
-    #[param(value_type = Option<String>)]
-    pub cursor: Option<Cursor>,
-    /// what to search for, misspelt or not; without it, rows come in the order of their ids
+    pub cursor: Option<String>,
+    /// what to search for, misspelt or not; without it, or blank, rows come in the order of their ids
     #[serde(default)]
     #[param(max_length = 200)]
     pub q: Option<String>,
@@ -282,9 +351,7 @@ pub struct PageQuery {
     #[param(value_type = i64, minimum = 1, maximum = 500, default = 50)]
     limit: Limit,
     /// `next` of the page before
-    #[serde(default)]
-    #[param(value_type = Option<String>)]
-    cursor: Option<Cursor>,
+    cursor: Option<String>,
 }
 
 impl PageQuery {
@@ -305,18 +372,21 @@ pub enum Page {
 impl ListQuery {
     /// What is asked for.
     pub fn page(&self) -> Result<Page, ApiError> {
-        let refuse = |field: &str, reason: &str| {
-            Err(ApiError::InvalidField { field: field.to_owned(), reason: reason.to_owned() })
-        };
-        match (&self.q, &self.cursor) {
+        if self.q.as_ref().is_some_and(|text| text.chars().count() > MAX_SEARCH_CHARACTERS) {
+            let reason = format!("must not have more than {MAX_SEARCH_CHARACTERS} characters");
+            return Err(ApiError::InvalidField { field: "q".to_owned(), reason });
+        }
+        // No name has control characters, and PostgreSQL can't take NUL.
+        let text = self.q.as_ref().map(|text| text.replace(char::is_control, " "));
+        let text = text.filter(|text| !text.trim().is_empty());
+        let cursor =
+            self.cursor.as_ref().map(|text| Cursor::decode(text).ok_or(ApiError::UnknownCursor)).transpose()?;
+        match (text, cursor) {
             (None, None) => Ok(Page::After(String::new())),
-            (None, Some(Cursor::After(id))) => Ok(Page::After(id.clone())),
-            (Some(text), _) if text.contains('\0') || text.trim().is_empty() || text.chars().count() > 200 => {
-                refuse("q", "must have 1 to 200 characters")
-            }
-            (Some(text), None) => Ok(Page::Search(text.clone(), 0)),
-            (Some(text), Some(Cursor::Offset(offset))) => Ok(Page::Search(text.clone(), *offset)),
-            _ => refuse("cursor", "must be the next of an earlier answer to the same question"),
+            (None, Some(Cursor::After(id))) => Ok(Page::After(id)),
+            (Some(text), None) => Ok(Page::Search(text, 0)),
+            (Some(text), Some(Cursor::Offset(offset))) => Ok(Page::Search(text, offset)),
+            _ => Err(ApiError::UnknownCursor),
         }
     }
 
@@ -351,8 +421,8 @@ pub trait BulkRow: DeserializeOwned {
     const FIELD: &'static str;
 }
 
-/// Rows of a bulk request: a JSON object with a list, or one row a line (`application/x-ndjson`). A row that is wrong
-/// does not keep the others from being taken.
+/// Rows of a bulk request: a JSON object with a list, which is refused whole where a row is malformed, or one row a line
+/// (`application/x-ndjson`), where a malformed row does not keep the others from being taken.
 #[derive(Debug)]
 pub struct Bulk<T>(Vec<Result<T, FieldError>>);
 
@@ -377,11 +447,7 @@ impl<T: BulkRow> Bulk<T> {
                     checked.good.push(row);
                     checked.places.push(place);
                 }
-                Err(FieldError { field, reason }) => {
-                    let dot = if field.is_empty() { "" } else { "." };
-                    let field = format!("{}[{place}]{dot}{field}", T::FIELD);
-                    checked.problems.push((place, FieldError { field, reason }));
-                }
+                Err(problem) => checked.problems.push((place, in_row::<T>(place, &problem))),
             }
         }
         checked
@@ -409,8 +475,22 @@ impl<S: Send + Sync, T: BulkRow> FromRequest<S> for Bulk<T> {
         }
         let rows = object.get(T::FIELD).and_then(|rows| serde_json::from_str::<Vec<&RawValue>>(rows.get()).ok());
         let rows = rows.ok_or_else(|| refuse(T::FIELD, format!("must be a list of up to {MAX_ROWS} rows")))?;
-        Self::of(rows.iter().map(|row| row.get().as_bytes()))
+        let bulk = Self::of(rows.iter().map(|row| row.get().as_bytes()))?;
+        let malformed: Vec<FieldError> = bulk
+            .0
+            .iter()
+            .enumerate()
+            .filter_map(|(place, row)| Some(in_row::<T>(place, row.as_ref().err()?)))
+            .collect();
+        if malformed.is_empty() { Ok(bulk) } else { Err(ApiError::InvalidFields(malformed)) }
     }
+}
+
+/// The problem of a row, its field as one of the body.
+fn in_row<T: BulkRow>(place: usize, problem: &FieldError) -> FieldError {
+    let FieldError { field, reason } = problem;
+    let dot = if field.is_empty() { "" } else { "." };
+    FieldError { field: format!("{}[{place}]{dot}{field}", T::FIELD), reason: reason.clone() }
 }
 
 impl<T: BulkRow> Bulk<T> {
@@ -421,7 +501,7 @@ impl<T: BulkRow> Bulk<T> {
                 let reason = format!("has more than {MAX_ROWS} rows");
                 return Err(ApiError::InvalidField { field: T::FIELD.to_owned(), reason });
             }
-            parsed.push(parse::<T>(row).map_err(|error| match error {
+            parsed.push(parse::<Object<T>>(row).map(|Object(row)| row).map_err(|error| match error {
                 ApiError::InvalidField { field, reason } if field == "body" => {
                     FieldError { field: String::new(), reason }
                 }

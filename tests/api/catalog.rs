@@ -67,6 +67,9 @@ async fn a_track_is_created_read_changed_replaced_and_deleted() {
     delete(&app, &path).await.problem(404);
     patch(&app, &path, &json!({"name": "x"})).await.problem(404);
     assert_eq!(put(&app, &path, &json!({"name": "N.", "artist": "A"})).await.status, 201);
+    let named = put(&app, &path, &json!({"name": "N.", "artist": "A", "album": "B", "album_id": "b"})).await.ok();
+    let unnamed = put(&app, &path, &json!({"name": "N.", "artist": "A", "album_id": "b"})).await.ok();
+    assert_eq!(unnamed, named, "an album known by its id keeps its name");
 }
 
 #[tokio::test]
@@ -79,7 +82,6 @@ async fn what_is_wrong_with_a_track_is_named() {
         (json!({"id": "a", "name": "N", "artist": " "}), "artist"),
         (json!({"id": "a", "name": "N\u{0}", "artist": "A"}), "name"),
         (json!({"id": "a", "name": "N", "artist": "A", "duration_ms": -1}), "duration_ms"),
-        (json!({"id": "a", "name": "N", "artist": "A", "album_id": "b"}), "album"),
         (json!({"id": "a", "name": "N", "artist": "A", "genres": ["a", ""]}), "genres[1]"),
         (json!({"id": "a", "name": "N", "artist": "A", "colour": "blue"}), "colour"),
         (json!({"id": "a", "name": "N".repeat(1_001), "artist": "A"}), "name"),
@@ -157,9 +159,16 @@ async fn tracks_and_playlists_are_found_by_misspelt_names() {
     patch(&app, "/tracks/q:1", &json!({"artist_id": "queen"})).await.ok();
     patch(&app, "/tracks/q:1", &json!({"artist": "The Quarrymen"})).await.ok();
     assert_eq!(first("quarrymen").await, "q:1");
-    for q in ["", "%20", "%00"] {
-        assert_eq!(field(&app.get(&format!("/tracks?q={q}")).await.problem(422)), "q");
+    let all = app.get("/tracks").await.ok();
+    for blank in ["", "%20", "%00"] {
+        assert_eq!(app.get(&format!("/tracks?q={blank}")).await.ok(), all, "an empty search box");
     }
+    assert_eq!(field(&app.get(&format!("/tracks?q={}", "x".repeat(201))).await.problem(422)), "q");
+    put(&app, "/playlists/of-user", &json!({"title": "Late Night Jazz", "user_id": "user-17"})).await;
+    let found = app.get("/playlists?q=late%20nigth%20jaz&user_id=user-17").await.ok();
+    assert_eq!(found["items"].as_array().map(Vec::len), Some(1));
+    assert_eq!(found["items"][0]["id"], "of-user");
+    assert_eq!(app.get("/playlists?q=jazz&user_id=%00").await.ok()["items"], json!([]));
 }
 
 #[tokio::test]
@@ -183,8 +192,9 @@ async fn the_pages_of_a_list_add_up_to_all_of_it() {
     let next = first["next"].as_str().expect("more");
     let second = app.get(&format!("/tracks?q=track&limit=2&cursor={next}")).await.ok();
     assert_ne!(first["items"], second["items"]);
-    assert_eq!(field(&app.get(&format!("/tracks?cursor={next}")).await.problem(422)), "cursor");
-    assert_eq!(field(&app.get("/tracks?cursor=nonsense").await.problem(422)), "cursor");
+    for path in [&format!("/tracks?cursor={next}"), "/tracks?cursor=nonsense", "/users?cursor="] {
+        assert_eq!(app.get(path).await.problem(404)["type"], "urn:segue:problem:unknown-cursor", "{path}");
+    }
 }
 
 #[tokio::test]
@@ -200,6 +210,11 @@ async fn a_playlist_is_created_completed_at_once_changed_and_deleted() {
     let items: HashSet<String> = ids(&completed["items"]).into_iter().collect();
     assert!(items.len() > 10 && tracks.iter().all(|track| !items.contains(track)), "{completed}");
     app.post("/playlists", &body).await.problem(409);
+    let nameless = app.post("/playlists", &json!({"tracks": ["synthetic:track:1"]})).await;
+    assert_eq!(nameless.status, 201, "{nameless:?}");
+    assert_eq!(app.get(nameless.header("location")).await.ok()["id"], nameless.json()["id"]);
+    let other = app.post("/playlists", &json!({})).await.json();
+    assert_ne!(other["id"], nameless.json()["id"], "made up ids are distinct");
     assert_eq!(app.get("/users/user-17").await.ok()["num_playlists"], 1);
     let of_user = app.get("/playlists?user_id=user-17").await.ok();
     assert_eq!((&of_user["items"][0]["id"], of_user["items"].as_array().map(Vec::len)), (&json!("mine"), Some(1)));
@@ -210,7 +225,7 @@ async fn a_playlist_is_created_completed_at_once_changed_and_deleted() {
         (&Value::Null, &json!(true), &json!(4))
     );
     let problem =
-        put(&app, "/playlists/mine", &json!({"tracks": ["synthetic:track:1", "nowhere", "x"]})).await.problem(422);
+        put(&app, "/playlists/mine", &json!({"tracks": ["synthetic:track:1", "nowhere", "x"]})).await.problem(409);
     let fields: Vec<&Value> =
         problem["errors"].as_array().expect("errors").iter().map(|error| &error["field"]).collect();
     assert_eq!(fields, ["tracks[1]", "tracks[2]"]);
@@ -252,17 +267,20 @@ async fn the_tracks_of_a_playlist_are_appended_inserted_moved_and_removed() {
     put(&app, "/playlists/p/tracks", &json!({"tracks": tracks(&[5, 5])})).await.ok();
     is(&[5, 5]).await;
 
-    for (path, body, name) in [
-        ("/playlists/p/tracks", json!({"tracks": [track(1), "nowhere"]}), "tracks[1]"),
-        ("/playlists/p/tracks", json!({"tracks": [track(1)], "position": 3}), "position"),
-        ("/playlists/p/tracks", json!({"tracks": []}), "tracks"),
-        ("/playlists/p/tracks/move", json!({"from": 1, "count": 2, "to": 0}), "position"),
-        ("/playlists/p/tracks/move", json!({"from": 0, "count": 1, "to": 2}), "position"),
-        ("/playlists/p/tracks/move", json!({"from": -1, "to": 2}), "from"),
+    for (path, body, status, name) in [
+        ("/playlists/p/tracks", json!({"tracks": [track(1), "nowhere"]}), 409, "tracks[1]"),
+        ("/playlists/p/tracks", json!({"tracks": [track(1)], "position": 3}), 409, "position"),
+        ("/playlists/p/tracks", json!({"tracks": []}), 422, "tracks"),
+        ("/playlists/p/tracks", json!({"tracks": [track(1), ""]}), 422, "tracks[1]"),
+        ("/playlists/p/tracks/move", json!({"from": 1, "count": 2, "to": 0}), 409, "position"),
+        ("/playlists/p/tracks/move", json!({"from": 0, "count": 1, "to": 2}), 409, "position"),
+        ("/playlists/p/tracks/move", json!({"from": -1, "to": 2}), 422, "from"),
     ] {
-        assert_eq!(field(&app.post(path, &body).await.problem(422)), name, "{path} {body}");
+        assert_eq!(field(&app.post(path, &body).await.problem(status)), name, "{path} {body}");
     }
-    delete(&app, "/playlists/p/tracks?position=1&count=2").await.problem(422);
+    delete(&app, "/playlists/p/tracks?position=1&count=2").await.problem(409);
+    let other = put(&app, "/playlists/p", &json!({"id": "q", "tracks": []})).await.problem(409);
+    assert_eq!(field(&other), "id");
     app.post("/playlists/nowhere/tracks", &json!({"tracks": [track(1)]})).await.problem(404);
     let stale = Some(("if-match", appended.header("etag")));
     send(&app, Method::POST, "/playlists/p/tracks", Some(&json!({"tracks": [track(1)]})), stale).await.problem(412);

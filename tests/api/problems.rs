@@ -118,6 +118,21 @@ async fn a_value_of_the_wrong_type_is_refused_naming_the_field() {
 }
 
 #[tokio::test]
+async fn a_whole_number_may_be_written_with_a_point() {
+    let app = TestApp::spawn().await;
+    let answer = app.post("/playlists/0/complete", &json!({"limit": 7.0})).await.ok();
+    assert_eq!(answer["items"].as_array().map(Vec::len), Some(7));
+    let body = json!({"id": "p", "num_followers": 3.0, "duration_ms": 1e12});
+    let created = app.post("/playlists", &body).await.json();
+    assert_eq!((&created["num_followers"], &created["duration_ms"]), (&json!(3), &json!(1_000_000_000_000_i64)));
+    for (value, name) in [(json!(2.5), "num_followers"), (json!(1e300), "num_followers"), (json!("3"), "num_followers")]
+    {
+        let body = json!({"id": "q", "num_followers": value});
+        assert_eq!(field(&app.post("/playlists", &body).await.problem(422)), name, "{value}");
+    }
+}
+
+#[tokio::test]
 async fn a_field_that_is_needed_and_missing_is_named() {
     let app = TestApp::spawn().await;
     let problem = app.post("/playlists/complete", &json!({"limit": 5})).await.problem(422);
@@ -127,9 +142,13 @@ async fn a_field_that_is_needed_and_missing_is_named() {
 #[tokio::test]
 async fn a_body_that_is_no_object_is_refused_as_a_whole() {
     let app = TestApp::spawn().await;
-    for body in [json!(5), json!("limit"), json!(null)] {
+    for body in [json!(5), json!("limit"), json!(null), json!([[{}], 5])] {
         assert_eq!(field(&app.post("/playlists/complete", &body).await.problem(422)), "body", "{body}");
     }
+    let within = json!({"playlists": [["late night jazz", []]]});
+    assert_eq!(field(&app.post("/playlists/complete", &within).await.problem(422)), "playlists[0]");
+    let within = json!({"user_id": "u", "tracks": [], "context": ["my library"]});
+    assert_eq!(field(&app.post("/scores", &within).await.problem(422)), "context");
 }
 
 #[tokio::test]

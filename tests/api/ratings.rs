@@ -72,33 +72,44 @@ async fn ratings_told_twice_are_there_once_and_the_last_one_counts() {
 async fn rows_that_are_wrong_are_named_and_the_others_stored() {
     let app = untrained().await;
     let good = json!({"user_id": "me", "track_id": "dub:1", "rating": 4});
-    let rows = json!([
-        good,
-        {"user_id": "me", "track_id": "dub:2", "rating": 5.5},
-        {"user_id": "me", "track_id": "nobody's", "rating": 3},
-        {"user_id": "", "track_id": "dub:2", "rating": 3},
-        {"user_id": "me", "track_id": "dub:2"},
-        {"user_id": "me", "track_id": "dub:2", "rating": 3, "stars": 3},
-        {"user_id": "me", "track_id": "dub:2", "rating": 3, "rated_at": "2999-01-01T00:00:00Z"},
-        17,
-    ]);
-    let answer = app.post("/ratings", &json!({"ratings": rows})).await.ok();
-    assert_eq!(answer["added"], 1, "{answer}");
-    let problems: Vec<String> =
-        answer["problems"].as_array().expect("problems").iter().map(ToString::to_string).collect();
-    let expected = [
-        ("ratings[1].rating", "from 0.5 to 5"),
-        ("ratings[2].track_id", "no track"),
-        ("ratings[3].user_id", "empty"),
-        ("ratings[4]", "missing field `rating`"),
-        ("ratings[5].stars", "unknown field"),
-        ("ratings[6].rated_at", "future"),
-        ("ratings[7]", "invalid type"),
+    let lines = [
+        good.clone(),
+        json!({"user_id": "me", "track_id": "dub:2", "rating": 5.5}),
+        json!({"user_id": "me", "track_id": "nobody's", "rating": 3}),
+        json!({"user_id": "", "track_id": "dub:2", "rating": 3}),
+        json!({"user_id": "me", "track_id": "dub:2"}),
+        json!({"user_id": "me", "track_id": "dub:2", "rating": 3, "stars": 3}),
+        json!({"user_id": "me", "track_id": "dub:2", "rating": 3, "rated_at": "2999-01-01T00:00:00Z"}),
+        json!(17),
     ];
-    assert_eq!(problems.len(), expected.len(), "{problems:?}");
-    for (problem, (field, reason)) in problems.iter().zip(expected) {
-        assert!(problem.contains(&format!("\"{field}\"")) && problem.contains(reason), "{problem}");
-    }
+    let off_scale = ("ratings[1].rating", "from 0.5 to 5");
+    let unknown = ("ratings[2].track_id", "no track");
+    let nobody = ("ratings[3].user_id", "empty");
+    let missing = ("ratings[4]", "missing field `rating`");
+    let stars = ("ratings[5].stars", "unknown field");
+    let future = ("ratings[6].rated_at", "future");
+    let number = ("ratings[7]", "invalid type");
+    let are = |problems: &Value, expected: &[(&str, &str)]| {
+        let problems: Vec<String> = problems.as_array().expect("problems").iter().map(ToString::to_string).collect();
+        assert_eq!(problems.len(), expected.len(), "{problems:?}");
+        for (problem, (field, reason)) in problems.iter().zip(expected) {
+            assert!(problem.contains(&format!("\"{field}\"")) && problem.contains(reason), "{problem}");
+        }
+    };
+    // Rows that are no ratings at all: the list is refused whole.
+    let problem = app.post("/ratings", &json!({"ratings": lines})).await.problem(422);
+    are(&problem["errors"], &[missing, stars, number]);
+    assert_eq!(app.state.catalog.user_feedback("me").await.expect("feedback").ratings.len(), 0);
+    let well_formed = [&lines[..4], &lines[6..7]].concat();
+    let answer = app.post("/ratings", &json!({"ratings": well_formed})).await.ok();
+    assert_eq!(answer["added"], 1, "{answer}");
+    are(&answer["problems"], &[off_scale, unknown, nobody, ("ratings[4].rated_at", "future")]);
+    // A line each: every line by itself.
+    let text = lines.map(|line| line.to_string()).join("\n");
+    let request = app.request(Method::POST, "/ratings").header("content-type", "application/x-ndjson").body(text);
+    let answer = Answer::to(request).await.ok();
+    assert_eq!(answer["unchanged"].as_u64().unwrap_or(0) + answer["changed"].as_u64().unwrap_or(0), 1, "{answer}");
+    are(&answer["problems"], &[off_scale, unknown, nobody, missing, stars, future, number]);
     assert_eq!(app.state.catalog.user_feedback("").await.expect("feedback").ratings.len(), 0);
 
     for (body, field) in [(json!({"rating": []}), "rating"), (json!({"ratings": 3}), "ratings"), (json!({}), "ratings")]
@@ -273,8 +284,8 @@ async fn parts_of_the_model_are_to_be_had_by_themselves() {
 #[tokio::test]
 async fn a_parameter_that_is_wrong_is_named() {
     let app = app().await;
-    for (parameters, field) in [("?limit=0", "limit"), ("?cursor=x", "cursor"), ("?exclude_seen=maybe", "exclude_seen")]
-    {
+    app.get("/users/u1/recommendations?cursor=x").await.problem(404);
+    for (parameters, field) in [("?limit=0", "limit"), ("?exclude_seen=maybe", "exclude_seen")] {
         let problem = app.get(&format!("/users/u1/recommendations{parameters}")).await.problem(422);
         assert_eq!(problem["errors"][0]["field"], field, "{problem}");
     }

@@ -15,11 +15,12 @@ use super::similar::{Item, Scored, source_of};
 use crate::bundle::{Kind, Vocabulary};
 use crate::catalog::PlaylistContents;
 use crate::recommend::completer::{self, Completed};
+use crate::recommend::diversify::{diversify, likeness, pool_for};
 use crate::recommend::explain::Reason;
 use crate::recommend::{Completion, Recommended, SimilarityModel, Source};
 use crate::serve::engine::Lane;
 use crate::serve::error::{ApiError, Problem};
-use crate::serve::extract::{BoundedList, Diversity, JsonBody, Limit, OptionalJsonBody};
+use crate::serve::extract::{BoundedList, Diversity, JsonBody, Limit, Object, OptionalJsonBody};
 use crate::serve::metrics::Fallback;
 use crate::serve::withheld::Snapshot;
 use crate::serve::{AppState, Loaded};
@@ -63,9 +64,8 @@ pub struct CompleteRequest {
     pub model: Option<CompletionModel>,
     /// a published version of the model; left out, the current one
     pub version: Option<String>,
-    /// 0 for the most relevant tracks, towards 1 for ones less and less like each other; with `ranking` only
+    /// 0 for the most relevant tracks, towards 1 for ones less and less like each other
     #[serde(default)]
-    #[schema(minimum = 0, maximum = 1)]
     pub diversity: Diversity,
     /// whether to say why each track is recommended
     #[serde(default)]
@@ -78,7 +78,7 @@ pub struct CompleteRequest {
 pub struct InlineCompleteRequest {
     /// 1 to 64 playlists
     #[schema(value_type = Vec<InlinePlaylist>, min_items = 1, max_items = 64)]
-    pub playlists: BoundedList<InlinePlaylist, MAX_PLAYLISTS>,
+    pub playlists: BoundedList<Object<InlinePlaylist>, MAX_PLAYLISTS>,
     /// number of tracks to recommend for each
     #[serde(default)]
     pub limit: Limit,
@@ -90,9 +90,8 @@ pub struct InlineCompleteRequest {
     pub model: Option<CompletionModel>,
     /// a published version of the model; left out, the current one
     pub version: Option<String>,
-    /// 0 for the most relevant tracks, towards 1 for ones less and less like each other; with `ranking` only
+    /// 0 for the most relevant tracks, towards 1 for ones less and less like each other
     #[serde(default)]
-    #[schema(minimum = 0, maximum = 1)]
     pub diversity: Diversity,
     /// whether to say why each track is recommended
     #[serde(default)]
@@ -250,7 +249,7 @@ async fn complete_inline(
     let playlists = request.playlists.0.into_iter();
     let asked = Asked {
         playlists: playlists
-            .map(|playlist| PlaylistContents { title: playlist.title, tracks: playlist.tracks.0 })
+            .map(|Object(playlist)| PlaylistContents { title: playlist.title, tracks: playlist.tracks.0 })
             .collect(),
         exclude: request.exclude.0,
         limit: request.limit,
@@ -310,10 +309,9 @@ impl Answerer {
         match (model, completion, similarity) {
             (None | Some(Ranking), Some(loaded), _) => Ok(Self::Completion(loaded, Ranking)),
             (Some(Neumf), Some(loaded), _) if loaded.model.has_neumf() => Ok(Self::Completion(loaded, Neumf)),
-            (Some(Neumf), Some(_), _) => Err(ApiError::InvalidField {
-                field: "model".to_owned(),
-                reason: "the loaded completion model was trained without `neumf`".to_owned(),
-            }),
+            (Some(Neumf), Some(_), _) => {
+                Err(ApiError::UnknownModel("the loaded completion model was trained without `neumf`".to_owned()))
+            }
             (Some(Popularity), Some(loaded), _) => Ok(Self::Completion(loaded, Popularity)),
             (None | Some(Track2vec), _, Some(loaded)) => Ok(Self::Similarity(loaded, Track2vec)),
             (Some(Popularity), None, Some(loaded)) => Ok(Self::Similarity(loaded, Popularity)),
@@ -371,6 +369,26 @@ impl Answerer {
     }
 
     fn complete(&self, playlists: &[Completion]) -> Vec<Vec<Completed>> {
+        let diversifies = matches!(self, Self::Completion(_, CompletionModel::Ranking));
+        if diversifies || playlists.iter().all(|playlist| playlist.diversity == 0.0) {
+            return self.most_relevant(playlists);
+        }
+        let with_pool = |playlist: &Completion| Completion { limit: pool_for(playlist.limit), ..playlist.clone() };
+        let pools = self.most_relevant(&playlists.iter().map(with_pool).collect::<Vec<_>>());
+        let alike = |left, right| match self {
+            Self::Completion(loaded, _) => likeness(&loaded.model.bundle().index, left, right),
+            Self::Similarity(loaded, _) => loaded.model.likeness(left, right),
+        };
+        let choose = |(pool, playlist): (Vec<Completed>, &Completion)| -> Vec<Completed> {
+            let rows: Vec<u32> = pool.iter().map(|item| item.recommended.row).collect();
+            let relevance: Vec<f32> = pool.iter().map(|item| item.recommended.score).collect();
+            let chosen = diversify(alike, &rows, &relevance, playlist.diversity, playlist.limit);
+            chosen.into_iter().map(|place| pool[place].clone()).collect()
+        };
+        pools.into_iter().zip(playlists).map(choose).collect()
+    }
+
+    fn most_relevant(&self, playlists: &[Completion]) -> Vec<Vec<Completed>> {
         let popular = |popular: &dyn Fn(&[u32], usize) -> Vec<Recommended>| -> Vec<Vec<Completed>> {
             let answers = playlists.iter().map(|playlist| popular(&playlist.forbidden(), playlist.limit));
             answers.map(|items| items.into_iter().map(Completed::from).collect()).collect()
@@ -398,10 +416,6 @@ impl Answerer {
 async fn complete_all(state: &AppState, asked: Asked) -> Result<(String, Vec<CompletionBody>), ApiError> {
     let answerer = Answerer::choose(state, asked.model, asked.version.as_deref()).await?;
     let version = answerer.version();
-    if asked.diversity.get() > 0.0 && !matches!(answerer, Answerer::Completion(_, CompletionModel::Ranking)) {
-        let reason = "needs the model `ranking`".to_owned();
-        return Err(ApiError::InvalidField { field: "diversity".to_owned(), reason });
-    }
     let (answerer, asked, withheld) = (Arc::new(answerer), Arc::new(asked), state.withheld.snapshot());
     let lane = if asked.playlists.len() == 1 { Lane::Completion } else { Lane::Batch };
     state.metrics.batch(asked.playlists.len());

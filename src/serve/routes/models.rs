@@ -11,7 +11,7 @@ use utoipa_axum::routes;
 use crate::bundle::{Kind, Manifest};
 use crate::serve::AppState;
 use crate::serve::error::{ApiError, Problem};
-use crate::serve::extract::JsonBody;
+use crate::serve::extract::{JsonBody, Whole};
 use crate::serve::model_store::VersionError;
 
 /// Routes under `/models`.
@@ -70,13 +70,31 @@ pub struct ShadowRequest {
     #[schema(example = "20261121T201533.120Z")]
     pub version: Option<String>,
     /// one in so many requests
-    #[serde(default = "ten")]
-    #[schema(minimum = 1, maximum = 1_000_000, default = 10)]
-    pub every: u32,
+    #[serde(default)]
+    pub every: Every,
 }
 
-fn ten() -> u32 {
-    10
+/// One in so many, 1 to 1,000,000.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, ToSchema)]
+#[serde(try_from = "Whole")]
+#[schema(value_type = i64, minimum = 1, maximum = 1_000_000, default = 10)]
+pub struct Every(u64);
+
+impl Default for Every {
+    fn default() -> Self {
+        Self(10)
+    }
+}
+
+impl TryFrom<Whole> for Every {
+    type Error = String;
+
+    fn try_from(Whole(value): Whole) -> Result<Self, String> {
+        match u64::try_from(value) {
+            Ok(every @ 1..=1_000_000) => Ok(Self(every)),
+            _ => Err("must be between 1 and 1000000".to_owned()),
+        }
+    }
 }
 
 /// The version that answers from now on.
@@ -127,7 +145,8 @@ async fn list(State(state): State<AppState>) -> Json<ModelList> {
 /// Switches to a published version, an older one too. It is read and checked whole before; requests under way finish on
 /// the one before. Other servers of the same models folder follow within seconds.
 #[utoipa::path(post, path = "/models/{kind}/activate", tag = "models",
-    params(("kind" = String, Path, description = "completion, similarity or ratings")),
+    params(("kind" = String, Path, description = "completion, similarity, ratings or clicks",
+            pattern = "^(completion|similarity|ratings|clicks)$")),
     request_body = ActivateRequest,
     responses((status = 200, description = "It answers", body = ActiveModel),
               (status = 400, description = "Not JSON", body = Problem, content_type = "application/problem+json"),
@@ -150,7 +169,7 @@ async fn activate(
 /// Has another published version answer some of the requests too, unseen: how far it agrees is a metric
 /// (`segue_shadow_agreement`). It lasts until it is ended, or the server is.
 #[utoipa::path(post, path = "/models/{kind}/shadow", tag = "models",
-    params(("kind" = String, Path, description = "completion or similarity")),
+    params(("kind" = String, Path, description = "completion or similarity", pattern = "^(completion|similarity)$")),
     request_body = ShadowRequest,
     responses((status = 200, description = "It answers too", body = ActiveModel),
               (status = 400, description = "Not JSON", body = Problem, content_type = "application/problem+json"),
@@ -165,12 +184,8 @@ async fn shadow(
     JsonBody(ShadowRequest { version, every }): JsonBody<ShadowRequest>,
 ) -> Result<Json<ActiveModel>, ApiError> {
     let kind = parse_kind(kind)?;
-    if !(1..=1_000_000).contains(&every) {
-        let reason = "must be between 1 and 1000000".to_owned();
-        return Err(ApiError::InvalidField { field: "every".to_owned(), reason });
-    }
     let name = version.clone();
-    if !blocking(move || state.models.set_shadow(kind, name.as_deref(), every.into())).await? {
+    if !blocking(move || state.models.set_shadow(kind, name.as_deref(), every.0)).await? {
         return Err(ApiError::UnknownKind(kind.to_string()));
     }
     Ok(Json(ActiveModel { kind: kind.to_string(), version }))

@@ -14,7 +14,7 @@ use super::playlists::{Position, check_tracks};
 use crate::catalog::Edit;
 use crate::serve::AppState;
 use crate::serve::error::{ApiError, Problem};
-use crate::serve::extract::{JsonBody, Preconditions, entity_tag, query};
+use crate::serve::extract::{Id, JsonBody, Preconditions, entity_tag, query};
 
 /// Routes under `/playlists/{id}/tracks`.
 pub fn router() -> OpenApiRouter<AppState> {
@@ -26,7 +26,7 @@ pub fn router() -> OpenApiRouter<AppState> {
 #[serde(deny_unknown_fields)]
 pub struct AddTracks {
     /// their ids in order, all of which the catalog has to have
-    #[schema(min_items = 1, max_items = 100_000)]
+    #[schema(min_items = 1, max_items = 100_000, value_type = Vec<Id>)]
     pub tracks: Vec<String>,
     /// position that the first of them gets; left out, the end
     pub position: Option<Position>,
@@ -37,7 +37,7 @@ pub struct AddTracks {
 #[serde(deny_unknown_fields)]
 pub struct ReplaceTracks {
     /// their ids in order, all of which the catalog has to have
-    #[schema(max_items = 100_000)]
+    #[schema(max_items = 100_000, value_type = Vec<Id>)]
     pub tracks: Vec<String>,
 }
 
@@ -89,11 +89,11 @@ pub struct ChangedPlaylist {
     responses((status = 200, description = "They are in it", body = ChangedPlaylist, headers(("ETag" = String, description = "its state"))),
               (status = 400, description = "Not JSON", body = Problem, content_type = "application/problem+json"),
               (status = 404, description = "No such playlist", body = Problem, content_type = "application/problem+json"),
-              (status = 409, description = "Changed by someone else at the same time", body = Problem, content_type = "application/problem+json"),
+              (status = 409, description = "No such track or position, or changed by someone else at the same time", body = Problem, content_type = "application/problem+json"),
               (status = 412, description = "Not in the state that was named", body = Problem, content_type = "application/problem+json"),
               (status = 413, description = "Body too large", body = Problem, content_type = "application/problem+json"),
               (status = 415, description = "Not declared as JSON", body = Problem, content_type = "application/problem+json"),
-              (status = 422, description = "No such track, no such position", body = Problem, content_type = "application/problem+json")))]
+              (status = 422, description = "A field is wrong", body = Problem, content_type = "application/problem+json")))]
 async fn add(
     State(state): State<AppState>,
     Path(id): Path<String>,
@@ -120,11 +120,11 @@ async fn add(
     responses((status = 200, description = "They are in it", body = ChangedPlaylist, headers(("ETag" = String, description = "its state"))),
               (status = 400, description = "Not JSON", body = Problem, content_type = "application/problem+json"),
               (status = 404, description = "No such playlist", body = Problem, content_type = "application/problem+json"),
-              (status = 409, description = "Changed by someone else at the same time", body = Problem, content_type = "application/problem+json"),
+              (status = 409, description = "No such track or position, or changed by someone else at the same time", body = Problem, content_type = "application/problem+json"),
               (status = 412, description = "Not in the state that was named", body = Problem, content_type = "application/problem+json"),
               (status = 413, description = "Body too large", body = Problem, content_type = "application/problem+json"),
               (status = 415, description = "Not declared as JSON", body = Problem, content_type = "application/problem+json"),
-              (status = 422, description = "No such track", body = Problem, content_type = "application/problem+json")))]
+              (status = 422, description = "A field is wrong", body = Problem, content_type = "application/problem+json")))]
 async fn replace(
     State(state): State<AppState>,
     Path(id): Path<String>,
@@ -141,9 +141,9 @@ async fn replace(
            ("If-Match" = Option<String>, Header, description = "only in this state"), RemoveTracks),
     responses((status = 200, description = "They are out of it", body = ChangedPlaylist, headers(("ETag" = String, description = "its state"))),
               (status = 404, description = "No such playlist", body = Problem, content_type = "application/problem+json"),
-              (status = 409, description = "Changed by someone else at the same time", body = Problem, content_type = "application/problem+json"),
+              (status = 409, description = "No such track or position, or changed by someone else at the same time", body = Problem, content_type = "application/problem+json"),
               (status = 412, description = "Not in the state that was named", body = Problem, content_type = "application/problem+json"),
-              (status = 422, description = "No such position", body = Problem, content_type = "application/problem+json")))]
+              (status = 422, description = "A field is wrong", body = Problem, content_type = "application/problem+json")))]
 async fn remove(
     State(state): State<AppState>,
     Path(id): Path<String>,
@@ -162,11 +162,11 @@ async fn remove(
     responses((status = 200, description = "They are elsewhere", body = ChangedPlaylist, headers(("ETag" = String, description = "its state"))),
               (status = 400, description = "Not JSON", body = Problem, content_type = "application/problem+json"),
               (status = 404, description = "No such playlist", body = Problem, content_type = "application/problem+json"),
-              (status = 409, description = "Changed by someone else at the same time", body = Problem, content_type = "application/problem+json"),
+              (status = 409, description = "No such track or position, or changed by someone else at the same time", body = Problem, content_type = "application/problem+json"),
               (status = 412, description = "Not in the state that was named", body = Problem, content_type = "application/problem+json"),
               (status = 413, description = "Body too large", body = Problem, content_type = "application/problem+json"),
               (status = 415, description = "Not declared as JSON", body = Problem, content_type = "application/problem+json"),
-              (status = 422, description = "No such position", body = Problem, content_type = "application/problem+json")))]
+              (status = 422, description = "A field is wrong", body = Problem, content_type = "application/problem+json")))]
 async fn rearrange(
     State(state): State<AppState>,
     Path(id): Path<String>,

@@ -6,6 +6,8 @@ use axum::extract::{FromRequest, Path, Query, Request, State};
 use axum::http::header::{ETAG, LOCATION};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use utoipa::{IntoParams, ToSchema};
@@ -18,8 +20,8 @@ use crate::serve::AppState;
 use crate::serve::bulk::{self, BulkRows, RowOutcome};
 use crate::serve::error::{ApiError, Problem};
 use crate::serve::extract::{
-    Cursor, JsonBody, Limit, ListQuery, MergePatch, Page, Preconditions, check_id, entity_tag, is_ndjson, query,
-    segment,
+    Id, JsonBody, Limit, ListQuery, MergePatch, Page, Preconditions, Whole, check_id, entity_tag, is_ndjson,
+    optional_whole, query, segment,
 };
 
 /// Most tracks of a playlist.
@@ -93,30 +95,36 @@ pub struct PlacedTrack {
 #[serde(deny_unknown_fields)]
 pub struct PlaylistMetadata {
     /// its title
-    #[schema(example = "late night jazz", max_length = 10_000)]
+    #[schema(example = "late night jazz", max_length = 10_000, pattern = r"^[^\x00]*$")]
     pub title: Option<String>,
     /// its description
-    #[schema(max_length = 10_000)]
+    #[schema(max_length = 10_000, pattern = r"^[^\x00]*$")]
     pub description: Option<String>,
     /// whether several people edit it
     #[serde(default)]
+    #[schema(value_type = Option<bool>)]
     pub collaborative: bool,
     /// the app's id of the user whose it is, who need not be there yet
-    #[schema(min_length = 1, max_length = 1000)]
+    #[schema(value_type = Option<Id>)]
     pub user_id: Option<String>,
     /// followers
+    #[serde(default, deserialize_with = "optional_whole")]
     #[schema(minimum = 0)]
     pub num_followers: Option<i32>,
     /// edits
+    #[serde(default, deserialize_with = "optional_whole")]
     #[schema(minimum = 0)]
     pub num_edits: Option<i32>,
     /// distinct albums
+    #[serde(default, deserialize_with = "optional_whole")]
     #[schema(minimum = 0)]
     pub num_albums: Option<i32>,
     /// distinct artists
+    #[serde(default, deserialize_with = "optional_whole")]
     #[schema(minimum = 0)]
     pub num_artists: Option<i32>,
     /// length in milliseconds
+    #[serde(default, deserialize_with = "optional_whole")]
     #[schema(minimum = 0)]
     pub duration_ms: Option<i64>,
     /// last change by its owner (RFC 3339); left out, now
@@ -128,34 +136,39 @@ pub struct PlaylistMetadata {
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PlaylistInput {
-    /// the app's id; in the path instead where there is one
-    #[schema(example = "my-playlist", min_length = 1, max_length = 1000)]
+    /// the app's id; in the path instead where there is one. Where there is none, one is made up
+    #[schema(example = "my-playlist", value_type = Option<Id>)]
     pub id: Option<String>,
     /// its title
-    #[schema(example = "late night jazz", max_length = 10_000)]
+    #[schema(example = "late night jazz", max_length = 10_000, pattern = r"^[^\x00]*$")]
     pub title: Option<String>,
     /// its description
-    #[schema(max_length = 10_000)]
+    #[schema(max_length = 10_000, pattern = r"^[^\x00]*$")]
     pub description: Option<String>,
     /// whether several people edit it
     #[serde(default)]
     pub collaborative: bool,
     /// the app's id of the user whose it is, who need not be there yet
-    #[schema(min_length = 1, max_length = 1000)]
+    #[schema(value_type = Option<Id>)]
     pub user_id: Option<String>,
     /// followers
+    #[serde(default, deserialize_with = "optional_whole")]
     #[schema(minimum = 0)]
     pub num_followers: Option<i32>,
     /// edits
+    #[serde(default, deserialize_with = "optional_whole")]
     #[schema(minimum = 0)]
     pub num_edits: Option<i32>,
     /// distinct albums
+    #[serde(default, deserialize_with = "optional_whole")]
     #[schema(minimum = 0)]
     pub num_albums: Option<i32>,
     /// distinct artists
+    #[serde(default, deserialize_with = "optional_whole")]
     #[schema(minimum = 0)]
     pub num_artists: Option<i32>,
     /// length in milliseconds
+    #[serde(default, deserialize_with = "optional_whole")]
     #[schema(minimum = 0)]
     pub duration_ms: Option<i64>,
     /// last change by its owner (RFC 3339); left out, now
@@ -163,7 +176,7 @@ pub struct PlaylistInput {
     pub modified_at: Option<OffsetDateTime>,
     /// ids of its tracks in order, all of which the catalog has to have
     #[serde(default)]
-    #[schema(max_items = 100_000)]
+    #[schema(max_items = 100_000, value_type = Vec<Id>)]
     pub tracks: Vec<String>,
 }
 
@@ -186,15 +199,11 @@ pub struct PlaylistsQuery {
     #[param(value_type = i64, minimum = 1, maximum = 500, default = 50)]
     limit: Limit,
     /// `next` of the page before
-    #[serde(default)]
-    #[param(value_type = Option<String>)]
-    cursor: Option<Cursor>,
-    /// what to search titles for, misspelt or not; without it, rows come in the order of their ids
-    #[serde(default)]
+    cursor: Option<String>,
+    /// what to search titles for, misspelt or not; without it, or blank, rows come in the order of their ids
     #[param(max_length = 200)]
     q: Option<String>,
-    /// only this user's; not together with `q`
-    #[serde(default)]
+    /// only this user's
     user_id: Option<String>,
 }
 
@@ -215,14 +224,14 @@ pub struct TracksQuery {
 
 /// A position in a playlist, 0 to 100,000.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(try_from = "i64")]
+#[serde(try_from = "Whole")]
 #[schema(value_type = i64, minimum = 0, maximum = 100_000)]
 pub struct Position(u32);
 
-impl TryFrom<i64> for Position {
+impl TryFrom<Whole> for Position {
     type Error = String;
 
-    fn try_from(value: i64) -> Result<Self, String> {
+    fn try_from(Whole(value): Whole) -> Result<Self, String> {
         match u32::try_from(value) {
             Ok(position) if position as usize <= MAX_TRACKS => Ok(Self(position)),
             _ => Err(format!("must be between 0 and {MAX_TRACKS}")),
@@ -352,24 +361,20 @@ pub fn check_tracks(tracks: &[String]) -> Result<(), ApiError> {
 /// Playlists in the order of their ids; with `q`, those whose titles are most like it, misspelt or not.
 #[utoipa::path(get, path = "/playlists", tag = "playlists", params(PlaylistsQuery),
     responses((status = 200, description = "A page of playlists", body = PlaylistList),
+              (status = 404, description = "No such cursor", body = Problem, content_type = "application/problem+json"),
               (status = 422, description = "A parameter is wrong", body = Problem, content_type = "application/problem+json")))]
 async fn list(
     State(state): State<AppState>,
     parameters: Result<Query<PlaylistsQuery>, QueryRejection>,
 ) -> Result<Json<PlaylistList>, ApiError> {
     let PlaylistsQuery { limit, cursor, q, user_id } = query(parameters)?;
-    if let Some(user) = &user_id {
-        check_id("user_id", user)?;
-        if q.is_some() {
-            let reason = "can't be asked for together with `q`".to_owned();
-            return Err(ApiError::InvalidField { field: "user_id".to_owned(), reason });
-        }
-    }
     let asked = ListQuery { limit, cursor, q };
     let (page, limit) = (asked.page()?, limit.get() as i64);
     let playlists = match &page {
         Page::After(id) => state.catalog()?.playlists_after(id, user_id.as_deref(), limit).await?,
-        Page::Search(text, offset) => state.catalog()?.search_playlists(text, (*offset).into(), limit).await?,
+        Page::Search(text, offset) => {
+            state.catalog()?.search_playlists(text, user_id.as_deref(), (*offset).into(), limit).await?
+        }
     };
     let next = asked.next(&page, playlists.len(), playlists.last().map(|playlist| playlist.id.as_str()));
     Ok(Json(PlaylistList { items: playlists.into_iter().map(PlaylistSummary::from).collect(), next }))
@@ -387,7 +392,7 @@ async fn list(
               (status = 201, description = "It is created", body = PlaylistSummary,
                headers(("ETag" = String, description = "its state"), ("Location" = String, description = "its path"))),
               (status = 400, description = "Not JSON", body = Problem, content_type = "application/problem+json"),
-              (status = 409, description = "There is one with that id", body = Problem, content_type = "application/problem+json"),
+              (status = 409, description = "There is one with that id, or a track is not in the catalog", body = Problem, content_type = "application/problem+json"),
               (status = 413, description = "Body too large", body = Problem, content_type = "application/problem+json"),
               (status = 415, description = "Not declared as JSON", body = Problem, content_type = "application/problem+json"),
               (status = 422, description = "A field is wrong", body = Problem, content_type = "application/problem+json")))]
@@ -401,8 +406,7 @@ async fn create(
         return bulk::answer(PlaylistRows(state.catalog()?.clone()), request.into_body(), asked, &state.bulk);
     }
     let JsonBody(mut input) = JsonBody::<PlaylistInput>::from_request(request, &state).await?;
-    let missing = || ApiError::InvalidField { field: "id".to_owned(), reason: "must be there".to_owned() };
-    let id = input.id.take().ok_or_else(missing)?;
+    let id = input.id.take().map_or_else(new_id, Ok)?;
     check_id("id", &id)?;
     let (fields, tracks) = input.into_parts()?;
     let edited = state
@@ -444,7 +448,7 @@ async fn get(
 
 /// Creates a playlist, or replaces the one that is there with its tracks: what is left out is empty afterwards.
 #[utoipa::path(put, path = "/playlists/{id}", tag = "playlists",
-    params(("id" = String, Path, description = "the app's id of the playlist, percent-encoded", min_length = 1, max_length = 1000),
+    params(("id" = Id, Path, description = "the app's id of the playlist, percent-encoded"),
            ("If-Match" = Option<String>, Header, description = "replace it only in this state"),
            ("If-None-Match" = Option<String>, Header, description = "`*`: only create it")),
     request_body = PlaylistInput,
@@ -452,7 +456,7 @@ async fn get(
               (status = 201, description = "It is created", body = PlaylistSummary,
                headers(("ETag" = String, description = "its state"), ("Location" = String, description = "its path"))),
               (status = 400, description = "Not JSON", body = Problem, content_type = "application/problem+json"),
-              (status = 409, description = "Changed by someone else at the same time", body = Problem, content_type = "application/problem+json"),
+              (status = 409, description = "Changed by someone else at the same time, or something that it names is not there", body = Problem, content_type = "application/problem+json"),
               (status = 412, description = "Not in the state that was named", body = Problem, content_type = "application/problem+json"),
               (status = 413, description = "Body too large", body = Problem, content_type = "application/problem+json"),
               (status = 415, description = "Not declared as JSON", body = Problem, content_type = "application/problem+json"),
@@ -465,8 +469,7 @@ async fn replace(
 ) -> Result<Response, ApiError> {
     check_id("id", &id)?;
     if input.id.take().is_some_and(|other| other != id) {
-        let reason = "must be the one in the path, or left out".to_owned();
-        return Err(ApiError::InvalidField { field: "id".to_owned(), reason });
+        return Err(ApiError::unfit("id", "must be the one in the path, or left out".to_owned()));
     }
     let (fields, tracks) = input.into_parts()?;
     let mut is_new = false;
@@ -489,7 +492,7 @@ async fn replace(
     responses((status = 200, description = "It is changed", body = PlaylistSummary, headers(("ETag" = String, description = "its state"))),
               (status = 400, description = "Not JSON", body = Problem, content_type = "application/problem+json"),
               (status = 404, description = "No such playlist", body = Problem, content_type = "application/problem+json"),
-              (status = 409, description = "Changed by someone else at the same time", body = Problem, content_type = "application/problem+json"),
+              (status = 409, description = "Changed by someone else at the same time, or something that it names is not there", body = Problem, content_type = "application/problem+json"),
               (status = 412, description = "Not in the state that was named", body = Problem, content_type = "application/problem+json"),
               (status = 413, description = "Body too large", body = Problem, content_type = "application/problem+json"),
               (status = 415, description = "Not declared as JSON", body = Problem, content_type = "application/problem+json"),
@@ -518,7 +521,7 @@ async fn change(
            ("If-Match" = Option<String>, Header, description = "delete it only in this state")),
     responses((status = 204, description = "It is gone"),
               (status = 404, description = "No such playlist", body = Problem, content_type = "application/problem+json"),
-              (status = 409, description = "Changed by someone else at the same time", body = Problem, content_type = "application/problem+json"),
+              (status = 409, description = "Changed by someone else at the same time, or something that it names is not there", body = Problem, content_type = "application/problem+json"),
               (status = 412, description = "Not in the state that was named", body = Problem, content_type = "application/problem+json")))]
 async fn delete(
     State(state): State<AppState>,
@@ -530,6 +533,13 @@ async fn delete(
         .delete_playlist(&id, |playlist| preconditions.check(tag_of(Some(playlist)).as_deref()))
         .await?;
     if deleted { Ok(StatusCode::NO_CONTENT) } else { Err(ApiError::UnknownPlaylist(id)) }
+}
+
+/// An id for a playlist that came without one, which no other has.
+fn new_id() -> Result<String, ApiError> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).map_err(|error| ApiError::Internal(error.into()))?;
+    Ok(URL_SAFE_NO_PAD.encode(bytes))
 }
 
 fn tag_of(playlist: Option<&Playlist>) -> Option<String> {

@@ -44,9 +44,7 @@ pub struct RecommendationsQuery {
     #[param(default = true)]
     exclude_seen: bool,
     /// `next` of the page before; no track of the pages before comes again
-    #[serde(default)]
-    #[param(value_type = Option<String>)]
-    cursor: Shown,
+    cursor: Option<String>,
     /// a published version of the model; left out, the current one
     version: Option<String>,
 }
@@ -57,26 +55,18 @@ fn yes() -> bool {
 
 /// Tracks that earlier pages showed, each by a mark of four bytes made of its id. They stay shown whatever comes between
 /// two pages: another rating, another model.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Shown(Vec<u32>);
 
-impl TryFrom<String> for Shown {
-    type Error = &'static str;
-
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        const REASON: &str = "must be the next of an earlier answer";
-        let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| REASON)?;
-        let Some((&CURSOR_FORM, marks)) = bytes.split_first() else { return Err(REASON) };
-        let (marks, rest) = marks.as_chunks::<4>();
-        if !rest.is_empty() || marks.len() > MOST_SHOWN {
-            return Err(REASON);
-        }
-        Ok(Self(marks.iter().map(|mark| u32::from_le_bytes(*mark)).collect()))
-    }
-}
-
 impl Shown {
+    fn decode(text: &str) -> Option<Self> {
+        let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
+        let (&CURSOR_FORM, marks) = bytes.split_first()? else { return None };
+        let (marks, rest) = marks.as_chunks::<4>();
+        let is_ours = rest.is_empty() && marks.len() <= MOST_SHOWN;
+        is_ours.then(|| Self(marks.iter().map(|mark| u32::from_le_bytes(*mark)).collect()))
+    }
+
     fn encode(&self) -> String {
         let marks = self.0.iter().flat_map(|mark| mark.to_le_bytes());
         URL_SAFE_NO_PAD.encode(std::iter::once(CURSOR_FORM).chain(marks).collect::<Vec<u8>>())
@@ -123,7 +113,7 @@ pub struct Recommendations {
 #[utoipa::path(get, path = "/users/{id}/recommendations", tag = "users",
     params(("id" = String, Path, description = "the app's id of the user, percent-encoded"), RecommendationsQuery),
     responses((status = 200, description = "Recommendations; popular tracks for a user of whom nothing is known", body = Recommendations),
-              (status = 404, description = "No such version of the model", body = Problem, content_type = "application/problem+json"),
+              (status = 404, description = "No such version of the model, or no such cursor", body = Problem, content_type = "application/problem+json"),
               (status = 409, description = "That version is damaged", body = Problem, content_type = "application/problem+json"),
               (status = 422, description = "A parameter is wrong", body = Problem, content_type = "application/problem+json"),
               (status = 503, description = "No model, catalog away, or too busy", body = Problem, content_type = "application/problem+json")))]
@@ -133,6 +123,8 @@ async fn recommendations(
     parameters: Result<Query<RecommendationsQuery>, QueryRejection>,
 ) -> Result<Json<Recommendations>, ApiError> {
     let asked = query(parameters)?;
+    let shown = asked.cursor.as_deref().map_or_else(|| Some(Shown::default()), Shown::decode);
+    let shown = shown.ok_or(ApiError::UnknownCursor)?;
     let loaded = state.models.ratings_of(asked.version.as_deref()).await?.ok_or(ApiError::NoModel(Kind::Ratings))?;
     state.engine.admits(Lane::Quick, 1)?;
     let feedback = state.catalog()?.user_feedback(&id).await?;
@@ -142,7 +134,7 @@ async fn recommendations(
         .engine
         .run(Lane::Quick, move || {
             let withheld = loaded.withheld(&withheld);
-            recommend(&loaded.model, &feedback, &withheld, asked)
+            recommend(&loaded.model, &feedback, &withheld, asked.limit, asked.exclude_seen, shown)
         })
         .await?;
     let ids: Vec<String> = items.iter().map(|item| item.track_id.clone()).collect();
@@ -159,7 +151,9 @@ fn recommend(
     model: &RatingsModel,
     feedback: &UserFeedback,
     withheld: &[u32],
-    asked: RecommendationsQuery,
+    limit: Limit,
+    exclude_seen: bool,
+    mut shown: Shown,
 ) -> (Basis, Vec<UserItem>, Option<String>) {
     let row = |id: &str| model.vocabulary().row(id);
     let rated = feedback.ratings.iter().filter_map(|rated| {
@@ -168,16 +162,15 @@ fn recommend(
     });
     let played = feedback.listens.iter().filter_map(|id| Some(Heard { row: row(id)?, rating: None, at: 0 }));
     let heard: Vec<Heard> = rated.chain(played).collect();
-    let mut excluded = model.rows_marked(&asked.cursor.0);
+    let mut excluded = model.rows_marked(&shown.0);
     excluded.extend_from_slice(withheld);
-    if asked.exclude_seen {
+    if exclude_seen {
         excluded.extend(heard.iter().map(|heard| heard.row));
     }
     excluded.sort_unstable();
     let taste = model.taste(&heard);
-    let limit = asked.limit.get().min(MOST_SHOWN - asked.cursor.0.len());
+    let limit = limit.get().min(MOST_SHOWN - shown.0.len());
     let found = model.recommend(&taste, &excluded, limit);
-    let mut shown = asked.cursor;
     shown.0.extend(found.iter().map(|track| model.mark(track.row)));
     let may_go_on = found.len() == limit && shown.0.len() < MOST_SHOWN;
     let items = found.into_iter().map(|track| UserItem {
@@ -197,11 +190,11 @@ mod tests {
     #[test]
     fn a_cursor_reads_back_and_others_are_refused() {
         for shown in [Shown::default(), Shown(vec![0, 7, u32::MAX])] {
-            assert_eq!(Shown::try_from(shown.encode()), Ok(shown));
+            assert_eq!(Shown::decode(&shown.encode()), Some(shown));
         }
         let other_form = URL_SAFE_NO_PAD.encode([2, 0, 0, 0, 0]);
         for text in ["", "!", "AQAA", &other_form, &Shown(vec![1; MOST_SHOWN + 1]).encode()] {
-            assert!(Shown::try_from(text.to_owned()).is_err(), "{text:?}");
+            assert_eq!(Shown::decode(text), None, "{text:?}");
         }
     }
 }

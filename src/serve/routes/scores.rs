@@ -11,7 +11,7 @@ use crate::bundle::Kind;
 use crate::recommend::clicks::{ENSEMBLE, Question};
 use crate::serve::AppState;
 use crate::serve::error::{ApiError, Problem};
-use crate::serve::extract::{BoundedList, JsonBody};
+use crate::serve::extract::{BoundedList, JsonBody, Object};
 
 /// Most tracks of a request.
 const MAX_TRACKS: usize = 1_000;
@@ -48,7 +48,8 @@ pub struct ScoresRequest {
     pub tracks: BoundedList<String, MAX_TRACKS>,
     /// where they are offered
     #[serde(default)]
-    pub context: ScoreContext,
+    #[schema(value_type = ScoreContext)]
+    pub context: Object<ScoreContext>,
     /// the model that answers, one of the bundle's: `ensemble` (all of them together, the default), `deepfm`, …
     #[schema(example = "ensemble")]
     pub model: Option<String>,
@@ -87,6 +88,7 @@ pub struct Scores {
 #[utoipa::path(post, path = "/scores", tag = "users", request_body = ScoresRequest,
     responses((status = 200, description = "A probability for each track, in the order of the request", body = Scores),
               (status = 400, description = "Not JSON", body = Problem, content_type = "application/problem+json"),
+              (status = 404, description = "No such model in the bundle", body = Problem, content_type = "application/problem+json"),
               (status = 413, description = "Body too large", body = Problem, content_type = "application/problem+json"),
               (status = 415, description = "Not declared as JSON", body = Problem, content_type = "application/problem+json"),
               (status = 422, description = "A field is wrong", body = Problem, content_type = "application/problem+json"),
@@ -99,11 +101,11 @@ async fn score(
     if let Some(model) = &request.model {
         let names = loaded.model.names();
         if !names.contains(&model.as_str()) {
-            let reason = format!("there is no {model:?} in this bundle, but {}", names.join(", "));
-            return Err(ApiError::InvalidField { field: "model".to_owned(), reason });
+            let detail = format!("there is no {model:?} in this bundle, but {}", names.join(", "));
+            return Err(ApiError::UnknownModel(detail));
         }
     }
-    let ScoreContext { source_system_tab, source_screen_name, source_type } = request.context;
+    let ScoreContext { source_system_tab, source_screen_name, source_type } = request.context.0;
     let alone = || loaded.model.bundle().members.first().map(|member| member.name.clone());
     let only = (loaded.model.bundle().members.len() == 1).then(alone).flatten();
     let model = request.model.clone().or(only).unwrap_or_else(|| ENSEMBLE.to_owned());

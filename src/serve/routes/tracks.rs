@@ -19,7 +19,8 @@ use crate::serve::AppState;
 use crate::serve::bulk::{self, BulkRows, RowOutcome};
 use crate::serve::error::{ApiError, Problem};
 use crate::serve::extract::{
-    JsonBody, ListQuery, MAX_ID_BYTES, MergePatch, Page, Preconditions, check_id, is_ndjson, query, segment,
+    Id, JsonBody, ListQuery, MAX_ID_BYTES, MergePatch, Page, Preconditions, check_id, is_ndjson, optional_whole, query,
+    segment,
 };
 use crate::serve::withheld::{Reason, Withheld};
 
@@ -60,26 +61,27 @@ pub struct TrackBody {
 #[serde(deny_unknown_fields)]
 pub struct TrackFields {
     /// title of the track
-    #[schema(example = "Naima", max_length = 1000)]
+    #[schema(example = "Naima", max_length = 1000, pattern = r"^[^\x00]*$")]
     pub name: String,
     /// name of its artist
-    #[schema(example = "John Coltrane", min_length = 1, max_length = 1000)]
+    #[schema(example = "John Coltrane", min_length = 1, max_length = 1000, pattern = r"^[^\x00]*[^\s\x00][^\x00]*$")]
     pub artist: String,
     /// the app's id of the artist; without it the name stands for the artist
-    #[schema(min_length = 1, max_length = 1000)]
+    #[schema(value_type = Option<Id>)]
     pub artist_id: Option<String>,
     /// name of its album
-    #[schema(max_length = 1000)]
+    #[schema(max_length = 1000, pattern = r"^[^\x00]*$")]
     pub album: Option<String>,
-    /// the app's id of the album; without it artist and name stand for the album
-    #[schema(min_length = 1, max_length = 1000)]
+    /// the app's id of the album, which alone is enough; without it artist and name stand for the album
+    #[schema(value_type = Option<Id>)]
     pub album_id: Option<String>,
     /// length in milliseconds
+    #[serde(default, deserialize_with = "optional_whole")]
     #[schema(minimum = 0)]
     pub duration_ms: Option<i32>,
     /// names of its genres
     #[serde(default)]
-    #[schema(max_items = 100)]
+    #[schema(max_items = 100, value_type = Vec<Id>)]
     pub genres: Vec<String>,
     /// whether it is kept from being recommended
     #[serde(default)]
@@ -91,28 +93,29 @@ pub struct TrackFields {
 #[serde(deny_unknown_fields)]
 pub struct TrackRow {
     /// the app's id
-    #[schema(example = "spotify:track:5Wj1rJnCLpMHdLaxsFtJLs", min_length = 1, max_length = 1000)]
+    #[schema(example = "spotify:track:5Wj1rJnCLpMHdLaxsFtJLs", value_type = Id)]
     pub id: String,
     /// title of the track
-    #[schema(example = "Naima", max_length = 1000)]
+    #[schema(example = "Naima", max_length = 1000, pattern = r"^[^\x00]*$")]
     pub name: String,
     /// name of its artist
-    #[schema(example = "John Coltrane", min_length = 1, max_length = 1000)]
+    #[schema(example = "John Coltrane", min_length = 1, max_length = 1000, pattern = r"^[^\x00]*[^\s\x00][^\x00]*$")]
     pub artist: String,
     /// the app's id of the artist; without it the name stands for the artist
-    #[schema(min_length = 1, max_length = 1000)]
+    #[schema(value_type = Option<Id>)]
     pub artist_id: Option<String>,
     /// name of its album
-    #[schema(max_length = 1000)]
+    #[schema(max_length = 1000, pattern = r"^[^\x00]*$")]
     pub album: Option<String>,
-    /// the app's id of the album; without it artist and name stand for the album
-    #[schema(min_length = 1, max_length = 1000)]
+    /// the app's id of the album, which alone is enough; without it artist and name stand for the album
+    #[schema(value_type = Option<Id>)]
     pub album_id: Option<String>,
     /// length in milliseconds
+    #[serde(default, deserialize_with = "optional_whole")]
     #[schema(minimum = 0)]
     pub duration_ms: Option<i32>,
     /// names of its genres; in bulk, left out, they stay
-    #[schema(max_items = 100)]
+    #[schema(max_items = 100, value_type = Option<Vec<Id>>)]
     pub genres: Option<Vec<String>>,
     /// whether it is kept from being recommended; in bulk, left out, that stays
     pub hidden: Option<bool>,
@@ -120,22 +123,29 @@ pub struct TrackRow {
 
 /// What of a track is to change: what is left out stays, what is null goes.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct TrackPatch {
-    /// title of the track
+    /// title of the track, which it always has
+    #[schema(nullable = false, max_length = 1000, pattern = r"^[^\x00]*$")]
     pub name: Option<String>,
-    /// name of its artist
+    /// name of its artist, which it always has
+    #[schema(nullable = false, min_length = 1, max_length = 1000, pattern = r"^[^\x00]*[^\s\x00][^\x00]*$")]
     pub artist: Option<String>,
     /// the app's id of the artist
+    #[schema(value_type = Option<Id>)]
     pub artist_id: Option<String>,
     /// name of its album
+    #[schema(max_length = 1000, pattern = r"^[^\x00]*$")]
     pub album: Option<String>,
     /// the app's id of the album
+    #[schema(value_type = Option<Id>)]
     pub album_id: Option<String>,
     /// length in milliseconds
+    #[serde(default, deserialize_with = "optional_whole")]
     #[schema(minimum = 0)]
     pub duration_ms: Option<i32>,
     /// names of its genres
-    #[schema(max_items = 100)]
+    #[schema(max_items = 100, value_type = Option<Vec<Id>>)]
     pub genres: Option<Vec<String>>,
     /// whether it is kept from being recommended
     #[schema(example = true)]
@@ -221,9 +231,6 @@ impl TrackFields {
         if self.artist.trim().is_empty() {
             return wrong("artist", "must not be empty");
         }
-        if self.album.is_none() && self.album_id.is_some() {
-            return wrong("album", "must be there where album_id is");
-        }
         if self.duration_ms.is_some_and(|duration| duration < 0) {
             return wrong("duration_ms", "must not be negative");
         }
@@ -237,7 +244,8 @@ impl TrackFields {
             uri: id.to_owned(),
             name: self.name,
             artist: ArtistRecord { uri: self.artist_id, name: self.artist },
-            album: self.album.map(|name| AlbumRecord { uri: self.album_id, name }),
+            // A name that is the id leaves the name that is there.
+            album: self.album.or_else(|| self.album_id.clone()).map(|name| AlbumRecord { uri: self.album_id, name }),
             duration_ms: self.duration_ms,
         };
         Ok(TrackContents { record, genres: self.genres, hidden: self.hidden })
@@ -274,6 +282,7 @@ fn check_name(field: &str, name: &str) -> Result<(), ApiError> {
 /// Tracks in the order of their ids; with `q`, those whose title and artist are most like it, misspelt or not.
 #[utoipa::path(get, path = "/tracks", tag = "tracks", params(ListQuery),
     responses((status = 200, description = "A page of tracks", body = TrackList),
+              (status = 404, description = "No such cursor", body = Problem, content_type = "application/problem+json"),
               (status = 422, description = "A parameter is wrong", body = Problem, content_type = "application/problem+json")))]
 async fn list(
     State(state): State<AppState>,
@@ -344,7 +353,7 @@ async fn get(State(state): State<AppState>, Path(id): Path<String>) -> Result<Re
 
 /// Creates a track, or replaces the one that is there: what is left out is empty afterwards.
 #[utoipa::path(put, path = "/tracks/{id}", tag = "tracks",
-    params(("id" = String, Path, description = "the app's id of the track, percent-encoded", min_length = 1, max_length = 1000),
+    params(("id" = Id, Path, description = "the app's id of the track, percent-encoded"),
            ("If-Match" = Option<String>, Header, description = "replace it only in this state"),
            ("If-None-Match" = Option<String>, Header, description = "`*`: only create it")),
     request_body = TrackFields,

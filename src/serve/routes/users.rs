@@ -15,7 +15,7 @@ use crate::catalog::{Catalog, CatalogError, RowChange, User};
 use crate::serve::AppState;
 use crate::serve::bulk::{self, BulkRows, RowOutcome};
 use crate::serve::error::{ApiError, Problem};
-use crate::serve::extract::{JsonBody, Page, PageQuery, Preconditions, check_id, is_ndjson, query, segment};
+use crate::serve::extract::{Id, JsonBody, Page, PageQuery, Preconditions, check_id, is_ndjson, query, segment};
 
 /// Routes under `/users`.
 pub fn router() -> OpenApiRouter<AppState> {
@@ -41,7 +41,7 @@ pub struct UserBody {
 #[serde(deny_unknown_fields)]
 pub struct UserRow {
     /// the app's id
-    #[schema(example = "user-17", min_length = 1, max_length = 1000)]
+    #[schema(example = "user-17", value_type = Id)]
     pub id: String,
 }
 
@@ -64,6 +64,7 @@ impl From<User> for UserBody {
 /// Users in the order of their ids.
 #[utoipa::path(get, path = "/users", tag = "users", params(PageQuery),
     responses((status = 200, description = "A page of users", body = UserList),
+              (status = 404, description = "No such cursor", body = Problem, content_type = "application/problem+json"),
               (status = 422, description = "A parameter is wrong", body = Problem, content_type = "application/problem+json")))]
 async fn list(
     State(state): State<AppState>,
@@ -71,7 +72,7 @@ async fn list(
 ) -> Result<Json<UserList>, ApiError> {
     let asked = query(parameters)?.into_list();
     let page = asked.page()?;
-    let Page::After(after) = &page else { return Err(ApiError::Conflict) };
+    let Page::After(after) = &page else { return Err(ApiError::UnknownCursor) };
     let users = state.catalog()?.users_after(after, asked.limit.get() as i64).await?;
     let next = asked.next(&page, users.len(), users.last().map(|user| user.id.as_str()));
     Ok(Json(UserList { items: users.into_iter().map(UserBody::from).collect(), next }))
@@ -120,7 +121,7 @@ async fn get(State(state): State<AppState>, Path(id): Path<String>) -> Result<Js
 
 /// Creates a user, if there is none with that id.
 #[utoipa::path(put, path = "/users/{id}", tag = "users",
-    params(("id" = String, Path, description = "the app's id of the user, percent-encoded", min_length = 1, max_length = 1000),
+    params(("id" = Id, Path, description = "the app's id of the user, percent-encoded"),
            ("If-None-Match" = Option<String>, Header, description = "`*`: fail if there is one")),
     responses((status = 200, description = "It was there", body = UserBody),
               (status = 201, description = "It is created", body = UserBody, headers(("Location" = String, description = "its path"))),
