@@ -5,10 +5,13 @@
 //! * `users.npy`: uint32 `[U, 6]`, `tracks.npy`: uint32 `[T, 10]`: what is known of them, see
 //!   [`UserFields::words`](crate::dataset::clicks::UserFields::words) and its like for tracks.
 //! * `state.*.npy`: what the listens so far tell, see [`StateArrays`]; a server goes on from there.
+//! * `taste.{tracks,artists}.{users,items}.npy`: uint32, rising, and `.user_vectors.npy`, `.item_vectors.npy`: float32
+//!   `[users, length]`, `[items, length]`, see [`Taste`].
 //! * `member<n>.rows<f>.npy`: uint32, for field f of member n the row of each value in the table of embeddings.
 //! * `member<n>.network<s>.table.npy`: float32 `[rows, width]`, and `.dense<p>.npy`, for each network of a member.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -16,6 +19,7 @@ use super::{BundleError, BundleFolder, BundleWriter, Kind, Manifest, Vocabulary,
 use crate::dataset::click_features::{ClickState, FIELDS, HISTORY, NUMBERS, StateArrays};
 use crate::dataset::click_table::Encoding;
 use crate::dataset::clicks::{SourceValues, TrackFields, UserFields};
+use crate::dataset::{Taste, Tastes};
 use crate::models::click_network::{ClickNetwork, ClickShape};
 use crate::models::oblivious_trees::{MOST_BINS, ObliviousTrees};
 
@@ -133,7 +137,15 @@ impl ClickBundle {
             last_of_track: numbers("last_of_track")?,
             recent: small("recent")?,
         };
-        let state = ClickState::from_arrays(&arrays).map_err(|reason| refuse("state.keys.npy", &reason))?;
+        let mut state = ClickState::from_arrays(&arrays).map_err(|reason| refuse("state.keys.npy", &reason))?;
+        let taste = |of: &str| -> Result<Taste, BundleError> {
+            let name = |part: &str| format!("taste.{of}.{part}.npy");
+            let rows = |part: &str| Ok(folder.read_array::<u32>(&name(part))?.values);
+            let vectors = |part: &str| Ok(folder.read_array::<f32>(&name(part))?.values);
+            Taste::from_parts(rows("users")?, vectors("user_vectors")?, rows("items")?, vectors("item_vectors")?)
+                .map_err(|reason| refuse(&name("item_vectors"), reason))
+        };
+        state.tastes = Arc::new(Tastes { tracks: taste("tracks")?, artists: taste("artists")? });
         let bundle = Self {
             users,
             user_fields: user_words.as_chunks::<6>().0.iter().map(|&words| UserFields::from_words(words)).collect(),
@@ -182,6 +194,16 @@ impl ClickBundle {
         ];
         for (name, values, columns) in small {
             writer.write(&format!("state.{name}.npy"), &array(values, columns))?;
+        }
+        for (of, taste) in [("tracks", &self.state.tastes.tracks), ("artists", &self.state.tastes.artists)] {
+            for (part, rows, vectors) in
+                [("user", &taste.users, &taste.user_vectors), ("item", &taste.items, &taste.item_vectors)]
+            {
+                let length = vectors.len().checked_div(rows.len()).unwrap_or(0);
+                writer.write(&format!("taste.{of}.{part}s.npy"), &array(rows, 1))?;
+                let vectors = encode_array(&[rows.len(), length], vectors);
+                writer.write(&format!("taste.{of}.{part}_vectors.npy"), &vectors)?;
+            }
         }
         for (number, member) in self.members.iter().enumerate() {
             for (field, rows) in member.encoding.rows.iter().enumerate() {

@@ -12,10 +12,12 @@
 //! and says nothing else.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use hashbrown::HashMap;
 use serde::{Deserialize, Serialize};
 
+use super::Tastes;
 use super::clicks::{Click, Source, TrackFields, UNKNOWN, UserFields};
 
 /// Widths of the windows in listens of anyone.
@@ -49,6 +51,8 @@ pub enum FeatureGroup {
     Profile,
     /// how often users came back, for this user, track, artist, source and their combinations
     Targets,
+    /// how near the track and its artist lie to what the user plays, and how long the user's tracks are
+    Taste,
 }
 
 /// What users may have been asked about: the categorical features.
@@ -217,6 +221,10 @@ pub struct UserHistory {
     pub language: u32,
     /// listens one after another from one source, less one
     pub streak: u32,
+    /// length of the tracks of known length, in milliseconds
+    pub milliseconds: u64,
+    /// their number
+    pub timed: u32,
     /// listens from each tab, screen and type
     pub profile: [u32; PROFILE[0] + PROFILE[1] + PROFILE[2]],
     /// numbers of the listens that windows look back on
@@ -237,6 +245,8 @@ pub struct ClickState {
     /// users and tracks of the last listens
     recent: VecDeque<(u32, u32)>,
     recent_of_track: HashMap<u32, VecDeque<u64>>,
+    /// learned now and then from the listens until then
+    pub tastes: Arc<Tastes>,
 }
 
 /// A listen with what is known of its user and track.
@@ -422,9 +432,15 @@ impl ClickState {
             artist: UNKNOWN,
             language: UNKNOWN,
             streak: 0,
+            milliseconds: 0,
+            timed: 0,
             profile: [0; PROFILE[0] + PROFILE[1] + PROFILE[2]],
             recent: VecDeque::new(),
         });
+        if listen.track.duration.is_finite() {
+            history.milliseconds += (listen.track.duration * 1e3).max(0.0) as u64;
+            history.timed += 1;
+        }
         history.streak = if history.source == source { history.streak + 1 } else { 0 };
         history.tally.count += 1;
         (history.last, history.source, history.track) = (now, source, track);
@@ -551,6 +567,9 @@ pub fn number_names() -> Vec<(FeatureGroup, String)> {
         add(FeatureGroup::Targets, format!("{name}_target"));
         add(FeatureGroup::Targets, format!("{name}_known"));
     }
+    for name in ["track_taste", "artist_taste", "user_seconds", "seconds_beyond_users"] {
+        add(FeatureGroup::Taste, name.to_owned());
+    }
     names
 }
 
@@ -562,7 +581,8 @@ pub const NUMBERS: usize = 4
     + (4 * WINDOWS.len() + 2)
     + 2 * 9
     + (PROFILE[0] + PROFILE[1] + PROFILE[2])
-    + 2 * (1 + TARGET_KEYS.len());
+    + 2 * (1 + TARGET_KEYS.len())
+    + 4;
 
 /// What is known beyond the past, in the transductive variant.
 #[derive(Debug, Clone, Copy)]
@@ -641,6 +661,12 @@ pub fn describe(
         None => (0..PROFILE.iter().sum()).for_each(|_| to.push(f32::NAN)),
     }
     targets(past, click.user, &keys, &mut to);
+    to.optional(counted.tastes.tracks.of(click.user, click.track));
+    to.optional(counted.tastes.artists.of(click.user, track.artist));
+    let seconds = history.filter(|history| history.timed > 0);
+    let seconds = seconds.map(|history| (history.milliseconds as f64 / 1e3 / f64::from(history.timed)) as f32);
+    to.optional(seconds);
+    to.optional(seconds.map(|seconds| track.duration - seconds));
 }
 
 /// P(value | user) and P(value | track), smoothed as if half a listen more had been of that value.
@@ -710,7 +736,7 @@ fn targets(past: &ClickState, user: u32, keys: &[(u64, f32); 30], to: &mut Numbe
     }
 }
 
-/// A [`ClickState`] as arrays, for files.
+/// A [`ClickState`] as arrays, for files; its tastes have files of their own.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct StateArrays {
     /// listens so far, and of them: known, positive
@@ -732,7 +758,7 @@ pub struct StateArrays {
 }
 
 /// Numbers of a user's history in [`StateArrays`].
-pub const HISTORY: usize = 12 + PROFILE[0] + PROFILE[1] + PROFILE[2];
+pub const HISTORY: usize = 14 + PROFILE[0] + PROFILE[1] + PROFILE[2];
 
 impl ClickState {
     /// All of it, in an order of its own.
@@ -752,12 +778,12 @@ impl ClickState {
             arrays.tallies.extend([count, known, positive]);
         }
         for history in users.iter().filter_map(|user| self.users.get(user)) {
-            let UserHistory { tally, last, first, source, track, artist, language, streak, profile, recent: _ } =
-                history;
+            let UserHistory { tally, last, first, source, track, artist, language, streak, profile, .. } = history;
             arrays.histories.extend([tally.count, tally.known, tally.positive].map(u64::from));
             arrays.histories.extend([*last, *first]);
             let rest = [source.tab, source.screen, source.kind, *track, *artist, *language, *streak];
             arrays.histories.extend(rest.map(u64::from));
+            arrays.histories.extend([history.milliseconds, history.timed.into()]);
             arrays.histories.extend(profile.iter().map(|&count| u64::from(count)));
         }
         arrays.last_of_track = tracks.iter().filter_map(|track| self.last_of_track.get(track).copied()).collect();
@@ -793,7 +819,7 @@ impl ClickState {
         }
         for (&user, values) in arrays.users.iter().zip(arrays.histories.chunks_exact(HISTORY)) {
             let mut profile = [0; PROFILE[0] + PROFILE[1] + PROFILE[2]];
-            profile.iter_mut().zip(&values[12..]).for_each(|(place, &value)| *place = small(value));
+            profile.iter_mut().zip(&values[14..]).for_each(|(place, &value)| *place = small(value));
             if values[3] >= events || values[4] > values[3] {
                 return Err("a user's last listen is none of those counted".to_owned());
             }
@@ -808,6 +834,8 @@ impl ClickState {
                     artist: small(values[9]),
                     language: small(values[10]),
                     streak: small(values[11]),
+                    milliseconds: values[12],
+                    timed: small(values[13]),
                     profile,
                     recent: VecDeque::new(),
                 },
@@ -831,6 +859,7 @@ impl ClickState {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dataset::Taste;
 
     const USER: UserFields =
         UserFields { city: 1, gender: 2, registered_via: 1, age: 30, registered_day: 100.0, expires_day: 465.0 };
@@ -982,6 +1011,29 @@ mod tests {
         told.learn(&Described { click: late, user: &USER, track: &track(1) }, false);
         near(number(&told, None, asked, "user_count"), 4f32.ln());
         near(number(&told, None, asked, "user_known"), 4f32.ln());
+    }
+
+    #[test]
+    fn tastes_are_products_of_vectors_and_lengths_are_means() {
+        let mut state = state();
+        let asked = click(0, 1, 1, None);
+        assert!(number(&state, None, asked, "track_taste").is_nan());
+        let taste = |length: usize, item: u32| Taste {
+            users: vec![0],
+            user_vectors: vec![2.0; length],
+            items: vec![item],
+            item_vectors: vec![0.5; length],
+        };
+        // The artist of track 1 is 2.
+        state.tastes = Arc::new(Tastes { tracks: taste(3, 1), artists: taste(2, 2) });
+        near(number(&state, None, asked, "track_taste"), 3.0);
+        near(number(&state, None, asked, "artist_taste"), 2.0);
+        assert!(number(&state, None, click(1, 1, 1, None), "track_taste").is_nan());
+        near(number(&state, None, asked, "user_seconds"), 200.0);
+        let long = TrackFields { duration: 260.0, ..track(7) };
+        state.take(&Described { click: click(0, 6, 1, None), user: &USER, track: &long });
+        near(number(&state, None, asked, "user_seconds"), 215.0); // three of 200 s, one of 260
+        near(number(&state, None, asked, "seconds_beyond_users"), -15.0);
     }
 
     #[test]

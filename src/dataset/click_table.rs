@@ -1,7 +1,10 @@
 //! Listens as rows to learn from and to be scored, by replaying them through a [`ClickState`].
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
+use super::Tastes;
 use super::click_features::{
     Beyond, ClickState, Described, FIELDS, FeatureGroup, Field, NUMBERS, Side, describe, number_names,
 };
@@ -60,13 +63,32 @@ pub fn described(listening: &Listening, place: usize) -> Described<'_> {
     Described { click, user, track }
 }
 
+/// Listens that tastes are learned from first.
+const FIRST_TASTES: usize = 1_000;
+
 /// Describes all listens whose target is known, in order, and gives the state at the end. The targets of those that
-/// `hidden` names are never learned.
-pub fn replay(listening: &Listening, variant: Variant, hidden: impl Fn(usize) -> bool) -> (ClickTable, ClickState) {
-    let beyond = (variant == Variant::Transductive).then(|| backwards(listening));
+/// `hidden` names are never learned. Tastes are learned from the first `taught` listens, anew each time that there are half
+/// as many again, and at the end of them; in the transductive variant once, from all.
+pub fn replay(
+    listening: &Listening,
+    variant: Variant,
+    taught: usize,
+    threads: usize,
+    hidden: impl Fn(usize) -> bool,
+) -> (ClickTable, ClickState) {
+    let beyond = (variant == Variant::Transductive).then(|| {
+        let (mut whole, after) = backwards(listening);
+        whole.tastes = Arc::new(Tastes::learn(listening, listening.clicks.len(), threads));
+        (whole, after)
+    });
     let mut table = ClickTable::default();
     let mut state = ClickState::default();
+    let mut next = FIRST_TASTES;
     for place in 0..listening.clicks.len() {
+        if beyond.is_none() && (place == next && place < taught || place == taught) {
+            state.tastes = Arc::new(Tastes::learn(listening, place, threads));
+            next = place + place / 2;
+        }
         let mut listen = described(listening, place);
         if let Some(target) = listen.click.target {
             let row = table.rows();
@@ -83,6 +105,13 @@ pub fn replay(listening: &Listening, variant: Variant, hidden: impl Fn(usize) ->
             }
         }
         state.take(&listen);
+    }
+    match beyond {
+        Some((whole, _)) => state.tastes = whole.tastes,
+        None if taught >= listening.clicks.len() => {
+            state.tastes = Arc::new(Tastes::learn(listening, listening.clicks.len(), threads));
+        }
+        None => {}
     }
     (table, state)
 }

@@ -64,6 +64,11 @@ impl Csr {
 
     /// For each of `columns` the rows whose lists hold it, rising; a row that holds it twice is there twice.
     pub fn transpose(&self, columns: usize) -> Self {
+        self.transpose_with(columns, &vec![(); self.items.len()]).0
+    }
+
+    /// The same with what `values` holds for each item, one value an item of all lists, in the order of the new lists.
+    pub fn transpose_with<T: Copy + Default>(&self, columns: usize, values: &[T]) -> (Self, Vec<T>) {
         let mut offsets = vec![0u64; columns + 1];
         for &item in self.items.iter() {
             offsets[item as usize + 1] += 1;
@@ -73,14 +78,16 @@ impl Csr {
         }
         let mut next: Vec<u64> = offsets[..columns].to_vec();
         let mut items = vec![0u32; self.items.len()];
+        let mut transposed = vec![T::default(); values.len()];
         for row in 0..self.rows() {
-            for &item in self.row(row) {
+            for (item, value) in self.row_with(row, values) {
                 let place = &mut next[item as usize];
                 items[*place as usize] = row as u32;
+                transposed[*place as usize] = value;
                 *place += 1;
             }
         }
-        Self { offsets: offsets.into(), items: items.into() }
+        (Self { offsets: offsets.into(), items: items.into() }, transposed)
     }
 
     /// Number of lists.
@@ -127,6 +134,8 @@ mod tests {
         let lists = Csr::from_lists([vec![2, 0], vec![], vec![0, 3, 0]]);
         let transposed = lists.transpose(4);
         assert_eq!(transposed, Csr::from_lists([vec![0, 2, 2], vec![], vec![0], vec![2]]));
+        let (again, values) = lists.transpose_with(4, &['a', 'b', 'c', 'd', 'e']);
+        assert_eq!((again, values), (transposed, vec!['b', 'c', 'e', 'a', 'd']));
         let values: Vec<(u32, char)> = lists.row_with(2, &['a', 'b', 'c', 'd', 'e']).collect();
         assert_eq!(values, [(0, 'c'), (3, 'd'), (0, 'e')]);
         assert_eq!(Csr::group(&[1, 0, 1], 3), Csr::from_lists([vec![1], vec![0, 2], vec![]]));

@@ -15,7 +15,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
-use tracing::error;
+use tracing::{debug, error};
 
 use super::metrics::Metrics;
 
@@ -55,8 +55,19 @@ impl Lane {
 const PATIENCE: f64 = 3.0;
 const LEAST_WAIT: Duration = Duration::from_millis(10);
 const MOST_WAIT: Duration = Duration::from_millis(250);
+/// See [`give_way`]; of 19, so little that programs beside this one do not push it aside.
+const NICENESS: i32 = 4;
 /// How much the last piece of work counts in the average.
 const MEMORY: f64 = 0.05;
+
+/// Has this thread come after those that talk HTTP when there is not enough of the processors for all: beyond capacity,
+/// requests have to be read to be refused.
+fn give_way() {
+    // Of Linux's threads each has a priority of its own.
+    if let Err(error) = rustix::process::setpriority_process(None, NICENESS) {
+        debug!("an engine thread keeps its priority: {error}");
+    }
+}
 
 type Work = Box<dyn FnOnce() + Send>;
 
@@ -185,7 +196,10 @@ impl Engine {
         let shared = Arc::new(Shared { queue: Mutex::new(queue), news: Condvar::new(), threads, capacity, metrics });
         for number in 0..threads {
             let shared = shared.clone();
-            thread::Builder::new().name(format!("engine-{number}")).spawn(move || shared.work())?;
+            thread::Builder::new().name(format!("engine-{number}")).spawn(move || {
+                give_way();
+                shared.work();
+            })?;
         }
         Ok(Self(Arc::new(Handle(shared))))
     }

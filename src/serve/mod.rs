@@ -24,6 +24,7 @@ mod trace_context;
 mod withheld;
 
 use std::net::SocketAddr;
+use std::ops::Deref;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,7 +34,7 @@ use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, ETAG, IF_MATCH, IF_NONE_MA
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode};
 use axum::{Extension, Router};
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tower::ServiceBuilder;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::cors::CorsLayer;
@@ -149,6 +150,9 @@ fn seconds(text: &str) -> Result<f64, String> {
     }
 }
 
+/// Requests that may use a connection to PostgreSQL or wait for one, for each that there may be.
+const REQUESTS_PER_CONNECTION: usize = 8;
+
 /// What handlers share. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct AppState {
@@ -156,6 +160,8 @@ pub struct AppState {
     pub catalog: Catalog,
     /// whether it is there
     gate: Gate,
+    /// requests that may still use it at a time
+    catalog_permits: Arc<Semaphore>,
     /// tracks that must not be recommended
     withheld: Withheld,
     /// what is measured
@@ -197,6 +203,7 @@ impl AppState {
         Ok(Self {
             names: Names::new(catalog.clone(), models.clone(), gate.clone(), metrics.clone()),
             gate,
+            catalog_permits: Arc::new(Semaphore::new(REQUESTS_PER_CONNECTION * settings.database_connections as usize)),
             withheld: Withheld::default(),
             keys: KeyRing::default(),
             shadow: ShadowThread::start()?,
@@ -218,14 +225,33 @@ impl AppState {
         })
     }
 
-    /// The catalog, if it is there.
-    fn catalog(&self) -> Result<&Catalog, ApiError> {
-        if self.gate.is_open() { Ok(&self.catalog) } else { Err(ApiError::CatalogUnavailable) }
+    /// The catalog, if it is there and not too many requests wait for a connection already: those would wait long, and be
+    /// refused in the end. Work that is begun goes on with the field of the same name, so as not to be refused half done.
+    fn catalog(&self) -> Result<AdmittedCatalog<'_>, ApiError> {
+        if !self.gate.is_open() {
+            return Err(ApiError::CatalogUnavailable);
+        }
+        let permit = self.catalog_permits.try_acquire().map_err(|_| ApiError::Overloaded)?;
+        Ok(AdmittedCatalog { catalog: &self.catalog, _permit: permit })
     }
 
     /// The model for what users will think of tracks.
     fn ratings(&self) -> Result<Arc<Loaded<RatingsModel>>, ApiError> {
         self.models.ratings().ok_or(ApiError::NoModel(Kind::Ratings))
+    }
+}
+
+/// The catalog for a request that is counted among those that use it, as long as this is held.
+struct AdmittedCatalog<'a> {
+    catalog: &'a Catalog,
+    _permit: SemaphorePermit<'a>,
+}
+
+impl Deref for AdmittedCatalog<'_> {
+    type Target = Catalog;
+
+    fn deref(&self) -> &Catalog {
+        self.catalog
     }
 }
 

@@ -1,5 +1,6 @@
 //! What is answered while PostgreSQL is away.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use segue::catalog::EmbeddedPostgres;
@@ -70,6 +71,43 @@ async fn while_the_catalog_accepts_connections_and_says_nothing_what_needs_none_
     let app = without_catalog(listener.local_addr().expect("an address").port()).await;
     assert_answers_what_it_can(&app).await;
     drop(listener);
+}
+
+/// More requests than the server has connections wait for a table that someone else keeps locked.
+#[tokio::test]
+async fn a_catalog_that_is_slow_is_not_waited_for_long_and_holds_up_nothing_else() {
+    const WAITING: usize = 300;
+    let app = Arc::new(TestApp::spawn().await);
+    let mut other = app.database().connect().await;
+    for statement in ["BEGIN", "LOCK TABLE playlists IN ACCESS EXCLUSIVE MODE"] {
+        sqlx::query(statement).execute(&mut other).await.expect("locked");
+    }
+    let began = Instant::now();
+    let waiting: Vec<_> = (0..WAITING)
+        .map(|_| {
+            let app = app.clone();
+            tokio::spawn(async move {
+                app.get("/playlists/0").await.problem(503); // with Retry-After
+                began.elapsed()
+            })
+        })
+        .collect();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let asked = Instant::now();
+    let similar = app.get("/tracks/synthetic:track:1/similar?limit=5").await.ok();
+    assert_eq!(ids(&similar["items"]).len(), 5);
+    app.post("/playlists/complete", &json!({"playlists": [{"tracks": ["synthetic:track:1"]}], "limit": 5})).await.ok();
+    assert!(asked.elapsed() < Duration::from_secs(2), "{:?}", asked.elapsed());
+    let mut at_once = 0;
+    for waiting in waiting {
+        let waited = waiting.await.expect("answered");
+        assert!(waited < Duration::from_secs(5), "{waited:?}");
+        at_once += usize::from(waited < Duration::from_millis(900)); // before a connection is given up
+    }
+    assert!(at_once >= WAITING / 2, "{at_once} of {WAITING}");
+    sqlx::query("ROLLBACK").execute(&mut other).await.expect("unlocked");
+    let there = async || (app.get("/playlists/0").await.status == 200).then_some(());
+    wait_until("the catalog", Duration::from_secs(5), there).await;
 }
 
 #[tokio::test]

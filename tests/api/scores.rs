@@ -74,7 +74,7 @@ async fn scores_over_http_are_those_of_the_offline_evaluator() {
     load(&app).await;
 
     let bundle = ClickBundle::load_current(&app.models).expect("a bundle").1;
-    let (table, _) = replay(&whole, Variant::Causal, |place| place >= cut);
+    let (table, _) = replay(&whole, Variant::Causal, cut, 1, |place| place >= cut);
     let rows: Vec<usize> = (0..table.rows()).filter(|&row| table.clicks[row] >= cut).collect();
     assert_eq!(rows.len(), 60);
     let rows = table.select(&rows);

@@ -47,6 +47,33 @@ async fn what_was_trained_is_listed_and_the_current_one_is_marked() {
 }
 
 #[tokio::test]
+async fn a_disk_that_is_full_costs_no_model() {
+    let home = Home::new();
+    let database = Database::new().await;
+    let slices = home.path().join("slices");
+    write_slices(&slices, &generated(120, 400, 5), 120);
+    home.segue(&["import", "mpd", text(&slices), "--database-url", database.url()]).succeed();
+    let train = ["train", "similarity", "--database-url", database.url(), "--dim", "64", "--epochs", "1"];
+    home.segue(&train).succeed();
+    let before = home.segue(&["models"]).succeed();
+
+    let finished = home.segue_with_room_for(16, &train).run();
+    assert_eq!(finished.code, Some(1), "{finished:?}");
+    assert!(finished.stderr.contains("File too large") && finished.stderr.contains("models"), "{finished:?}");
+    assert_eq!(home.segue(&["models"]).succeed(), before, "the current model is the one before");
+    // With room again, training goes through, and leaves nothing of the attempt behind.
+    home.segue(&train).succeed();
+    let folder = home.models().join("similarity");
+    let mut left: Vec<String> = std::fs::read_dir(folder)
+        .expect("a folder")
+        .flatten()
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .collect();
+    left.retain(|name| name != "current" && !name.starts_with('2'));
+    assert_eq!(left, Vec::<String>::new());
+}
+
+#[tokio::test]
 async fn training_on_an_empty_catalog_ends_with_1_and_says_to_import_first() {
     let home = Home::new();
     let database = Database::new().await;

@@ -64,7 +64,19 @@ impl Home {
 
     /// The program in this folder, with nothing of the surroundings' settings.
     pub fn segue(&self, arguments: &[&str]) -> Segue {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_segue"));
+        self.command(Command::new(env!("CARGO_BIN_EXE_segue")), arguments)
+    }
+
+    /// The same where no file can grow beyond `kib` KiB: as if the disk were full then.
+    pub fn segue_with_room_for(&self, kib: usize, arguments: &[&str]) -> Segue {
+        let mut shell = Command::new("sh");
+        // Without the trap the signal would end the program before it hears of the error.
+        shell.args(["-c", &format!("trap '' XFSZ; ulimit -f {}; exec \"$0\" \"$@\"", 2 * kib)]);
+        shell.arg(env!("CARGO_BIN_EXE_segue"));
+        self.command(shell, arguments)
+    }
+
+    fn command(&self, mut command: Command, arguments: &[&str]) -> Segue {
         for (name, _) in std::env::vars_os() {
             let text = name.to_string_lossy();
             if text == "DATABASE_URL" || text.starts_with("SEGUE_") || text.starts_with("PG") {

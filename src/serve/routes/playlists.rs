@@ -548,7 +548,7 @@ fn tag_of(playlist: Option<&Playlist>) -> Option<String> {
 
 /// The playlist as it is after a change.
 async fn answer(state: &AppState, id: &str, edited: Edited, status: StatusCode) -> Result<Response, ApiError> {
-    let playlist = state.catalog()?.playlist(id).await?.ok_or(ApiError::Conflict)?;
+    let playlist = state.catalog.playlist(id).await?.ok_or(ApiError::Conflict)?;
     let mut headers = HeaderMap::new();
     if let Ok(tag) = entity_tag(edited.tag).parse() {
         headers.insert(ETAG, tag);

@@ -137,7 +137,7 @@ async fn put(
         return created(&state, id).await;
     }
     preconditions.check_new()?;
-    let user = state.catalog()?.user(&id).await?.ok_or(ApiError::Conflict)?;
+    let user = state.catalog.user(&id).await?.ok_or(ApiError::Conflict)?;
     Ok(Json(UserBody::from(user)).into_response())
 }
 
@@ -160,7 +160,7 @@ async fn add(state: &AppState, id: &str) -> Result<bool, ApiError> {
 }
 
 async fn created(state: &AppState, id: String) -> Result<Response, ApiError> {
-    let user = state.catalog()?.user(&id).await?.ok_or(ApiError::Conflict)?;
+    let user = state.catalog.user(&id).await?.ok_or(ApiError::Conflict)?;
     let location = format!("/users/{}", segment(&id));
     Ok((StatusCode::CREATED, [(LOCATION, location)], Json(UserBody::from(user))).into_response())
 }

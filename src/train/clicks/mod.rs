@@ -132,6 +132,17 @@ impl ClickSettings {
     /// The preset of a model.
     pub fn preset(name: ClickModelName, preset: Preset) -> Self {
         let small = preset == Preset::Small;
+        let mut groups = vec![
+            FeatureGroup::Member,
+            FeatureGroup::Track,
+            FeatureGroup::Counts,
+            FeatureGroup::Shares,
+            FeatureGroup::Windows,
+            FeatureGroup::Neighbours,
+            FeatureGroup::Targets,
+        ];
+        // It takes many listens to know tastes by.
+        groups.extend((!small).then_some(FeatureGroup::Taste));
         let base = Self {
             dim: if small { 8 } else { 10 },
             hidden: if small { vec![64, 32] } else { vec![400, 400] },
@@ -147,15 +158,7 @@ impl ClickSettings {
             optimizer: Optimizer::Adam,
             min_count: 10,
             seeds: if small { 3 } else { 1 },
-            groups: vec![
-                FeatureGroup::Member,
-                FeatureGroup::Track,
-                FeatureGroup::Counts,
-                FeatureGroup::Shares,
-                FeatureGroup::Windows,
-                FeatureGroup::Neighbours,
-                FeatureGroup::Targets,
-            ],
+            groups,
             depth: 5,
         };
         match name {
@@ -310,7 +313,7 @@ struct Fitted {
 }
 
 /// The rows to learn from at first, and those to choose by.
-fn parts(task: &ClickTask<'_>) -> Result<(ClickTable, ClickTable), TrainError> {
+fn parts(task: &ClickTask<'_>, threads: usize) -> Result<(ClickTable, ClickTable), TrainError> {
     let listening = task.listening;
     let rows: Vec<usize> = listening.labelled().into_iter().filter(|&row| !task.set_aside[row]).collect();
     if rows.len() < LEAST_LISTENS {
@@ -321,7 +324,9 @@ fn parts(task: &ClickTask<'_>) -> Result<(ClickTable, ClickTable), TrainError> {
         )));
     }
     let validates = mark(listening.clicks.len(), &rows, task.validation, task.split, task.seed.wrapping_add(77));
-    let (table, _) = replay(listening, task.variant, |place| task.set_aside[place] || validates[place]);
+    let taught = taught(task, &[task.set_aside, &validates]);
+    let (table, _) =
+        replay(listening, task.variant, taught, threads, |place| task.set_aside[place] || validates[place]);
     let (mut training, mut validation) = (Vec::new(), Vec::new());
     for (row, &place) in table.clicks.iter().enumerate() {
         match () {
@@ -331,6 +336,14 @@ fn parts(task: &ClickTask<'_>) -> Result<(ClickTable, ClickTable), TrainError> {
         }
     }
     Ok((table.select(&training), table.select(&validation)))
+}
+
+/// Listens that tastes are learned from: those before the first one that is measured on, as a server's are from those
+/// before the training; all where rows are measured on that were drawn at random.
+fn taught(task: &ClickTask<'_>, measured: &[&[bool]]) -> usize {
+    let all = task.listening.clicks.len();
+    let firsts = measured.iter().filter_map(|marked| marked.iter().position(|&marked| marked));
+    if task.split == SplitKind::Random { all } else { firsts.min().unwrap_or(all) }
 }
 
 /// What it takes to learn a model again.
@@ -347,9 +360,10 @@ pub fn learn(
     running: Running<'_>,
 ) -> Result<LearnedClicks, TrainError> {
     models.iter().try_for_each(|(_, _, settings)| settings.check())?;
-    let (training, validation) = parts(task)?;
+    let (training, validation) = parts(task, running.threads)?;
     let listening = task.listening;
-    let (table, state) = replay(listening, task.variant, |place| task.set_aside[place]);
+    let taught = taught(task, &[task.set_aside]);
+    let (table, state) = replay(listening, task.variant, taught, running.threads, |place| task.set_aside[place]);
     let all: Vec<usize> = (0..table.rows()).filter(|&row| !task.set_aside[table.clicks[row]]).collect();
     let all = table.select(&all);
 
@@ -514,7 +528,7 @@ fn subject_of_number(group: FeatureGroup, name: &str) -> Subject {
     match group {
         FeatureGroup::Member | FeatureGroup::Profile => Subject::User,
         FeatureGroup::Track => Subject::Track,
-        FeatureGroup::Counts if name.starts_with("user") => Subject::User,
+        FeatureGroup::Counts | FeatureGroup::Taste if name.starts_with("user") => Subject::User,
         FeatureGroup::Counts => Subject::Track,
         _ => Subject::Context,
     }
@@ -756,7 +770,8 @@ mod tests {
         let mut second = first.clone();
         second.clicks[300..].iter_mut().for_each(|click| click.target = click.target.map(|target| !target));
         for variant in [Variant::Causal, Variant::Transductive] {
-            let [one, two] = [&first, &second].map(|listening| replay(listening, variant, |place| place >= 300));
+            let [one, two] =
+                [&first, &second].map(|listening| replay(listening, variant, 300, 1, |place| place >= 300));
             let bits = |table: &ClickTable| table.numbers.iter().map(|value| value.to_bits()).collect::<Vec<_>>();
             assert_eq!(bits(&one.0), bits(&two.0));
             assert_eq!((one.0.fields.len(), one.0.numbers.len()), (400 * FIELDS, 400 * NUMBERS));

@@ -58,7 +58,7 @@ pub struct Tuned {
 
 /// Tries settings drawn at random; `tell` hears of each.
 pub fn tune(search: &TuneTask<'_>, running: Running<'_>, mut tell: impl FnMut(&Trial)) -> Result<Tuned, TrainError> {
-    let (training, validation) = parts(&search.task)?;
+    let (training, validation) = parts(&search.task, running.threads)?;
     let mut rng = Xoshiro256PlusPlus::seed_from_u64(search.task.seed);
     let mut trials: Vec<Trial> = Vec::new();
     let progress = Progress::start("searching", search.trials as u64);

@@ -6,8 +6,8 @@
 //! (backfitting; Hastie and Tibshirani 1990), which for shrunken means and Gaussian processes converges to the posterior
 //! mean of all of them together.
 
-use super::implicit::{Decomposition, decompose};
 use crate::bundle::{Array, ImplicitBundle, RatingsBundle, RatingsShape, Vocabulary};
+use crate::dataset::truncated_svd::{Decomposition, decompose};
 use crate::dataset::{Csr, Event, Feedback, by_user};
 use crate::recommend::linear::{dot, gram};
 use crate::recommend::ratings::fold_in::{Prior, Residual, fold_in};
@@ -123,7 +123,7 @@ pub fn fit(
     let (mean, deviation, range) = moments(ratings.clone());
     let counts = counts(events, tracks);
     let directions = (settings.directions as usize).min(users.min(tracks) / PER_DIRECTION);
-    let found = decompose(&tracks_of(events, users), tracks, directions, seed, threads);
+    let found = decompose(&tracks_of(events, users), None, tracks, directions, seed, threads);
     let (features, precisions, norms) = describe(feedback, events, &counts, &found, settings);
     let session_gap_seconds = i64::from(settings.session_gap) * 60;
     let prior = Prior { precisions: &precisions, session_ratio: settings.session_variance, session_gap_seconds };

@@ -4,7 +4,6 @@
 //! them, and published.
 
 pub mod gaussian;
-mod implicit;
 pub mod network;
 pub mod tuning;
 
