@@ -181,7 +181,7 @@ pub fn gram(table: &[f32], dimensions: usize, threads: usize) -> Vec<f32> {
 }
 
 /// Solves `matrix · x = right` in place of `right` by Cholesky decomposition; `matrix` (symmetric, positive definite,
-/// row after row) is overwritten. False when it is not positive definite.
+/// row after row, of which only the upper half is read) is overwritten. False when it is not positive definite.
 pub fn solve(matrix: &mut [f32], right: &mut [f32]) -> bool {
     vectorised(
         #[inline(always)]
@@ -192,36 +192,29 @@ pub fn solve(matrix: &mut [f32], right: &mut [f32]) -> bool {
 #[inline(always)]
 fn decompose_and_solve(matrix: &mut [f32], right: &mut [f32]) -> bool {
     let size = right.len();
+    // matrix = upperᵀ · upper, row after row of it; each is taken off what is left below it, along memory.
     for row in 0..size {
-        for column in 0..=row {
-            let (upper, lower) = matrix.split_at(row * size);
-            let inner = if column == row {
-                dot(&lower[..column], &lower[..column])
-            } else {
-                dot(&lower[..column], &upper[column * size..column * size + column])
-            };
-            let rest = matrix[row * size + column] - inner;
-            if column == row {
-                if rest <= 0.0 {
-                    return false;
-                }
-                matrix[row * size + row] = rest.sqrt();
-            } else {
-                matrix[row * size + column] = rest / matrix[column * size + column];
-            }
+        let (above, below) = matrix.split_at_mut((row + 1) * size);
+        let current = &mut above[row * size + row..];
+        if current[0] <= 0.0 {
+            return false;
+        }
+        let scale = 1.0 / current[0].sqrt();
+        current.iter_mut().for_each(|value| *value *= scale);
+        for (offset, below) in below.chunks_exact_mut(size).enumerate() {
+            let along = &current[offset + 1..];
+            axpy(-along[0], along, &mut below[row + 1 + offset..]);
         }
     }
     for row in 0..size {
-        let inner = dot(&matrix[row * size..row * size + row], &right[..row]);
-        right[row] = (right[row] - inner) / matrix[row * size + row];
+        let current = &matrix[row * size + row..(row + 1) * size];
+        let (done, behind) = right.split_at_mut(row + 1);
+        done[row] /= current[0];
+        axpy(-done[row], &current[1..], behind);
     }
     for row in (0..size).rev() {
-        right[row] /= matrix[row * size + row];
-        let value = right[row];
-        let (above, _) = right.split_at_mut(row);
-        for (other, above) in above.iter_mut().zip(&matrix[row * size..row * size + row]) {
-            *other -= value * above;
-        }
+        let current = &matrix[row * size + row..(row + 1) * size];
+        right[row] = (right[row] - dot(&current[1..], &right[row + 1..])) / current[0];
     }
     true
 }

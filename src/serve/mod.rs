@@ -153,15 +153,27 @@ fn seconds(text: &str) -> Result<f64, String> {
 /// Requests that may use a connection to PostgreSQL or wait for one, for each that there may be.
 const REQUESTS_PER_CONNECTION: usize = 8;
 
-/// What handlers share. Cheap to clone.
+/// What handlers share. Cheap to clone: each layer that a request goes through has one.
 #[derive(Debug, Clone)]
-pub struct AppState {
+pub struct AppState(Arc<Shared>);
+
+impl Deref for AppState {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        &self.0
+    }
+}
+
+/// See [`AppState`].
+#[derive(Debug)]
+pub struct Shared {
     /// the catalog, there or not: [`AppState::catalog`] asks first
     pub catalog: Catalog,
     /// whether it is there
     gate: Gate,
     /// requests that may still use it at a time
-    catalog_permits: Arc<Semaphore>,
+    catalog_permits: Semaphore,
     /// tracks that must not be recommended
     withheld: Withheld,
     /// what is measured
@@ -200,10 +212,10 @@ impl AppState {
         let metrics = Metrics::new();
         let models = ModelStore::new(models, &metrics);
         let gate = Gate::default();
-        Ok(Self {
+        Ok(Self(Arc::new(Shared {
             names: Names::new(catalog.clone(), models.clone(), gate.clone(), metrics.clone()),
             gate,
-            catalog_permits: Arc::new(Semaphore::new(REQUESTS_PER_CONNECTION * settings.database_connections as usize)),
+            catalog_permits: Semaphore::new(REQUESTS_PER_CONNECTION * settings.database_connections as usize),
             withheld: Withheld::default(),
             keys: KeyRing::default(),
             shadow: ShadowThread::start()?,
@@ -222,7 +234,7 @@ impl AppState {
             nearest: routes::similar::nearest_batch(),
             metrics,
             scale: RatingScale { lowest: settings.rating_lowest, highest: settings.rating_highest },
-        })
+        })))
     }
 
     /// The catalog, if it is there and not too many requests wait for a connection already: those would wait long, and be
