@@ -26,6 +26,10 @@ const CONNECTIONS: usize = 64;
 /// Of those who ask too much: so many that the server, not they, has to say when it is enough.
 const MANY_CONNECTIONS: usize = 512;
 
+/// While it soaks.
+const BETWEEN_SWAPS: Duration = Duration::from_secs(5);
+const SWAPS_BETWEEN_RESTARTS: usize = 24;
+
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
     let flag = |name: &str| arguments.iter().skip_while(|argument| *argument != name).nth(1);
@@ -371,13 +375,13 @@ async fn soak(bench: &Bench<'_>, minutes: f64) {
         let began = Instant::now();
         let (mut memory, mut restarts, mut slowest) = (Vec::new(), 0, 0.0_f64);
         while began.elapsed() < duration {
-            tokio::time::sleep(Duration::from_secs(20)).await;
+            tokio::time::sleep(BETWEEN_SWAPS).await;
             memory.push((began.elapsed().as_secs_f64() / 60.0, bench.memory()));
             for model in models["models"].as_array().into_iter().flatten() {
                 let path = format!("/models/{}/activate", model["kind"].as_str().unwrap_or_default());
                 bench.json("POST", &path, Some(json!({"version": model["version"]}))).await;
             }
-            if memory.len() % 6 == 0 {
+            if memory.len() % SWAPS_BETWEEN_RESTARTS == 0 {
                 bench.postgres("-INT"); // a fast stop
                 tokio::time::sleep(Duration::from_secs(2)).await;
                 bench.start_postgres().await;
