@@ -280,7 +280,7 @@ pub fn check_id(field: &str, id: &str) -> Result<(), ApiError> {
 /// An app's id.
 #[derive(ToSchema)]
 #[schema(min_length = 1, max_length = 1000, pattern = r"^[^\x00-\x1f\x7f-\x9f]+$")]
-#[allow(dead_code, reason = "a schema")]
+#[expect(dead_code, reason = "a schema")]
 pub struct Id(String);
 
 /// Where the next page of a list begins.
