@@ -180,6 +180,14 @@ pub fn gram(table: &[f32], dimensions: usize, threads: usize) -> Vec<f32> {
     total
 }
 
+/// `matrix` += `factor` · v vᵀ; only its upper half, which is all that [`solve`] reads.
+#[inline(always)]
+pub fn add_outer(factor: f32, vector: &[f32], matrix: &mut [f32]) {
+    for (row, sums) in matrix.chunks_exact_mut(vector.len()).enumerate() {
+        axpy(factor * vector[row], &vector[row..], &mut sums[row..]);
+    }
+}
+
 /// Solves `matrix · x = right` in place of `right` by Cholesky decomposition; `matrix` (symmetric, positive definite,
 /// row after row, of which only the upper half is read) is overwritten. False when it is not positive definite.
 pub fn solve(matrix: &mut [f32], right: &mut [f32]) -> bool {
@@ -238,6 +246,18 @@ mod tests {
                 assert!((sums[row * columns + column] - 1.0 - expected).abs() < 1e-5);
             }
         }
+    }
+
+    #[test]
+    fn the_upper_half_is_enough_to_solve() {
+        let (mut matrix, mut right) = (vec![0.0; 9], vec![0.0; 3]);
+        for vector in [[2.0, 0.0, 1.0], [0.0, 3.0, 1.0], [1.0, 1.0, 1.0]] {
+            add_outer(1.0, &vector, &mut matrix);
+            axpy(vector.iter().sum(), &vector, &mut right);
+        }
+        assert_eq!((matrix[3], matrix[6], matrix[7]), (0.0, 0.0, 0.0));
+        assert!(solve(&mut matrix, &mut right));
+        right.iter().for_each(|found| assert!((found - 1.0).abs() < 1e-4, "{right:?}"));
     }
 
     #[test]

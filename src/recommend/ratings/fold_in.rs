@@ -11,7 +11,7 @@
 //! R⁻¹ is known in closed form: with the n ratings of a session taken off their mean, it leaves what is off the mean as
 //! it is and multiplies what n means say by 1/(1 + n ρ). So nothing large is ever subtracted from something as large.
 
-use crate::recommend::linear::{axpy, dot, solve};
+use crate::recommend::linear::{add_outer, axpy, dot, solve};
 
 /// A rating to learn from.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -103,13 +103,6 @@ pub fn fold_in(residuals: &[Residual], features: &[f32], prior: Prior<'_>) -> Fo
         session.effect *= mean_value - dot(&mean, &weights);
     }
     FoldedIn { weights, sessions }
-}
-
-/// Adds `factor · v vᵀ` to a matrix; only to its lower half, which is all that the solver reads.
-fn add_outer(factor: f32, vector: &[f32], matrix: &mut [f32]) {
-    for (row, (&value, sums)) in vector.iter().zip(matrix.chunks_exact_mut(vector.len())).enumerate() {
-        axpy(factor * value, &vector[..=row], &mut sums[..=row]);
-    }
 }
 
 #[cfg(test)]

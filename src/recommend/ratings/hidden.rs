@@ -7,7 +7,7 @@
 
 use super::fold_in::Residual;
 use crate::bundle::HiddenLayer;
-use crate::recommend::linear::{axpy, dot, solve};
+use crate::recommend::linear::{add_outer, axpy, dot, solve};
 
 /// Steps of the fit; it rarely needs five.
 const STEPS: usize = 12;
@@ -70,9 +70,7 @@ impl HiddenModel {
             }
             for rating in ratings {
                 let gradient = self.gradient(&half, rating.row, columns);
-                for (row, &value) in gradient.iter().enumerate() {
-                    axpy(value, &gradient[..=row], &mut matrix[row * columns..=row * columns + row]);
-                }
+                add_outer(1.0, &gradient, &mut matrix);
                 axpy(rating.value - self.predict(&half, rating.row), &gradient, &mut step);
             }
             if !solve(&mut matrix, &mut step) {

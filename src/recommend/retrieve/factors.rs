@@ -1,7 +1,7 @@
 //! Folding a playlist into the factorisation.
 
 use crate::bundle::CompletionIndex;
-use crate::recommend::linear::{axpy, solve, vectorised};
+use crate::recommend::linear::{add_outer, axpy, solve, vectorised};
 
 /// The factor that the playlist of `seeds` would have: one least-squares solve with the tracks' factors held
 /// (Hu, Koren, Volinsky 2008). `None` when no seed has a factor.
@@ -27,12 +27,7 @@ pub fn fold_in(index: &CompletionIndex, seeds: &[u32]) -> Option<Vec<f32>> {
                     }
                 }
             }
-            for &seed in rest {
-                let factor = index.factor(seed);
-                for (row, sums) in matrix.chunks_exact_mut(dimensions).enumerate() {
-                    axpy(index.alpha * factor[row], &factor[row..], &mut sums[row..]);
-                }
-            }
+            rest.iter().for_each(|&seed| add_outer(index.alpha, index.factor(seed), &mut matrix));
         },
     );
     (right.iter().any(|&value| value != 0.0) && solve(&mut matrix, &mut right)).then_some(right)
