@@ -1,9 +1,9 @@
 //! Who rated or played what, as a truncated singular value decomposition.
 //!
 //! The matrix is users × tracks, value / (√n · c^¼) where the user did, of n tracks in all, with c users of that track, and
-//! 0 elsewhere; the value is 1 unless it is given. A block of vectors is multiplied with it back and forth and made orthonormal each time (subspace
-//! iteration; Halko, Martinsson and Tropp 2011, algorithm 4.4, with Rayleigh-Ritz at the end). Nothing of the size of
-//! the matrix is ever there: a pass costs the events times the vectors.
+//! 0 elsewhere; the value is 1 unless it is given. A block of vectors is multiplied with it back and forth and made
+//! orthonormal each time (subspace iteration; Halko, Martinsson and Tropp 2011, algorithm 4.4, with Rayleigh-Ritz at the
+//! end). Nothing of the size of the matrix is ever there: a pass costs the events times the vectors.
 
 use rand::SeedableRng;
 use rand_distr::{Distribution, StandardNormal};

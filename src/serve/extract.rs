@@ -54,7 +54,11 @@ impl<'de> Deserialize<'de> for Whole {
                 if number.fract() != 0.0 {
                     return Err(E::invalid_type(de::Unexpected::Float(number), &self));
                 }
-                Ok(Whole(number as i64)) // what is beyond an i64 becomes its end, which no field takes
+                // A cast would make the largest number of what is beyond it.
+                if number.abs() >= 2f64.powi(63) {
+                    return Err(E::custom("is out of range"));
+                }
+                Ok(Whole(number as i64))
             }
         }
         deserializer.deserialize_i64(WholeVisitor)

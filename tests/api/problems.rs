@@ -124,6 +124,8 @@ async fn a_whole_number_may_be_written_with_a_point() {
     assert_eq!(answer["items"].as_array().map(Vec::len), Some(7));
     let body = json!({"id": "p", "num_followers": 3.0, "duration_ms": 1e12});
     let created = app.post("/playlists", &body).await.json();
+    let endless = json!({"id": "q", "duration_ms": 1e300});
+    assert_eq!(field(&app.post("/playlists", &endless).await.problem(422)), "duration_ms");
     assert_eq!((&created["num_followers"], &created["duration_ms"]), (&json!(3), &json!(1_000_000_000_000_i64)));
     for (value, name) in [(json!(2.5), "num_followers"), (json!(1e300), "num_followers"), (json!("3"), "num_followers")]
     {
