@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::top::sort_best;
+use super::top::{Best, sort_best};
 use super::{Csr, Values};
 
 /// Lengths of the n-grams, in characters.
@@ -236,7 +236,9 @@ impl TextIndex {
         } else {
             let mut scores = vec![0.0f32; self.documents];
             parts.for_each(|(document, part)| scores[document as usize] += part);
-            found = (0..).zip(scores).filter(|&(_, score)| score > 0.0).collect();
+            let mut best = Best::new(limit, f32::MIN_POSITIVE);
+            (0..).zip(scores).for_each(|(document, score)| best.push(document, score));
+            found = best.finish();
         }
         sort_best(&mut found, limit);
         found

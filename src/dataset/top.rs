@@ -41,6 +41,48 @@ pub fn sort_best(scored: &mut Vec<(u32, f32)>, limit: usize) {
     scored.extend(keys.into_iter().map(unkey));
 }
 
+/// The best rows so far of a stream of them: somewhat more than are asked for, thinned out now and then.
+pub struct Best {
+    scored: Vec<(u32, f32)>,
+    limit: usize,
+    bar: f32,
+}
+
+impl Best {
+    /// Of the best `limit` rows whose score is at least `bar`.
+    pub fn new(limit: usize, bar: f32) -> Self {
+        Self { scored: Vec::new(), limit, bar }
+    }
+
+    /// What the score of a row has to be for it to be among the best still.
+    #[inline(always)]
+    pub fn bar(&self) -> f32 {
+        self.bar
+    }
+
+    /// Takes a row, if it is among the best.
+    #[inline(always)]
+    pub fn push(&mut self, row: u32, score: f32) {
+        if score >= self.bar {
+            self.scored.push((row, score));
+            if self.scored.len() >= 2 * self.limit.max(16) {
+                self.thin_out();
+            }
+        }
+    }
+
+    fn thin_out(&mut self) {
+        keep_best(&mut self.scored, self.limit);
+        self.bar = self.scored.iter().map(|scored| scored.1).fold(f32::INFINITY, f32::min);
+    }
+
+    /// The best, in no order.
+    pub fn finish(mut self) -> Vec<(u32, f32)> {
+        keep_best(&mut self.scored, self.limit);
+        self.scored
+    }
+}
+
 /// The places of `values`, that of the highest first.
 pub fn by_falling(values: &[f32]) -> Vec<u32> {
     let mut keys: Vec<u64> = values.iter().zip(0..).map(|(&value, place)| key(place, value)).collect();
@@ -65,6 +107,12 @@ mod tests {
             keep_best(&mut kept, limit);
             sort_best(&mut kept, limit);
             assert_eq!(kept, best);
+            let mut streamed = Best::new(limit, -7.0);
+            scored.iter().for_each(|&(row, score)| streamed.push(row, score));
+            let mut streamed = streamed.finish();
+            sort_best(&mut streamed, limit);
+            best.retain(|scored| scored.1 >= -7.0);
+            assert_eq!(streamed, best);
         }
         let values: Vec<f32> = scored.iter().map(|scored| scored.1).collect();
         assert_eq!(by_falling(&values), sorted.iter().map(|scored| scored.0).collect::<Vec<u32>>());

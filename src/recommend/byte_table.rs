@@ -6,7 +6,7 @@
 //! pass: they cost arithmetic, but no further reading. What is best by these scores is for the caller to score again
 //! exactly.
 
-use crate::dataset::top::keep_best;
+use crate::dataset::top::Best;
 
 /// Rows of a block.
 const ROWS: usize = 16;
@@ -32,23 +32,6 @@ struct Integers {
     /// `[pairs]`: two 16-bit integers each, the first one in the lower half
     pairs: Vec<i32>,
     scale: f32,
-}
-
-/// The best rows of a query so far: somewhat more than are asked for, thinned out now and then.
-struct Best {
-    scored: Vec<(u32, f32)>,
-    limit: usize,
-    bar: f32,
-}
-
-impl Best {
-    fn push(&mut self, row: u32, score: f32) {
-        self.scored.push((row, score));
-        if self.scored.len() >= 2 * self.limit {
-            keep_best(&mut self.scored, self.limit);
-            self.bar = self.scored.iter().map(|scored| scored.1).fold(f32::INFINITY, f32::min);
-        }
-    }
 }
 
 impl ByteTable {
@@ -84,10 +67,7 @@ impl ByteTable {
                 [one, two, three, four, ..] => self.pass([one, two, three, four], bias, limit),
                 [] => Vec::new(),
             };
-            found.extend(bests.into_iter().map(|mut best| {
-                keep_best(&mut best.scored, limit);
-                best.scored
-            }));
+            found.extend(bests.into_iter().map(Best::finish));
         }
         found
     }
@@ -101,8 +81,7 @@ impl ByteTable {
     }
 
     fn pass<const Q: usize>(&self, queries: [&Integers; Q], bias: &[f32], limit: usize) -> Vec<Best> {
-        let new = || Best { scored: Vec::with_capacity(2 * limit), limit, bar: f32::NEG_INFINITY };
-        let mut best: Vec<Best> = (0..Q).map(|_| new()).collect();
+        let mut best: Vec<Best> = (0..Q).map(|_| Best::new(limit, f32::NEG_INFINITY)).collect();
         let pass = Pass { table: self, queries, bias, best: &mut best };
         #[cfg(target_arch = "x86_64")]
         if let Some(simd) = pulp::x86::V3::try_new() {
@@ -148,13 +127,11 @@ impl<const Q: usize> Pass<'_, Q> {
                 }
                 let mut any = false;
                 for score in scores {
-                    any |= score >= best.bar;
+                    any |= score >= best.bar();
                 }
                 if any {
                     for (row, score) in (block * ROWS..table.rows).zip(scores) {
-                        if score >= best.bar {
-                            best.push(row as u32, score);
-                        }
+                        best.push(row as u32, score);
                     }
                 }
             }
@@ -210,6 +187,7 @@ mod tests {
     use rand_xoshiro::Xoshiro256PlusPlus;
 
     use super::*;
+    use crate::dataset::top::keep_best;
     use crate::recommend::linear::dot;
 
     #[test]
@@ -243,12 +221,11 @@ mod tests {
         let vectors: Vec<f32> = (0..160 * 9).map(|_| rng.random_range(-1.0..1.0)).collect();
         let table = ByteTable::new(&vectors, 9);
         let integers = [table.integers(&vectors[..9]), table.integers(&vectors[9..18])];
-        let new = || Best { scored: Vec::new(), limit: 200, bar: f32::NEG_INFINITY };
-        let mut by_loops = [new(), new()];
+        let mut by_loops = [Best::new(200, f32::NEG_INFINITY), Best::new(200, f32::NEG_INFINITY)];
         let queries = [&integers[0], &integers[1]];
         Pass { table: &table, queries, bias: &[], best: &mut by_loops }.run(plain::<2>);
-        for (best, by_loops) in table.pass(queries, &[], 200).iter().zip(&by_loops) {
-            assert_eq!(best.scored, by_loops.scored);
+        for (best, by_loops) in table.pass(queries, &[], 200).into_iter().zip(by_loops) {
+            assert_eq!(best.finish(), by_loops.finish());
         }
     }
 

@@ -3,7 +3,7 @@
 use super::closer_look_for;
 use crate::bundle::{CompletionIndex, Derived};
 use crate::dataset::NONE;
-use crate::dataset::top::{by_falling, keep_best};
+use crate::dataset::top::{Best, by_falling, keep_best};
 use crate::recommend::ByteTable;
 use crate::recommend::linear::{axpy, dot, products};
 use crate::recommend::retrieve::factors::fold_in;
@@ -244,10 +244,10 @@ fn gather(
     let weights: [f32; 6] = std::array::from_fn(|place| weights[place] / highest[place]);
     let weighted = |place: usize| seen(place).iter().zip(&weights).map(|(value, weight)| value * weight).sum();
     // Places in `visited`, with scores.
-    let mut by_sums: Vec<(u32, f32)> = (0..visited.len()).map(|place| (place as u32, weighted(place))).collect();
-    // The sums alone drop the hopeless ones, which saves looking up their artists.
     let closer = closer_look_for(limit);
-    keep_best(&mut by_sums, 2 * closer);
+    let mut best = Best::new(2 * closer, f32::NEG_INFINITY);
+    (0..visited.len()).for_each(|place| best.push(place as u32, weighted(place)));
+    let mut by_sums = best.finish();
     for (place, sum) in &mut by_sums {
         let row = visited[*place as usize];
         let artist = index.artist_of[row as usize];
@@ -415,11 +415,11 @@ fn gather(
 /// The factor of the tracks that playlists of similar titles hold most: stands in for seeds.
 fn title_factor(index: &CompletionIndex, workspace: &Workspace) -> Option<Vec<f32>> {
     let Visited { rows, sums, .. } = &workspace.tracks;
-    let titled = rows.iter().zip(sums).filter(|(_, sums)| sums.title > 0.0);
-    let score = |row: u32, title: f32| title * index.derived.discount[row as usize].sqrt();
-    let mut scored: Vec<(u32, f32)> = titled.map(|(&row, sums)| (row, score(row, sums.title))).collect();
-    keep_best(&mut scored, TITLE_SEEDS);
-    let mut rows: Vec<u32> = scored.into_iter().map(|scored| scored.0).collect();
+    let mut best = Best::new(TITLE_SEEDS, f32::MIN_POSITIVE);
+    for (&row, sums) in rows.iter().zip(sums).filter(|(_, sums)| sums.title > 0.0) {
+        best.push(row, sums.title * index.derived.discount[row as usize].sqrt());
+    }
+    let mut rows: Vec<u32> = best.finish().into_iter().map(|scored| scored.0).collect();
     rows.sort_unstable();
     fold_in(index, &rows)
 }

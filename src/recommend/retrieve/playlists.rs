@@ -17,6 +17,8 @@ const ARTIST_POSTINGS: usize = 5_000;
 const TITLES: usize = 200;
 /// Playlists that vote by their title.
 const TITLED: usize = 1_000;
+/// Playlists that a walk goes over, at most.
+pub const MOST_NEIGHBOURS: usize = NEIGHBOURS + TITLED + ARTIST_NEIGHBOURS;
 /// The last seeds say most about what comes next.
 pub const LAST_SEEDS: usize = 5;
 
@@ -107,9 +109,12 @@ pub fn neighbours(
             if titled >= TITLED {
                 break;
             }
-            titled += index.title_playlists.row(title as usize).len();
+            // Of a title that thousands of playlists have, some from all over.
+            let playlists = index.title_playlists.row(title as usize);
+            let step = playlists.len().div_ceil(TITLED - titled).max(1);
+            titled += playlists.len().div_ceil(step);
             let same = f32::from(u8::from(similarity > 0.9999));
-            for &playlist in index.title_playlists.row(title as usize) {
+            for &playlist in playlists.iter().step_by(step) {
                 *by_title.touch(playlist) = [similarity * similarity, same];
                 about.same_title += usize::from(same > 0.0);
             }

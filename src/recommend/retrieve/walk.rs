@@ -4,7 +4,7 @@
 //! memory most of the time, so it only notes its visits first, sorted into ranges of tracks, and then adds up range by
 //! range: the sums of one fit into the first- or second-level cache.
 
-use super::playlists::{LAST_SEEDS, Neighbour};
+use super::playlists::{LAST_SEEDS, MOST_NEIGHBOURS, Neighbour};
 use super::{Query, Sparse, Workspace};
 use crate::bundle::CompletionIndex;
 
@@ -15,9 +15,13 @@ const GAINS: [f32; WINDOW] =
     [1.0, 1.0 / 2.0, 1.0 / 3.0, 1.0 / 4.0, 1.0 / 5.0, 1.0 / 6.0, 1.0 / 7.0, 1.0 / 8.0, 1.0 / 9.0, 0.1];
 
 /// Tracks of a range, at least; a power of two.
-const RANGE: usize = 1_024;
-/// Ranges, at most: each is written to in turn.
+const RANGE: usize = 4_096;
+/// Ranges, if a visit has room for the tracks of one: each is written to in turn.
 const RANGES: usize = 256;
+/// Bits of a visit that say which neighbour it is.
+const NEIGHBOUR_BITS: u32 = (MOST_NEIGHBOURS - 1).ilog2() + 1;
+/// Bits of a nearby track's note that say how it lies, see [`Nearness`].
+const NEARNESS_BITS: u32 = 8;
 
 /// Sums over the neighbouring playlists that hold a track, and what one of them adds.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -75,16 +79,38 @@ pub struct SeedArtist {
     pub near: f32,
 }
 
-/// A track that lies near a seed in a playlist.
-#[derive(Debug, Clone, Copy)]
-struct Nearby {
-    row: u32,
-    /// place of the seed in the query
-    position: u16,
-    /// places between them, 0 for neighbours
-    distance: u8,
-    /// whether it comes after the seed
-    behind: bool,
+/// How a track lies to a seed in a playlist, in one number.
+struct Nearness;
+
+impl Nearness {
+    const BEHIND: usize = 1 << 4;
+    const LATE: usize = 1 << 5;
+
+    /// Of the tracks around a seed that is `from_end` places before the end of the query; the places in between are to
+    /// be added.
+    fn around(from_end: usize, is_behind: bool) -> usize {
+        let late = if from_end < LAST_SEEDS { from_end + 1 } else { 0 };
+        late * Self::LATE + if is_behind { Self::BEHIND } else { 0 }
+    }
+
+    /// What each adds.
+    fn gains() -> [OrderSums; 1 << NEARNESS_BITS] {
+        std::array::from_fn(|nearness| {
+            let gain = GAINS.get(nearness % Self::BEHIND).copied().unwrap_or_default();
+            // 1 for the last seed, then 1/2, 1/3 …, and 0 for those before the last few.
+            let late = match nearness / Self::LATE {
+                0 => 0.0,
+                from_end => gain / from_end as f32,
+            };
+            let is_behind = nearness & Self::BEHIND > 0;
+            OrderSums {
+                near: gain,
+                behind: if is_behind { late } else { 0.0 },
+                before: if is_behind { 0.0 } else { late },
+                next: if is_behind && nearness / Self::LATE == 1 { gain } else { 0.0 },
+            }
+        })
+    }
 }
 
 /// The tracks that the walk came by, with their sums side by side.
@@ -96,10 +122,11 @@ pub struct Visited {
     pub sums: Vec<TrackSums>,
     /// `[rows]`
     pub order: Vec<OrderSums>,
-    /// of each range, the tracks with the neighbour that holds them
-    visits: Vec<Vec<(u32, u32)>>,
-    /// of each range
-    nearby: Vec<Vec<Nearby>>,
+    /// of each range, the tracks (counted from its beginning) with the neighbour that holds them, in one number: all
+    /// that a walk notes fits the second-level cache
+    visits: Vec<Vec<u32>>,
+    /// of each range, the tracks near a seed with how they lie to it, in one number
+    nearby: Vec<Vec<u32>>,
 }
 
 impl Visited {
@@ -118,29 +145,22 @@ impl Visited {
         self.order.resize(self.rows.len(), OrderSums::default());
     }
 
-    /// Adds up what was noted. `lastness` says how late in the query a seed is.
-    fn add_up(&mut self, range: usize, neighbours: &[Neighbour], lastness: &[f32]) {
+    /// Adds up what was noted.
+    fn add_up(&mut self, range: usize, neighbours: &[Neighbour]) {
         let Self { rows, sums, order, visits, nearby } = self;
+        let gains = Nearness::gains();
         let mut sums_here = vec![TrackSums::default(); range];
         let mut order_here = vec![OrderSums::default(); range];
         let mut touched = vec![0u64; range / 64];
         for ((number, visits), nearby) in visits.iter_mut().enumerate().zip(nearby) {
-            for (row, neighbour) in visits.drain(..) {
-                let place = row as usize % range;
+            for visit in visits.drain(..) {
+                let (place, neighbour) = ((visit >> NEIGHBOUR_BITS) as usize, visit & ((1 << NEIGHBOUR_BITS) - 1));
                 touched[place / 64] |= 1 << (place % 64);
                 sums_here[place] += neighbours[neighbour as usize].gives;
             }
-            for Nearby { row, position, distance, behind } in nearby.drain(..) {
-                let sums = &mut order_here[row as usize % range];
-                let gain = GAINS[distance as usize];
-                let late = gain * lastness[position as usize];
-                sums.near += gain;
-                if behind {
-                    sums.behind += late;
-                    sums.next += if position as usize + 1 == lastness.len() { gain } else { 0.0 };
-                } else {
-                    sums.before += late;
-                }
+            for near in nearby.drain(..) {
+                let (place, nearness) = ((near >> NEARNESS_BITS) as usize, near & ((1 << NEARNESS_BITS) - 1));
+                order_here[place] += gains[nearness as usize];
             }
             for (word, bits) in touched.iter_mut().enumerate() {
                 while *bits != 0 {
@@ -176,6 +196,16 @@ impl std::ops::AddAssign for TrackSums {
     }
 }
 
+impl std::ops::AddAssign for OrderSums {
+    #[inline]
+    fn add_assign(&mut self, other: Self) {
+        self.near += other.near;
+        self.behind += other.behind;
+        self.before += other.before;
+        self.next += other.next;
+    }
+}
+
 /// Adds up over `neighbours` for all tracks but the seeds and those of `excluded`.
 pub fn walk(
     index: &CompletionIndex,
@@ -193,42 +223,41 @@ pub fn walk(
     for (position, &seed) in query.seeds.iter().enumerate() {
         *positions.touch(seed) = position as u32;
     }
-    let range_bits = index.tracks().div_ceil(RANGES).next_power_of_two().max(RANGE).ilog2();
+    let range_bits = index.tracks().div_ceil(RANGES).next_power_of_two().max(RANGE).ilog2().min(32 - NEIGHBOUR_BITS);
     let range = 1usize << range_bits;
+    let place_in_range = |row: u32| row & (range as u32 - 1);
     tracks.visits.resize(index.tracks().div_ceil(range), Vec::new());
     tracks.nearby.resize(index.tracks().div_ceil(range), Vec::new());
-    let mut places: Vec<(usize, u16)> = Vec::new();
+    let mut places: Vec<(usize, usize)> = Vec::new();
     for (neighbour, number) in neighbours.iter().zip(0..) {
         let rows = index.playlists.row(neighbour.playlist as usize);
         places.clear();
         for (place, &row) in rows.iter().enumerate() {
             if !positions.holds(row) {
-                tracks.visits[(row >> range_bits) as usize].push((row, number));
-            } else if let Ok(position) = positions.get(row).try_into() {
-                places.push((place, position));
+                let visit = place_in_range(row) << NEIGHBOUR_BITS | number;
+                tracks.visits[(row >> range_bits) as usize].push(visit);
+            } else if positions.get(row) != EXCLUDED {
+                places.push((place, positions.get(row) as usize));
             }
         }
         for &(place, position) in &places {
-            let mut note = |row: u32, distance: usize, behind| {
+            let mut note = |row: u32, nearness: usize| {
                 if !positions.holds(row) {
-                    let distance = distance as u8;
-                    tracks.nearby[(row >> range_bits) as usize].push(Nearby { row, position, distance, behind });
+                    let near = place_in_range(row) << NEARNESS_BITS | nearness as u32;
+                    tracks.nearby[(row >> range_bits) as usize].push(near);
                 }
             };
+            let from_end = query.seeds.len() - 1 - position;
+            let (behind, before) = (Nearness::around(from_end, true), Nearness::around(from_end, false));
             for (distance, &row) in rows[place + 1..].iter().take(WINDOW).enumerate() {
-                note(row, distance, true);
+                note(row, behind + distance);
             }
             for (distance, &row) in rows[..place].iter().rev().take(WINDOW).enumerate() {
-                note(row, distance, false);
+                note(row, before + distance);
             }
         }
     }
-    // 1 for the last seed, then 1/2, 1/3 …, and 0 for those before the last few.
-    let count = query.seeds.len();
-    let lastness: Vec<f32> = (0..count)
-        .map(|position| if position + LAST_SEEDS >= count { 1.0 / (count - position) as f32 } else { 0.0 })
-        .collect();
-    tracks.add_up(range, neighbours, &lastness);
+    tracks.add_up(range, neighbours);
 }
 
 /// Adds up what the seeds say of artists and albums.
@@ -282,11 +311,10 @@ pub fn artist_sums(
         .collect();
     for Neighbour { playlist, gives: TrackSums { knn, title, artist_knn, .. } } in neighbours {
         for (artist, weight) in index.playlist_artists.row_with(*playlist as usize, &index.playlist_artist_weights) {
-            let number = numbers.get(artist) as usize;
-            if number == 0 {
+            if !numbers.holds(artist) {
                 continue;
             }
-            let sums = &mut sums[number];
+            let sums = &mut sums[numbers.get(artist) as usize];
             sums.knn += weight * knn;
             sums.title += weight * title;
             sums.artist_knn += weight * artist_knn;
