@@ -18,6 +18,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 use super::AppState;
 use super::engine::Lane;
+use super::memory::resident_bytes;
 use crate::bundle::{Kind, Manifest};
 
 /// From a fraction of a millisecond, as similar tracks take, to the time limit.
@@ -214,7 +215,8 @@ impl Metrics {
         self.0.refusals.get_or_create(&KindLabels { kind: kind.as_str() }).inc();
     }
 
-    /// A second version answered too; the share of the first one's tracks that it also recommends.
+    /// A second version answered too, and says the same so far, 0 to 1: the share of the first one's tracks that it
+    /// recommends too; of probabilities, 1 less their mean difference.
     pub fn shadowed(&self, kind: Kind, agreement: f64) {
         self.0.agreement.get_or_create(&KindLabels { kind: kind.as_str() }).observe(agreement);
         self.shadow_outcome(kind, "answered");
@@ -274,7 +276,7 @@ impl Inner {
         registry.register_with_unit("model_age", "Age of the loaded model", Unit::Seconds, self.model_age.clone());
         registry.register("model_candidates", "Tracks that the loaded model may recommend", self.candidates.clone());
         registry.register("shadow_requests", "Requests for a second version of a model", self.shadow.clone());
-        let agreement = "Share of an answer's tracks that the second version recommends too";
+        let agreement = "How far the second version of a model says the same, 0 to 1";
         registry.register("shadow_agreement", agreement, self.agreement.clone());
         registry.register("database_up", "1 when PostgreSQL can be asked", self.database_up.clone());
         registry.register("database_connections", "Connections to PostgreSQL", self.connections.clone());
@@ -282,13 +284,6 @@ impl Inner {
         let memory = "Memory in use";
         self.registry.register_with_unit("process_resident_memory", memory, Unit::Bytes, self.memory.clone());
     }
-}
-
-/// Memory of this process, from Linux.
-fn resident_bytes() -> Option<i64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    line.split_whitespace().next()?.parse::<i64>().ok().map(|kilobytes| kilobytes * 1_024)
 }
 
 /// Counts and measures each request.

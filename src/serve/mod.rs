@@ -14,6 +14,7 @@ pub mod error;
 mod extract;
 mod limits;
 mod listener;
+mod memory;
 mod metrics;
 mod model_store;
 mod names;
@@ -245,6 +246,15 @@ impl AppState {
         }
         let permit = self.catalog_permits.try_acquire().map_err(|_| ApiError::Overloaded)?;
         Ok(AdmittedCatalog { catalog: &self.catalog, _permit: permit })
+    }
+
+    /// Has a second version of a model answer too, off the path of the request, and only if there is time. `work` says how
+    /// far it says the same, see [`Metrics::shadowed`].
+    fn shadow(&self, kind: Kind, work: impl FnOnce() -> f64 + Send + 'static) {
+        let metrics = self.metrics.clone();
+        if !self.shadow.offer(move || metrics.shadowed(kind, work())) {
+            self.metrics.shadow_outcome(kind, "dropped");
+        }
     }
 
     /// The model for what users will think of tracks.

@@ -6,11 +6,13 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use tracing::{error, info, warn};
 
+use super::memory::give_back;
 use super::metrics::Metrics;
 use super::withheld::Snapshot;
 use crate::bundle::{
@@ -27,6 +29,10 @@ use crate::recommend::{Completion, SimilarityModel};
 const WATCH_INTERVAL: Duration = Duration::from_secs(2);
 /// How often a version that was refused is tried again: files may still be on their way from another machine.
 const RETRY_INTERVAL: Duration = Duration::from_secs(60);
+
+/// How long a model that was replaced is waited for, and how often it is looked whether it is still in use.
+const LONGEST_USE: Duration = Duration::from_secs(60);
+const RETIRE_INTERVAL: Duration = Duration::from_millis(20);
 
 /// A model with the manifest that it came with.
 #[derive(Debug)]
@@ -202,8 +208,10 @@ impl Served for ClickModel {
 pub struct Slot<M> {
     current: Arc<ArcSwapOption<Loaded<M>>>,
     shadow: Arc<ArcSwapOption<Shadow<M>>>,
-    /// the one asked for last at the end; whoever holds it loads
-    pinned: Arc<tokio::sync::Mutex<Vec<Arc<Loaded<M>>>>>,
+    /// other versions that requests named, the one loaded last at the end
+    pinned: Arc<ArcSwap<Vec<Arc<Loaded<M>>>>>,
+    /// held by whoever loads one of them
+    pinning: Arc<tokio::sync::Mutex<()>>,
     metrics: Metrics,
 }
 
@@ -213,6 +221,7 @@ impl<M> Clone for Slot<M> {
             current: self.current.clone(),
             shadow: self.shadow.clone(),
             pinned: self.pinned.clone(),
+            pinning: self.pinning.clone(),
             metrics: self.metrics.clone(),
         }
     }
@@ -285,9 +294,29 @@ impl ModelStore {
         self.similarity.shadow.load_full()
     }
 
+    /// The second version for what users will think of tracks.
+    pub fn ratings_shadow(&self) -> Option<Arc<Shadow<RatingsModel>>> {
+        self.ratings.shadow.load_full()
+    }
+
+    /// The second version for whether users come back to tracks.
+    pub fn clicks_shadow(&self) -> Option<Arc<Shadow<ClickModel>>> {
+        self.clicks.shadow.load_full()
+    }
+
     /// Versions that are published, newest first.
     pub fn published(&self, kind: Kind) -> Vec<String> {
         versions(&self.folder, kind)
+    }
+
+    /// A version of the model for whether users come back to tracks; the current one if none is named.
+    pub async fn clicks_of(&self, version: Option<&str>) -> Result<Option<Arc<Loaded<ClickModel>>>, VersionError> {
+        self.clicks.version(&self.folder, version).await
+    }
+
+    /// All versions of the model for whether users come back to tracks that are loaded: each has to hear of listens.
+    pub fn all_clicks(&self) -> Vec<Arc<Loaded<ClickModel>>> {
+        self.clicks.all()
     }
 
     /// Makes a published version the current one, here at once and by and by in every server of this models folder.
@@ -301,15 +330,14 @@ impl ModelStore {
         }
     }
 
-    /// Has a published version answer one in `every` requests too, unseen; none ends that. Blocking. False for a kind
-    /// that has no such thing.
-    pub fn set_shadow(&self, kind: Kind, version: Option<&str>, every: u64) -> Result<bool, VersionError> {
+    /// Has a published version answer one in `every` requests too, unseen; none ends that. Blocking.
+    pub fn set_shadow(&self, kind: Kind, version: Option<&str>, every: u64) -> Result<(), VersionError> {
         match kind {
-            Kind::Completion => self.completion.set_shadow(&self.folder, version, every)?,
-            Kind::Similarity => self.similarity.set_shadow(&self.folder, version, every)?,
-            Kind::Ratings | Kind::Clicks => return Ok(false),
+            Kind::Completion => self.completion.set_shadow(&self.folder, version, every),
+            Kind::Similarity => self.similarity.set_shadow(&self.folder, version, every),
+            Kind::Ratings => self.ratings.set_shadow(&self.folder, version, every),
+            Kind::Clicks => self.clicks.set_shadow(&self.folder, version, every),
         }
-        Ok(true)
     }
 
     /// The model for what comes next, if one is loaded.
@@ -397,8 +425,8 @@ impl ModelStore {
 
 impl<M: Served> Slot<M> {
     fn new(metrics: &Metrics) -> Self {
-        let (current, shadow, pinned) = Default::default();
-        Self { current, shadow, pinned, metrics: metrics.clone() }
+        let (current, shadow, pinned, pinning) = Default::default();
+        Self { current, shadow, pinned, pinning, metrics: metrics.clone() }
     }
 
     fn load(&self, models: &Path) -> Result<(), BundleError> {
@@ -428,21 +456,32 @@ impl<M: Served> Slot<M> {
         if let Some(loaded) = current.filter(|loaded| loaded.manifest.version == version) {
             return Ok(Some(loaded));
         }
-        let mut pinned = self.pinned.lock().await;
-        if let Some(place) = pinned.iter().position(|loaded| loaded.manifest.version == version) {
-            let loaded = pinned.remove(place);
-            pinned.push(loaded.clone());
+        let pinned = || self.pinned.load().iter().find(|loaded| loaded.manifest.version == version).cloned();
+        if let Some(loaded) = pinned() {
+            return Ok(Some(loaded));
+        }
+        let _pinning = self.pinning.lock().await;
+        if let Some(loaded) = pinned() {
             return Ok(Some(loaded));
         }
         let (models, name) = (models.to_owned(), version.to_owned());
         let opened = tokio::task::spawn_blocking(move || Self::open(&models, &name)).await;
         let lost = |_| VersionError::Unknown(M::KIND, version.to_owned());
         let loaded = Arc::new(opened.map_err(lost)??);
-        if pinned.len() >= MOST_PINNED {
-            pinned.remove(0);
-        }
+        let mut pinned = self.pinned.load().to_vec();
         pinned.push(loaded.clone());
+        let beyond = pinned.len().saturating_sub(MOST_PINNED);
+        let old: Vec<_> = pinned.drain(..beyond).collect();
+        self.pinned.store(Arc::new(pinned));
+        old.into_iter().for_each(retire);
         Ok(Some(loaded))
+    }
+
+    /// All versions that are loaded.
+    fn all(&self) -> Vec<Arc<Loaded<M>>> {
+        let shadow = self.shadow.load().as_ref().map(|shadow| shadow.loaded.clone());
+        let pinned = self.pinned.load();
+        self.current.load_full().into_iter().chain(shadow).chain(pinned.iter().cloned()).collect()
     }
 
     fn activate(&self, models: &Path, version: &str) -> Result<(), VersionError> {
@@ -457,7 +496,9 @@ impl<M: Served> Slot<M> {
         let loaded = version.map(|version| Self::open(models, version)).transpose()?;
         let shadow =
             loaded.map(|loaded| Shadow { loaded: Arc::new(loaded), every: every.max(1), seen: AtomicU64::new(0) });
-        self.shadow.store(shadow.map(Arc::new));
+        if let Some(old) = self.shadow.swap(shadow.map(Arc::new)) {
+            retire(old.loaded.clone());
+        }
         Ok(())
     }
 
@@ -488,6 +529,24 @@ impl<M: Served> Slot<M> {
         let Manifest { kind, version, data, .. } = &loaded.manifest;
         info!(%kind, version, tracks = data.tracks, playlists = data.playlists, "loaded a model");
         self.metrics.swapped(&loaded.manifest, loaded.model.candidates(), began.elapsed().as_secs_f64());
-        self.current.store(Some(Arc::new(loaded)));
+        if let Some(old) = self.current.swap(Some(Arc::new(loaded))) {
+            retire(old);
+        }
+    }
+}
+
+/// Lets go of a model once the requests that hold it are done: on a thread of its own, for none of them should be the one
+/// that waits while its arrays are freed.
+fn retire<M: Served>(old: Arc<Loaded<M>>) {
+    let waiting = thread::Builder::new().name("retire".to_owned()).spawn(move || {
+        let until = Instant::now() + LONGEST_USE;
+        while Arc::strong_count(&old) > 1 && Instant::now() < until {
+            thread::sleep(RETIRE_INTERVAL);
+        }
+        drop(old);
+        give_back();
+    });
+    if let Err(error) = waiting {
+        warn!("there is no thread to let go of a model: {error}");
     }
 }

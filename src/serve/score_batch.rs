@@ -32,7 +32,7 @@ const CATCH_UP_INTERVAL: Duration = Duration::from_millis(250);
 /// Tells every model that is loaded of the listens since its training, for as long as the server runs.
 pub(super) async fn catch_up(catalog: Catalog, models: ModelStore) {
     loop {
-        if let Some(loaded) = models.clicks().filter(|loaded| loaded.model.is_behind()) {
+        for loaded in models.all_clicks().into_iter().filter(|loaded| loaded.model.is_behind()) {
             let moment = loaded.manifest.data.newest_change.as_deref();
             let moment = moment.and_then(|text| OffsetDateTime::parse(text, &Rfc3339).ok());
             match catalog.listens_since(moment.unwrap_or(OffsetDateTime::UNIX_EPOCH)).await {

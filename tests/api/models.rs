@@ -16,12 +16,6 @@ async fn activate(app: &TestApp, kind: &str, version: &str) -> Answer {
     app.post(&format!("/models/{kind}/activate"), &json!({"version": version})).await
 }
 
-async fn metric(app: &TestApp, name: &str) -> f64 {
-    let text = app.get("/metrics").await.body;
-    let lines = text.lines().filter_map(|line| line.strip_prefix(name));
-    lines.filter_map(|rest| rest.rsplit(' ').next()?.parse::<f64>().ok()).sum()
-}
-
 #[tokio::test]
 async fn a_version_is_activated_and_rolled_back_at_once() {
     let app = TestApp::spawn().await;
@@ -111,7 +105,7 @@ async fn twenty_swaps_under_load_fail_no_request() {
         client.await.expect("no request failed");
     }
     assert!(answered.load(Ordering::Relaxed) >= 1_000);
-    assert!(metric(&app, "segue_model_swaps_total").await >= 40.0);
+    assert!(app.metric("segue_model_swaps_total").await >= 40.0);
 }
 
 #[tokio::test]
@@ -123,18 +117,45 @@ async fn a_second_version_answers_unseen_and_its_agreement_is_a_metric() {
     app.post("/models/completion/shadow", &json!({"version": second, "every": 1})).await.ok();
     let answer = app.post_nothing("/playlists/0/complete").await.ok();
     assert_eq!(answer["model_version"], json!(active));
-    let measured = async || (metric(&app, "segue_shadow_agreement_count").await >= 1.0).then_some(());
+    let measured = async || (app.metric("segue_shadow_agreement_count").await >= 1.0).then_some(());
     wait_until("its answer", Duration::from_secs(5), measured).await;
-    let agreement =
-        metric(&app, "segue_shadow_agreement_sum").await / metric(&app, "segue_shadow_agreement_count").await;
+    let agreement = app.metric("segue_shadow_agreement_sum").await / app.metric("segue_shadow_agreement_count").await;
     assert!((agreement - 1.0).abs() < 1e-9, "the same model by another version: {agreement}");
 
     app.post("/models/completion/shadow", &json!({"version": null})).await.ok();
-    let before = metric(&app, "segue_shadow_agreement_count").await;
+    let before = app.metric("segue_shadow_agreement_count").await;
     app.post_nothing("/playlists/0/complete").await.ok();
     tokio::time::sleep(Duration::from_millis(200)).await;
-    assert_eq!(metric(&app, "segue_shadow_agreement_count").await, before);
-    app.post("/models/ratings/shadow", &json!({"version": null})).await.problem(404);
+    assert_eq!(app.metric("segue_shadow_agreement_count").await, before);
+
+    // Of similar tracks too, but not where a version is asked for by name.
+    let active = app.manifest().version;
+    let second = publish_again(&app.models, &app.models).version;
+    activate(&app, "similarity", &active).await.ok();
+    app.post("/models/similarity/shadow", &json!({"version": second, "every": 1})).await.ok();
+    for route in ["similar", "next"] {
+        let before = app.metric("segue_shadow_agreement_sum").await;
+        app.get(&format!("/tracks/synthetic:track:1/{route}?version={active}")).await.ok();
+        app.get(&format!("/tracks/synthetic:track:1/{route}")).await.ok();
+        let measured = async || (app.metric("segue_shadow_agreement_sum").await >= before + 1.0 - 1e-9).then_some(());
+        wait_until("its answer", Duration::from_secs(5), measured).await;
+        assert!((app.metric("segue_shadow_agreement_sum").await - before - 1.0).abs() < 1e-9);
+    }
+    app.post("/models/oracle/shadow", &json!({"version": null})).await.problem(404);
+}
+
+#[tokio::test]
+async fn a_model_that_was_replaced_goes_with_the_last_request_that_holds_it() {
+    let app = TestApp::spawn().await;
+    activate(&app, "similarity", &app.manifest().version).await.ok();
+    let held = app.state.models.similarity().expect("a model");
+    let gone = Arc::downgrade(&held);
+    activate(&app, "similarity", &publish_again(&app.models, &app.models).version).await.ok();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert!(!held.model.similar(0, 5).is_empty(), "whoever holds it goes on with it");
+    drop(held);
+    let is_gone = async || gone.upgrade().is_none().then_some(());
+    wait_until("the end of the old model", Duration::from_secs(5), is_gone).await;
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! Ratings and listens over HTTP, and recommendations for a user from them.
 
 use std::collections::HashSet;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rand::{RngExt, SeedableRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
@@ -13,7 +13,8 @@ use segue::train::ratings::RatingsModelName;
 use serde_json::{Value, json};
 
 use crate::support::app::{Answer, Setup, TestApp, encode, ids};
-use crate::support::ratings::{GENRES, TRACKS, ratings, track, tracks, train_on};
+use crate::support::ratings::{GENRES, TRACKS, publish_ratings_again, ratings, track, tracks, train_on};
+use crate::support::wait_until;
 
 /// A server over a catalog with ratings, and a model trained on them.
 async fn app() -> TestApp {
@@ -259,6 +260,20 @@ async fn every_model_recommends_what_its_users_like() {
             _ => assert_eq!(bias.problem(404)["type"], "urn:segue:problem:no-such-part"),
         }
     }
+}
+
+#[tokio::test]
+async fn a_second_version_recommends_unseen_and_its_agreement_is_a_metric() {
+    let app = app().await;
+    let active = recommended(&app, "u1", "").await["model_version"].clone();
+    let second = publish_ratings_again(&app.models, &app.models).version;
+    app.post("/models/ratings/activate", &json!({"version": active})).await.ok();
+    app.post("/models/ratings/shadow", &json!({"version": second, "every": 1})).await.ok();
+    rate(&app, "me", 0, [5.0, 4.0, 5.0]).await;
+    assert_eq!(recommended(&app, "me", "").await["model_version"], active);
+    let measured = async || (app.metric("segue_shadow_agreement_count").await == 1.0).then_some(());
+    wait_until("its answer", Duration::from_secs(5), measured).await;
+    assert!((app.metric("segue_shadow_agreement_sum").await - 1.0).abs() < 1e-9, "the same model");
 }
 
 #[tokio::test]

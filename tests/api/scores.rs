@@ -15,7 +15,7 @@ use segue::train::clicks::{ClickModelName, ClickSettings, Preset};
 use serde_json::{Value, json};
 
 use crate::support::app::{Setup, TestApp};
-use crate::support::clicks::{LISTENS, import_listens, train_clicks_on};
+use crate::support::clicks::{LISTENS, import_listens, publish_clicks_again, train_clicks_on};
 use crate::support::wait_until;
 
 const MODELS: [ClickModelName; 4] =
@@ -155,6 +155,38 @@ async fn a_model_tells_by_the_users_history_and_moves_with_it() {
     load(&app).await;
     let again = probabilities(&app, &body("newcomer", "local-library")).await;
     assert!((again[0] - after[0]).abs() < 1e-6, "{again:?} {after:?}");
+}
+
+#[tokio::test]
+async fn a_second_version_hears_of_listens_too_and_answers_unseen_or_by_name() {
+    let app = app(&[ClickModelName::Fm]).await;
+    let active = app.get("/models").await.ok()["models"][0]["version"].clone();
+    let second = publish_clicks_again(&app.models, &app.models).version;
+    app.post("/models/clicks/activate", &json!({"version": active})).await.ok();
+    load(&app).await;
+    app.post("/models/clicks/shadow", &json!({"version": second, "every": 1})).await.ok();
+    let body = json!({"user_id": "newcomer", "tracks": ["s1", "s2"], "context": context("local-library")});
+    let by_second = json!({"user_id": "newcomer", "tracks": ["s1", "s2"], "context": context("local-library"),
+                           "version": second});
+    assert_eq!(app.post("/scores", &by_second).await.ok()["model_version"], json!(second));
+    let caught_up = async || app.state.models.all_clicks().iter().all(|one| !one.model.is_behind()).then_some(());
+    wait_until("the listens since the training", Duration::from_secs(10), caught_up).await;
+    let listens: Vec<Value> = (3..33)
+        .map(|number| {
+            json!({"user_id": "newcomer", "track_id": format!("s{number}"), "target": false,
+                   "listened_at": format!("2024-05-01T10:00:{number:02}Z")})
+        })
+        .collect();
+    let before = probabilities(&app, &body).await;
+    assert_eq!(app.post("/listens", &json!({"listens": listens})).await.ok()["added"], 30);
+    let after = probabilities(&app, &body).await;
+    assert!(after[0] < before[0] - 0.01, "{before:?} {after:?}");
+    assert_eq!(probabilities(&app, &by_second).await, after);
+    let measured = async || (app.metric("segue_shadow_agreement_count").await == 2.0).then_some(());
+    wait_until("its answers", Duration::from_secs(5), measured).await;
+    assert!((app.metric("segue_shadow_agreement_sum").await - 2.0).abs() < 1e-6, "the same model");
+    let unknown = json!({"user_id": "u1", "tracks": ["s1"], "version": "20000101T000000.000Z"});
+    app.post("/scores", &unknown).await.problem(404);
 }
 
 #[tokio::test]

@@ -134,6 +134,13 @@ impl TestApp {
         Self::start(Setup::default()).await
     }
 
+    /// The sum of all values of a metric.
+    pub async fn metric(&self, name: &str) -> f64 {
+        let text = self.get("/metrics").await.body;
+        let lines = text.lines().filter_map(|line| line.strip_prefix(name));
+        lines.filter_map(|rest| rest.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+    }
+
     /// Over the fixture's catalog and both of its bundles.
     pub async fn spawn_with_completion_model() -> Self {
         Self::start(Setup { with_completion_model: true, ..Setup::default() }).await

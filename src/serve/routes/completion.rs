@@ -1,6 +1,5 @@
 //! What comes next in a playlist.
 
-use std::collections::HashSet;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -22,6 +21,7 @@ use crate::serve::engine::Lane;
 use crate::serve::error::{ApiError, Problem};
 use crate::serve::extract::{BoundedList, Diversity, JsonBody, Limit, Object, OptionalJsonBody};
 use crate::serve::metrics::Fallback;
+use crate::serve::shadow::share_of_both;
 use crate::serve::withheld::Snapshot;
 use crate::serve::{AppState, Loaded};
 
@@ -448,18 +448,13 @@ async fn complete_all(state: &AppState, asked: Asked) -> Result<(String, Vec<Com
 
 /// Has the second version, if there is one, answer too: off the path of the request, and only if it has time.
 fn shadow(state: &AppState, answerer: &Answerer, asked: &Arc<Asked>, withheld: &Arc<Snapshot>, answers: &[Answer]) {
-    let Some(second) = answerer.shadow(state) else { return };
-    let (asked, withheld, metrics) = (asked.clone(), withheld.clone(), state.metrics.clone());
-    let first: HashSet<String> = answers.iter().take(1).flat_map(Answer::ids).map(ToOwned::to_owned).collect();
-    let kind = second.kind();
-    let work = move || {
+    let Some(second) = answerer.shadow(state).filter(|_| asked.version.is_none()) else { return };
+    let (asked, withheld) = (asked.clone(), withheld.clone());
+    let first: Vec<String> = answers.iter().take(1).flat_map(Answer::ids).map(ToOwned::to_owned).collect();
+    state.shadow(second.kind(), move || {
         let answers = answer(&second, &asked, 0..1, &withheld);
-        let both = answers.iter().flat_map(Answer::ids).filter(|id| first.contains(*id)).count();
-        metrics.shadowed(kind, both as f64 / first.len().max(1) as f64);
-    };
-    if !state.shadow.offer(work) {
-        state.metrics.shadow_outcome(kind, "dropped");
-    }
+        share_of_both(&first, answers.iter().flat_map(Answer::ids))
+    });
 }
 
 /// On an engine thread.

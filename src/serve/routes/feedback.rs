@@ -160,10 +160,12 @@ async fn listen(State(state): State<AppState>, bulk: Bulk<ListenBody>) -> Result
         })
     });
     let (outcome, written) = state.catalog()?.upsert_listens(&rows.good).await?;
-    if let Some(loaded) = state.models.clicks() {
+    let models = state.models.all_clicks();
+    if !models.is_empty() {
         let mut written = written;
         written.sort_by_key(|one| rows.good[one.place].listened_at);
-        loaded.model.hear(&written.iter().map(|one| heard(&rows.good[one.place], one)).collect::<Vec<_>>());
+        let news: Vec<Heard> = written.iter().map(|one| heard(&rows.good[one.place], one)).collect();
+        models.iter().for_each(|loaded| loaded.model.hear(&news));
     }
     Ok(Json(FeedbackAnswer::new(outcome, rows.places, rows.problems, ListenBody::FIELD)))
 }

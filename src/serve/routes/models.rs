@@ -169,7 +169,8 @@ async fn activate(
 /// Has another published version answer some of the requests too, unseen: how far it agrees is a metric
 /// (`segue_shadow_agreement`). It lasts until it is ended, or the server is.
 #[utoipa::path(post, path = "/models/{kind}/shadow", tag = "models",
-    params(("kind" = String, Path, description = "completion or similarity", pattern = "^(completion|similarity)$")),
+    params(("kind" = String, Path, description = "completion, similarity, ratings or clicks",
+            pattern = "^(completion|similarity|ratings|clicks)$")),
     request_body = ShadowRequest,
     responses((status = 200, description = "It answers too", body = ActiveModel),
               (status = 400, description = "Not JSON", body = Problem, content_type = "application/problem+json"),
@@ -185,9 +186,7 @@ async fn shadow(
 ) -> Result<Json<ActiveModel>, ApiError> {
     let kind = parse_kind(kind)?;
     let name = version.clone();
-    if !blocking(move || state.models.set_shadow(kind, name.as_deref(), every.0)).await? {
-        return Err(ApiError::UnknownKind(kind.to_string()));
-    }
+    blocking(move || state.models.set_shadow(kind, name.as_deref(), every.0)).await?;
     Ok(Json(ActiveModel { kind: kind.to_string(), version }))
 }
 

@@ -1,6 +1,7 @@
 //! What to recommend to a user.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
@@ -15,10 +16,11 @@ use utoipa_axum::routes;
 use crate::bundle::Kind;
 use crate::catalog::{TrackName, UserFeedback};
 use crate::recommend::ratings::{Basis, Heard, RatingsModel};
-use crate::serve::AppState;
 use crate::serve::engine::Lane;
 use crate::serve::error::{ApiError, Problem};
 use crate::serve::extract::{Limit, query};
+use crate::serve::shadow::share_of_both;
+use crate::serve::{AppState, Loaded};
 
 /// Most tracks that pages of one list go through.
 const MOST_SHOWN: usize = 1_000;
@@ -130,14 +132,21 @@ async fn recommendations(
     let feedback = state.catalog()?.user_feedback(&id).await?;
     let withheld = state.withheld.snapshot();
     let model_version = loaded.manifest.version.clone();
-    let (basis, mut items, next) = state
-        .engine
-        .run(Lane::Quick, move || {
-            let withheld = loaded.withheld(&withheld);
-            recommend(&loaded.model, &feedback, &withheld, asked.limit, asked.exclude_seen, shown)
-        })
-        .await?;
+    let second = state.models.ratings_shadow().filter(|second| asked.version.is_none() && second.is_due());
+    let answer = Arc::new(move |loaded: &Loaded<RatingsModel>| {
+        let withheld = loaded.withheld(&withheld);
+        recommend(&loaded.model, &feedback, &withheld, asked.limit, asked.exclude_seen, shown.clone())
+    });
+    let first = answer.clone();
+    let (basis, mut items, next) = state.engine.run(Lane::Quick, move || first(&loaded)).await?;
     let ids: Vec<String> = items.iter().map(|item| item.track_id.clone()).collect();
+    if let Some(second) = second {
+        let first = ids.clone();
+        state.shadow(Kind::Ratings, move || {
+            let (_, items, _) = answer(&second.loaded);
+            share_of_both(&first, items.iter().map(|item| item.track_id.as_str()))
+        });
+    }
     let mut names: HashMap<String, TrackName> = state.names.of(&ids).await;
     for item in &mut items {
         let found = names.remove(&item.track_id);

@@ -53,6 +53,8 @@ pub struct ScoresRequest {
     /// the model that answers, one of the bundle's: `ensemble` (all of them together, the default), `deepfm`, …
     #[schema(example = "ensemble")]
     pub model: Option<String>,
+    /// a published version of the bundle; left out, the current one
+    pub version: Option<String>,
 }
 
 /// A track with its probability.
@@ -88,7 +90,8 @@ pub struct Scores {
 #[utoipa::path(post, path = "/scores", tag = "users", request_body = ScoresRequest,
     responses((status = 200, description = "A probability for each track, in the order of the request", body = Scores),
               (status = 400, description = "Not JSON", body = Problem, content_type = "application/problem+json"),
-              (status = 404, description = "No such model in the bundle", body = Problem, content_type = "application/problem+json"),
+              (status = 404, description = "No such version, or no such model in the bundle", body = Problem, content_type = "application/problem+json"),
+              (status = 409, description = "That version is damaged", body = Problem, content_type = "application/problem+json"),
               (status = 413, description = "Body too large", body = Problem, content_type = "application/problem+json"),
               (status = 415, description = "Not declared as JSON", body = Problem, content_type = "application/problem+json"),
               (status = 422, description = "A field is wrong", body = Problem, content_type = "application/problem+json"),
@@ -97,7 +100,7 @@ async fn score(
     State(state): State<AppState>,
     JsonBody(request): JsonBody<ScoresRequest>,
 ) -> Result<Json<Scores>, ApiError> {
-    let loaded = state.models.clicks().ok_or(ApiError::NoModel(Kind::Clicks))?;
+    let loaded = state.models.clicks_of(request.version.as_deref()).await?.ok_or(ApiError::NoModel(Kind::Clicks))?;
     if let Some(model) = &request.model {
         let names = loaded.model.names();
         if !names.contains(&model.as_str()) {
@@ -118,6 +121,16 @@ async fn score(
     let model_version = loaded.manifest.version.clone();
     let (question, answer) = state.scores.ask(&state.engine, (loaded, question)).await?;
     let answer = answer.ok_or_else(|| ApiError::NoModel(Kind::Clicks))?;
+    let is_of_version = request.version.is_some();
+    if let Some(second) = state.models.clicks_shadow().filter(|second| !is_of_version && second.is_due()) {
+        let (question, first) = (question.clone(), answer.probabilities.clone());
+        state.shadow(Kind::Clicks, move || {
+            // A second version may lack the model that was asked for.
+            let Some(answer) = second.loaded.model.answer(&question) else { return 0.0 };
+            let differences = first.iter().zip(&answer.probabilities).map(|(first, second)| (first - second).abs());
+            1.0 - f64::from(differences.sum::<f32>()) / first.len().max(1) as f64
+        });
+    }
     let unknown_tracks = answer.unknown_tracks.iter().map(|&place| question.tracks[place].clone()).collect();
     let pairs = question.tracks.into_iter().zip(answer.probabilities);
     Ok(Json(Scores {

@@ -18,6 +18,7 @@ use crate::serve::batch::Batch;
 use crate::serve::engine::Lane;
 use crate::serve::error::{ApiError, Problem};
 use crate::serve::extract::{Limit, query};
+use crate::serve::shadow::share_of_both;
 use crate::serve::withheld::{Reason, Snapshot};
 use crate::serve::{AppState, Loaded};
 
@@ -77,16 +78,15 @@ pub fn nearest_batch() -> NearestBatch {
         // All of one model, but for the moment in which another takes over.
         for asked in asked.chunk_by(|left, right| Arc::ptr_eq(&left.model, &right.model)) {
             let model = &asked[0].model;
-            let question = |one: &NearestQuestion| Completion {
-                seeds: vec![one.row],
-                limit: one.limit,
-                withheld: model.withheld(&one.withheld),
-                ..Completion::default()
-            };
+            let question = |one: &NearestQuestion| nearest_to(model, one.row, one.limit, &one.withheld);
             answers.extend(model.model.nearest_to_each(&asked.iter().map(question).collect::<Vec<_>>()));
         }
         answers
     })
+}
+
+fn nearest_to(model: &Loaded<SimilarityModel>, row: u32, limit: usize, withheld: &Snapshot) -> Completion {
+    Completion { seeds: vec![row], limit, withheld: model.withheld(withheld), ..Completion::default() }
 }
 
 /// Query of similar tracks.
@@ -124,6 +124,10 @@ async fn similar(
         }
         None => asked.popular(&state).await?,
     };
+    asked.shadow(&state, &recommended, |model, row, limit, withheld| {
+        let answers = model.model.nearest_to_each(&[nearest_to(model, row, limit, withheld)]);
+        answers.into_iter().next().unwrap_or_default()
+    });
     Ok(asked.answer(&state, &recommended).await)
 }
 
@@ -149,6 +153,9 @@ async fn next(
         }
         None => asked.popular(&state).await?,
     };
+    asked.shadow(&state, &recommended, |model, row, limit, withheld| {
+        model.model.next(row, &model.withheld(withheld), limit)
+    });
     Ok(asked.answer(&state, &recommended).await)
 }
 
@@ -160,6 +167,7 @@ struct Asked {
     row: Option<u32>,
     limit: usize,
     withheld: Arc<Snapshot>,
+    is_of_version: bool,
 }
 
 impl Asked {
@@ -173,12 +181,37 @@ impl Asked {
         if row.is_none() && state.catalog()?.track(&id).await?.is_none() {
             return Err(ApiError::UnknownTrack(id));
         }
-        Ok(Self { id, model, row, limit: limit.get(), withheld })
+        Ok(Self { id, model, row, limit: limit.get(), withheld, is_of_version: version.is_some() })
     }
 
     async fn popular(&self, state: &AppState) -> Result<Vec<Recommended>, ApiError> {
         let (model, limit, withheld) = (self.model.clone(), self.limit, self.withheld.clone());
         Ok(state.engine.run(Lane::Quick, move || model.model.popular(&model.withheld(&withheld), limit)).await?)
+    }
+
+    /// Has the second version, if there is one, answer too; `find` is how, for a track that it knows.
+    fn shadow(
+        &self,
+        state: &AppState,
+        recommended: &[Recommended],
+        find: impl FnOnce(&Loaded<SimilarityModel>, u32, usize, &Snapshot) -> Vec<Recommended> + Send + 'static,
+    ) {
+        let Some(second) = state.models.similarity_shadow().filter(|second| !self.is_of_version && second.is_due())
+        else {
+            return;
+        };
+        let vocabulary = self.model.model.vocabulary();
+        let first: Vec<String> = recommended.iter().map(|item| vocabulary.id(item.row).to_owned()).collect();
+        let (id, limit, withheld) = (self.id.clone(), self.limit, self.withheld.clone());
+        state.shadow(Kind::Similarity, move || {
+            let model = &second.loaded;
+            let vocabulary = model.model.vocabulary();
+            let found = match vocabulary.row(&id) {
+                Some(row) => find(model, row, limit, &withheld),
+                None => model.model.popular(&model.withheld(&withheld), limit),
+            };
+            share_of_both(&first, found.iter().map(|item| vocabulary.id(item.row)))
+        });
     }
 
     /// With names, if they are at hand.
