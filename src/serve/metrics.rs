@@ -46,6 +46,11 @@ struct LaneLabels {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct FoundLabels {
+    found: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct KindLabels {
     kind: &'static str,
 }
@@ -112,6 +117,7 @@ struct Inner {
     waiting: Gauge,
     batches: Histogram,
     fallbacks: Family<ReasonLabels, Counter>,
+    kept: Family<FoundLabels, Counter>,
     swaps: Family<KindLabels, Counter>,
     loads: Family<KindLabels, Histogram, fn() -> Histogram>,
     refusals: Family<KindLabels, Counter>,
@@ -156,6 +162,7 @@ impl Metrics {
             waiting: Gauge::default(),
             batches: Histogram::new(PLAYLISTS),
             fallbacks: Family::default(),
+            kept: Family::default(),
             swaps: Family::default(),
             loads: Family::new_with_constructor(seconds),
             refusals: Family::default(),
@@ -200,6 +207,12 @@ impl Metrics {
     /// An answer was less than it could be.
     pub fn fallback(&self, reason: Fallback) {
         self.0.fallbacks.get_or_create(&ReasonLabels { reason: reason.as_str() }).inc();
+    }
+
+    /// It was looked for an answer given before.
+    pub fn kept(&self, is_found: bool) {
+        let found = if is_found { "yes" } else { "no" };
+        self.0.kept.get_or_create(&FoundLabels { found }).inc();
     }
 
     /// A model has taken over, read in so many seconds; `candidates` of its tracks may be recommended.
@@ -268,6 +281,7 @@ impl Inner {
         registry.register("engine_waiting", "Pieces of work that wait", self.waiting.clone());
         registry.register("completion_playlists", "Playlists in one request", self.batches.clone());
         registry.register("fallbacks", "Answers that are less than they could be", self.fallbacks.clone());
+        registry.register("similar_kept", "Looks for an answer given before", self.kept.clone());
         registry.register("model_swaps", "Models that took over", self.swaps.clone());
         registry.register_with_unit("model_load", "Time to read a bundle", Unit::Seconds, self.loads.clone());
         registry.register("model_refused", "Bundles refused", self.refusals.clone());

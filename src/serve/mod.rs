@@ -4,6 +4,7 @@
 //! ([`error::problem_documents`]), a catch for panics, a time limit, a body limit, and its handler in [`routes`]. A
 //! handler extracts, makes one call and responds; what computes runs in the [`engine`].
 
+mod admission;
 pub mod auth;
 mod batch;
 mod bulk;
@@ -12,6 +13,7 @@ mod contract;
 pub mod engine;
 pub mod error;
 mod extract;
+mod kept;
 mod limits;
 mod listener;
 mod memory;
@@ -35,7 +37,7 @@ use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, ETAG, IF_MATCH, IF_NONE_MA
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode};
 use axum::{Extension, Router};
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::Semaphore;
 use tower::ServiceBuilder;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::cors::CorsLayer;
@@ -51,6 +53,7 @@ use crate::bundle::Kind;
 use crate::catalog::{Catalog, RatingScale};
 use crate::progress::Interrupt;
 use crate::recommend::ratings::RatingsModel;
+use admission::{Admission, Admitted};
 use auth::{AuthMode, KeyRing};
 use catalog_watch::Gate;
 use engine::Engine;
@@ -151,9 +154,6 @@ fn seconds(text: &str) -> Result<f64, String> {
     }
 }
 
-/// Requests that may use a connection to PostgreSQL or wait for one, for each that there may be.
-const REQUESTS_PER_CONNECTION: usize = 8;
-
 /// What handlers share. Cheap to clone: each layer that a request goes through has one.
 #[derive(Debug, Clone)]
 pub struct AppState(Arc<Shared>);
@@ -173,8 +173,8 @@ pub struct Shared {
     pub catalog: Catalog,
     /// whether it is there
     gate: Gate,
-    /// requests that may still use it at a time
-    catalog_permits: Semaphore,
+    /// requests that use it
+    catalog_admission: Admission,
     /// tracks that must not be recommended
     withheld: Withheld,
     /// what is measured
@@ -216,7 +216,7 @@ impl AppState {
         Ok(Self(Arc::new(Shared {
             names: Names::new(catalog.clone(), models.clone(), gate.clone(), metrics.clone()),
             gate,
-            catalog_permits: Semaphore::new(REQUESTS_PER_CONNECTION * settings.database_connections as usize),
+            catalog_admission: Admission::new(settings.database_connections as usize),
             withheld: Withheld::default(),
             keys: KeyRing::default(),
             shadow: ShadowThread::start()?,
@@ -244,8 +244,8 @@ impl AppState {
         if !self.gate.is_open() {
             return Err(ApiError::CatalogUnavailable);
         }
-        let permit = self.catalog_permits.try_acquire().map_err(|_| ApiError::Overloaded)?;
-        Ok(AdmittedCatalog { catalog: &self.catalog, _permit: permit })
+        let admitted = self.catalog_admission.admit().ok_or(ApiError::Overloaded)?;
+        Ok(AdmittedCatalog { catalog: &self.catalog, _admitted: admitted })
     }
 
     /// Has a second version of a model answer too, off the path of the request, and only if there is time. `work` says how
@@ -266,7 +266,7 @@ impl AppState {
 /// The catalog for a request that is counted among those that use it, as long as this is held.
 struct AdmittedCatalog<'a> {
     catalog: &'a Catalog,
-    _permit: SemaphorePermit<'a>,
+    _admitted: Admitted<'a>,
 }
 
 impl Deref for AdmittedCatalog<'_> {

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use tracing::{error, info, warn};
 
+use super::kept::Kept;
 use super::memory::give_back;
 use super::metrics::Metrics;
 use super::withheld::Snapshot;
@@ -23,7 +24,7 @@ use crate::progress::Interrupt;
 use crate::recommend::clicks::{ClickModel, Question};
 use crate::recommend::completer::CompletionModel;
 use crate::recommend::ratings::{Heard, RatingsModel};
-use crate::recommend::{Completion, SimilarityModel};
+use crate::recommend::{Completion, Recommended, SimilarityModel};
 
 /// How often `current` is looked at.
 const WATCH_INTERVAL: Duration = Duration::from_secs(2);
@@ -34,6 +35,9 @@ const RETRY_INTERVAL: Duration = Duration::from_secs(60);
 const LONGEST_USE: Duration = Duration::from_secs(60);
 const RETIRE_INTERVAL: Duration = Duration::from_millis(20);
 
+/// Items of answers that are kept in each of two generations: 12 bytes each.
+const MOST_KEPT: usize = 500_000;
+
 /// A model with the manifest that it came with.
 #[derive(Debug)]
 pub struct Loaded<M> {
@@ -43,11 +47,13 @@ pub struct Loaded<M> {
     pub model: M,
     /// rows of the tracks that must not be recommended, rising, and the number of the list that they were looked up from
     withheld: ArcSwap<(u64, Arc<[u32]>)>,
+    /// answers of similar tracks, by the number of that list, the row and the limit
+    pub kept: Kept<(u64, u32, usize), Recommended>,
 }
 
 impl<M: Served> Loaded<M> {
     fn new(manifest: Manifest, model: M) -> Self {
-        Self { manifest, model, withheld: ArcSwap::default() }
+        Self { manifest, model, withheld: ArcSwap::default(), kept: Kept::new(MOST_KEPT) }
     }
 
     fn open(models: &Path, version: &str) -> Result<Self, BundleError> {

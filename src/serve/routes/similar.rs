@@ -116,13 +116,9 @@ async fn similar(
     parameters: Result<Query<SimilarQuery>, QueryRejection>,
 ) -> Result<Json<SimilarTracks>, ApiError> {
     let asked = Asked::new(&state, id, query(parameters)?).await?;
-    let Asked { model, limit, withheld, .. } = &asked;
     let recommended = match asked.row {
-        Some(row) => {
-            let question = NearestQuestion { model: model.clone(), row, limit: *limit, withheld: withheld.clone() };
-            state.nearest.ask(&state.engine, question).await?
-        }
-        None => asked.popular(&state).await?,
+        Some(row) => asked.nearest(&state, row).await?,
+        None => asked.popular(&state).await?.into(),
     };
     asked.shadow(&state, &recommended, |model, row, limit, withheld| {
         let answers = model.model.nearest_to_each(&[nearest_to(model, row, limit, withheld)]);
@@ -182,6 +178,21 @@ impl Asked {
             return Err(ApiError::UnknownTrack(id));
         }
         Ok(Self { id, model, row, limit: limit.get(), withheld, is_of_version: version.is_some() })
+    }
+
+    /// Those nearest to the track's row. Few tracks are asked for again and again: their answers are at hand.
+    async fn nearest(&self, state: &AppState, row: u32) -> Result<Arc<[Recommended]>, ApiError> {
+        let Self { model, limit, withheld, .. } = self;
+        let key = (withheld.number, row, *limit);
+        let kept = model.kept.get(&key);
+        state.metrics.kept(kept.is_some());
+        if let Some(kept) = kept {
+            return Ok(kept);
+        }
+        let question = NearestQuestion { model: model.clone(), row, limit: *limit, withheld: withheld.clone() };
+        let found: Arc<[Recommended]> = state.nearest.ask(&state.engine, question).await?.into();
+        model.kept.put(key, found.clone());
+        Ok(found)
     }
 
     async fn popular(&self, state: &AppState) -> Result<Vec<Recommended>, ApiError> {
