@@ -197,7 +197,7 @@ async fn load(bench: &Bench<'_>, seconds: f64) {
     head();
     for case in bench.cases() {
         bench.run(&case.requests, case.rate / 4.0, 2.0).await; // warm
-        for share in [0.5, 1.0] {
+        for share in [0.5, 1.0, 1.2] {
             let began = Instant::now();
             let samples = bench.run(&case.requests, case.rate * share, seconds).await;
             let good = of_status(&samples, |status| status == 200);

@@ -31,7 +31,8 @@ pub enum Lane {
 }
 
 impl Lane {
-    const ALL: [Self; 3] = [Self::Quick, Self::Completion, Self::Batch];
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Quick, Self::Completion, Self::Batch];
 
     /// The name in metrics.
     pub fn as_str(self) -> &'static str {

@@ -5,6 +5,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use axum::extract::{MatchedPath, Request, State};
+use axum::http::StatusCode;
 use axum::middleware::Next;
 use axum::response::Response;
 use prometheus_client::encoding::EncodeLabelSet;
@@ -97,6 +98,8 @@ pub enum Fallback {
 }
 
 impl Fallback {
+    const ALL: [Self; 3] = [Self::Popularity, Self::NoCompletionModel, Self::NoNames];
+
     fn as_str(self) -> &'static str {
         match self {
             Self::Popularity => "popularity",
@@ -109,6 +112,7 @@ impl Fallback {
 struct Inner {
     registry: Registry,
     requests: Family<RequestLabels, Counter>,
+    faults: Counter,
     durations: Family<RouteLabels, Histogram, fn() -> Histogram>,
     under_way: Gauge,
     waits: Family<LaneLabels, Histogram, fn() -> Histogram>,
@@ -154,6 +158,7 @@ impl Metrics {
         let mut inner = Inner {
             registry: Registry::default(),
             requests: Family::default(),
+            faults: Counter::default(),
             durations: Family::new_with_constructor(seconds),
             under_way: Gauge::default(),
             waits: Family::new_with_constructor(seconds),
@@ -177,6 +182,7 @@ impl Metrics {
             memory: Gauge::default(),
         };
         inner.register();
+        inner.begin();
         Self(Arc::new(inner))
     }
 
@@ -185,6 +191,9 @@ impl Metrics {
         let labels = RouteLabels { method: method.clone(), route: route.clone() };
         self.0.durations.get_or_create(&labels).observe(seconds);
         self.0.requests.get_or_create(&RequestLabels { method, route, status }).inc();
+        if status == StatusCode::INTERNAL_SERVER_ERROR.as_u16() {
+            self.0.faults.inc();
+        }
     }
 
     /// Work has waited and run for so many seconds.
@@ -268,11 +277,27 @@ impl Metrics {
 }
 
 impl Inner {
+    /// Counts of what should not happen are there from the beginning: an alarm on their increase would not see the first
+    /// one otherwise.
+    fn begin(&self) {
+        for lane in Lane::ALL {
+            self.refused.get_or_create(&LaneLabels { lane: lane.as_str() }).inc_by(0);
+        }
+        for kind in Kind::ALL {
+            self.swaps.get_or_create(&KindLabels { kind: kind.as_str() }).inc_by(0);
+            self.refusals.get_or_create(&KindLabels { kind: kind.as_str() }).inc_by(0);
+        }
+        for reason in Fallback::ALL {
+            self.fallbacks.get_or_create(&ReasonLabels { reason: reason.as_str() }).inc_by(0);
+        }
+    }
+
     fn register(&mut self) {
         let version = Info::new([("version", env!("CARGO_PKG_VERSION")), ("commit", env!("SEGUE_GIT_COMMIT"))]);
         let registry = self.registry.sub_registry_with_prefix("segue");
         registry.register("build", "What runs", version);
         registry.register("http_requests", "Requests answered", self.requests.clone());
+        registry.register("http_faults", "Requests answered by 500", self.faults.clone());
         registry.register_with_unit("http_request_duration", "Time to answer", Unit::Seconds, self.durations.clone());
         registry.register("http_requests_under_way", "Requests not answered yet", self.under_way.clone());
         registry.register_with_unit("engine_wait", "Time that work waits", Unit::Seconds, self.waits.clone());

@@ -195,6 +195,8 @@ async fn metrics_tell_requests_by_route_and_what_is_loaded() {
         "segue_fallbacks_total{reason=\"popularity\"} 1",
         "segue_model_swaps_total{kind=\"similarity\"} 1",
         "segue_database_up 1",
+        "segue_http_faults_total 0",
+        "segue_model_refused_total{kind=\"clicks\"} 0",
         &format!("segue_model_age_seconds{{kind=\"similarity\",version=\"{version}\"}}"),
         "segue_database_connections{state=\"idle\"}",
         "process_resident_memory_bytes",

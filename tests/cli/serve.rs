@@ -1,5 +1,8 @@
 //! `segue serve` and `segue healthcheck`.
 
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpListener;
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use crate::support::database::Database;
@@ -28,7 +31,7 @@ async fn healthcheck_ends_with_0_for_a_live_server_and_with_1_for_one_that_is_no
 #[test]
 fn healthcheck_ends_with_1_where_nothing_listens_and_where_nothing_answers() {
     let home = Home::new();
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let url = format!("http://{}/health/live", listener.local_addr().expect("an address"));
     let began = Instant::now();
     let silent = home.segue(&["healthcheck", "--url", &url]).run();
@@ -58,7 +61,7 @@ async fn sigterm_and_ctrl_c_end_a_server_with_0_within_seconds() {
 #[tokio::test]
 async fn a_port_that_is_taken_ends_with_1_and_is_named() {
     let (home, database) = (Home::new(), Database::new().await);
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("an address").to_string();
     let finished = home.segue(&["serve", "--listen", &address, "--database-url", database.url()]).run();
     assert_eq!(finished.code, Some(1), "{finished:?}");
@@ -87,7 +90,7 @@ async fn logs_are_json_when_asked_for_and_name_the_route_and_no_ids() {
 #[test]
 fn a_server_starts_while_its_database_is_away() {
     let home = Home::new();
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let port = listener.local_addr().expect("an address").port();
     drop(listener);
     let url = format!("postgres://app:hunter2@127.0.0.1:{port}/music");
@@ -98,4 +101,68 @@ fn a_server_starts_while_its_database_is_away() {
     let finished = running.finish();
     assert_eq!(finished.code, Some(0), "{finished:?}");
     assert!(!finished.stderr.contains("hunter2"), "{finished:?}");
+}
+
+/// The bodies of the requests that a collector of traces gets, which answers each with 200 and nothing.
+fn collector() -> (String, mpsc::Receiver<(String, Vec<u8>)>) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = format!("http://{}", listener.local_addr().expect("an address"));
+    let (sender, receiver) = mpsc::channel();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            let mut reader = BufReader::new(stream);
+            let mut line = String::new();
+            let Ok(1..) = reader.read_line(&mut line) else { continue };
+            let (request, mut length) = (line.trim().to_owned(), 0);
+            loop {
+                line.clear();
+                let Ok(1..) = reader.read_line(&mut line) else { break };
+                if let Some(value) = line.to_lowercase().strip_prefix("content-length:") {
+                    length = value.trim().parse().expect("a number");
+                }
+                if line.trim().is_empty() {
+                    break;
+                }
+            }
+            let mut body = vec![0; length];
+            if reader.read_exact(&mut body).is_ok() && sender.send((request, body)).is_ok() {
+                let answer = "HTTP/1.1 200 OK\r\ncontent-type: application/x-protobuf\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+                let _ = reader.into_inner().write_all(answer.as_bytes());
+            }
+        }
+    });
+    (url, receiver)
+}
+
+#[tokio::test]
+async fn traces_go_to_the_collector_and_one_that_is_away_is_told_of_and_harms_nothing() {
+    let (home, database) = (Home::new(), Database::new().await);
+    let start = |endpoint: &str| {
+        home.segue(&["serve", "--listen", "127.0.0.1:0", "--database-url", database.url()])
+            .env("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)
+            .env("OTEL_SERVICE_NAME", "music-recommendations")
+            .env("OTEL_BSP_SCHEDULE_DELAY", "100")
+            .start()
+    };
+    let (endpoint, received) = collector();
+    let running = start(&endpoint);
+    let trace = "0af7651916cd43dd8448eb211c80319c";
+    let client = reqwest::Client::new();
+    let request = client.get(format!("{}/tracks/nothing", running.url()));
+    let answer = request.header("traceparent", format!("00-{trace}-b7ad6b7169203331-01")).send().await.expect("sent");
+    assert_eq!(answer.status(), 404);
+    let (request, body) = received.recv_timeout(Duration::from_secs(10)).expect("a span");
+    assert_eq!(request, "POST /v1/traces HTTP/1.1");
+    let holds = |part: &[u8]| body.windows(part.len()).any(|window| window == part);
+    assert!(holds(&hex::decode(trace).expect("hex")), "the caller's trace");
+    assert!(holds(b"music-recommendations") && holds(b"GET /tracks/{id}") && !holds(b"nothing"));
+    running.terminate();
+    assert_eq!(running.finish().code, Some(0));
+
+    let nobody = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address");
+    let running = start(&format!("http://{nobody}"));
+    assert_eq!(reqwest::get(format!("{}/tracks/nothing", running.url())).await.expect("sent").status(), 404);
+    running.wait_for_log("BatchSpanProcessor.ExportError");
+    running.terminate();
+    assert_eq!(running.finish().code, Some(0));
 }

@@ -13,6 +13,9 @@ const NEIGHBOURS: usize = 1_500;
 const ARTIST_NEIGHBOURS: usize = 500;
 /// Of an artist's playlists at most so many are looked at.
 const ARTIST_POSTINGS: usize = 5_000;
+/// Of a track's: one in more of them says little about what goes with it, and a hundred of those would cost more than all
+/// else.
+const TRACK_POSTINGS: usize = 20_000;
 /// Distinct titles that vote.
 const TITLES: usize = 200;
 /// Playlists that vote by their title.
@@ -46,6 +49,11 @@ pub struct Neighbour {
     pub gives: TrackSums,
 }
 
+/// At most `most` of the rows, from all over.
+fn some_of(rows: &[u32], most: usize) -> impl Iterator<Item = u32> + '_ {
+    rows.iter().copied().step_by(rows.len().div_ceil(most).max(1))
+}
+
 /// What is known about the neighbours as a whole.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Neighbourhood {
@@ -76,7 +84,7 @@ pub fn neighbours(
         let similarity = 1.0 / (((popularity - 1.0).max(0.0)).powf(POPULARITY_EXPONENT) + 1.0);
         let item = (playlists / popularity).ln().max(1e-3) / (popularity + 20.0).powf(0.25);
         let last = f32::from(u8::from(position >= first_of_last));
-        for &playlist in index.postings.row(seed as usize) {
+        for playlist in some_of(index.postings.row(seed as usize), TRACK_POSTINGS) {
             let overlap = overlaps.touch(playlist);
             overlap.seeds += 1.0;
             overlap.similarity += similarity;
@@ -109,12 +117,9 @@ pub fn neighbours(
             if titled >= TITLED {
                 break;
             }
-            // Of a title that thousands of playlists have, some from all over.
-            let playlists = index.title_playlists.row(title as usize);
-            let step = playlists.len().div_ceil(TITLED - titled).max(1);
-            titled += playlists.len().div_ceil(step);
             let same = f32::from(u8::from(similarity > 0.9999));
-            for &playlist in playlists.iter().step_by(step) {
+            for playlist in some_of(index.title_playlists.row(title as usize), TITLED - titled) {
+                titled += 1;
                 *by_title.touch(playlist) = [similarity * similarity, same];
                 about.same_title += usize::from(same > 0.0);
             }
@@ -162,7 +167,7 @@ pub fn add_by_artists(
     for run in artists.chunk_by(|left, right| left == right) {
         let postings = index.derived.artist_postings.row(run[0] as usize);
         let weight = (run.len() as f32 / (postings.len() as f32 + 5.0)).sqrt();
-        for &playlist in postings.iter().step_by(postings.len().div_ceil(ARTIST_POSTINGS).max(1)) {
+        for playlist in some_of(postings, ARTIST_POSTINGS) {
             *by_artists.touch(playlist) += weight;
         }
     }
