@@ -406,6 +406,7 @@ pub async fn serve(
     settings: &ServeSettings,
     interrupt: Interrupt,
 ) -> std::io::Result<()> {
+    memory::keep_large_arrays_apart();
     let store = state.models.clone();
     tokio::task::spawn_blocking(move || store.load_at_start()).await.map_err(std::io::Error::other)?;
     let watch = tokio::spawn(state.models.clone().watch(interrupt.clone()));
