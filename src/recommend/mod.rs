@@ -2,6 +2,7 @@
 
 pub mod clicks;
 pub mod completion;
+pub mod dispatch;
 pub mod diversify;
 pub mod explain;
 mod neumf;
