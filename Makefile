@@ -28,7 +28,7 @@ lint: setup ## check formatting and run clippy, with and without training; warni
 fmt: ## format the code
 	cargo fmt
 
-deny: ## check licenses, duplicate bans and sources of all dependencies
+deny: ## check licenses, bans and sources of the dependencies
 	@scripts/setup.sh python
 	scripts/cargo-deny.sh --locked --all-features check licenses bans sources
 
