@@ -10,9 +10,10 @@
 //! * `trees.*.npy`: the ranking, see [`ObliviousTrees`].
 
 use super::{BundleError, BundleFolder, BundleWriter, Kind, Manifest, NeumfBundle, Vocabulary, encode_array};
-use crate::dataset::{Csr, NONE, TextIndex, Texts, Unit, Values};
-use crate::models::oblivious_trees::{Binning, ObliviousTrees};
-use crate::recommend::ByteTable;
+use crate::dataset::{NONE, TextIndex, Texts, Unit};
+use crate::math::ByteTable;
+use crate::math::{Csr, Values};
+use crate::scoring::oblivious_trees::{Binning, ObliviousTrees};
 
 /// The most popular tracks that the factorisation and the vectors may bring in by themselves.
 const POPULAR: usize = 6_000;

@@ -8,7 +8,8 @@ use memmap2::Mmap;
 use sha2::{Digest, Sha256};
 
 use super::{Array, BundleError, FORMAT_VERSION, FileEntry, Kind, Manifest, array};
-use crate::dataset::{Csr, Texts, Values};
+use crate::dataset::Texts;
+use crate::math::{Csr, Values};
 
 /// A bundle's folder with its manifest read. Files are checked as they are read.
 #[derive(Debug)]

@@ -11,7 +11,7 @@
 
 use std::path::Path;
 
-use crate::dataset::{Csr, Values};
+use crate::math::{Csr, Values};
 
 use super::{BundleError, BundleFolder, BundleWriter, Kind, Manifest, Vocabulary, encode_array};
 

@@ -12,7 +12,8 @@ use time::format_description::well_known::Rfc3339;
 use time::macros::format_description;
 
 use super::{BundleError, FORMAT_VERSION, FileEntry, Kind, Manifest, NewManifest, encode_array};
-use crate::dataset::{Csr, Texts};
+use crate::dataset::Texts;
+use crate::math::Csr;
 
 /// Folders of bundles that were never finished begin so.
 const UNFINISHED: &str = ".unfinished-";

@@ -13,9 +13,10 @@ use sqlx::postgres::PgPoolCopyExt;
 use sqlx::{Acquire, PgConnection};
 use time::OffsetDateTime;
 
-use super::bulk::{ArtistRecord, CopyRows, TrackRecord, skip_foreign_key_checks, upsert_records};
-use super::copy_out::CopyOut;
-use super::listening::{add_tracks, add_users};
+use super::bulk::{CopyRows, skip_foreign_key_checks, upsert_records};
+use super::copy::out::CopyOut;
+use super::listens::{add_tracks, add_users};
+use super::{ArtistRecord, TrackRecord};
 use super::{Catalog, CatalogError, can_be_stored};
 
 /// Artist of tracks that a source names without one.

@@ -6,14 +6,14 @@
 
 mod api_keys;
 mod bulk;
-mod copy_out;
+mod copy;
 mod descriptions;
 pub mod embedded;
 mod feedback;
-mod listen;
-mod listening;
+mod listens;
+mod notifications;
+mod placement_edits;
 mod placements;
-mod placements_edit;
 mod playlists;
 mod tracks;
 mod users;
@@ -37,12 +37,12 @@ pub use feedback::{
     FeedbackOutcome, FeedbackReader, FeedbackUser, GenredTrack, ImportOutcome, ListenRecord, RatedTrack, RatingRecord,
     RatingScale, TrackFeedback, UserFeedback, WrittenListen, whole_microseconds,
 };
-pub use listen::{ChangeListener, Changes};
-pub use listening::{
+pub use listens::{
     ListenRow, ListeningOutcome, RecentListen, RecordingRecord, SongRecord, TrackAttributes, UserAttributes, UserRecord,
 };
+pub use notifications::{ChangeListener, Changes};
+pub use placement_edits::{Edit, EditError, Edited};
 pub use placements::{PlacementReader, TrackUsage};
-pub use placements_edit::{Edit, EditError, Edited};
 pub use playlists::{Playlist, PlaylistContents, PlaylistFields, PlaylistTrack};
 pub use tracks::{Track, TrackContents, TrackName, TrackRowUpdate, Withheld};
 pub use users::User;

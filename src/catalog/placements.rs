@@ -4,7 +4,7 @@ use bytes::Buf;
 use sqlx::postgres::PgPoolCopyExt;
 use time::OffsetDateTime;
 
-use super::copy_out::CopyOut;
+use super::copy::out::CopyOut;
 use super::{Catalog, CatalogError};
 
 /// A track and how often it is placed.

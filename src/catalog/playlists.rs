@@ -3,8 +3,9 @@
 use sqlx::{Acquire, PgConnection};
 use time::OffsetDateTime;
 
-use super::placements_edit::{Edit, EditError, Edited, rewrite};
+use super::placement_edits::rewrite;
 use super::{Catalog, CatalogError, can_be_stored};
+use super::{Edit, EditError, Edited};
 
 /// A playlist without its tracks.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -4,8 +4,9 @@ use std::collections::HashMap;
 
 use sqlx::{Acquire, PgConnection};
 
-use super::bulk::{RowChange, TrackRecord, upsert_track_records};
+use super::bulk::upsert_track_records;
 use super::{Catalog, CatalogError, can_be_stored};
+use super::{RowChange, TrackRecord};
 
 /// Parts the genres of a track on the way to PostgreSQL, whose arrays of arrays must be rectangular.
 const GENRE_SEPARATOR: &str = "\u{1f}";
@@ -250,7 +251,7 @@ impl Catalog {
                 transaction.commit().await?;
                 return Ok(deleted.rows_affected() > 0);
             }
-            super::placements_edit::take_out(&mut transaction, &playlists, row).await?;
+            crate::catalog::placement_edits::take_out(&mut transaction, &playlists, row).await?;
             transaction.commit().await?;
         }
     }

@@ -1,6 +1,6 @@
 //! Users by themselves. What they rated and played is in `feedback`, their playlists in `playlists`.
 
-use super::bulk::RowChange;
+use super::RowChange;
 use super::{Catalog, CatalogError, can_be_stored};
 
 /// A user, and how much there is of them.

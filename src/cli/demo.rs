@@ -10,7 +10,8 @@ use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::train::{CompletionArguments, SimilarityArguments};
+use super::SimilarityArguments;
+use super::train::CompletionArguments;
 use super::{Global, import};
 use crate::catalog::Catalog;
 use crate::generate::{GenerateSettings, generate};

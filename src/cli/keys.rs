@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::{Context, bail};
 
 use super::{Global, ReportFormat, print_text};
-use crate::serve::auth::{NewKey, Scope};
+use crate::serve::access::keys::{NewKey, Scope};
 
 /// What to do with keys.
 #[derive(Debug, clap::Subcommand)]

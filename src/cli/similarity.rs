@@ -15,11 +15,12 @@ use super::train::threads;
 use super::{Global, ReportFormat};
 use crate::dataset::{Corpus, HeldOut};
 use crate::evaluate::next_track::{Distance, Parts, Ranks, rank_by_vectors};
-use crate::evaluate::plot::{self, LineChart};
+use crate::evaluate::pictures::bars;
+use crate::evaluate::pictures::bars::LineChart;
 use crate::progress::Interrupt;
 use crate::train::next_track::{self, NextTrackSettings, Placements};
+use crate::train::similarity::tuning::{CurvePoint, Grid, Metric, Trial, Tuning};
 use crate::train::similarity::{Fitted, SimilaritySettings, fit};
-use crate::train::similarity_tuning::{CurvePoint, Grid, Metric, Trial, Tuning};
 
 /// What to measure, on what, and how to report.
 #[derive(Debug, clap::Args)]
@@ -440,7 +441,7 @@ fn chart_of_curves(trials: &[Trial]) -> LineChart {
 
 /// As `PATH.svg` and `PATH.png`.
 fn draw(chart: &LineChart, path: &Path) -> anyhow::Result<[PathBuf; 2]> {
-    let svg = plot::lines(chart);
+    let svg = bars::lines(chart);
     let files = [path.with_extension("svg"), path.with_extension("png")];
     for file in &files {
         write_picture(file, &svg).with_context(|| file.display().to_string())?;

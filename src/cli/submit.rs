@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use super::CompletionModel;
 use super::Global;
-use super::evaluate::{Answering, CompletionModel};
+use super::evaluate::Answering;
 use crate::evaluate::{Challenge, Team, submit};
 use crate::progress::Interrupt;
 

@@ -122,7 +122,7 @@ impl Numbering {
 impl Corpus {
     /// Made of playlists of rows, for tests: row `r` has the id `t<r>`, and the artist and album that are named.
     pub(crate) fn by_hand(playlists: &[(&str, &[u32])], artists: &[&str]) -> Self {
-        use super::Csr;
+        use crate::math::Csr;
         let mut counts = vec![0; artists.len()];
         playlists.iter().flat_map(|(_, rows)| rows.iter()).for_each(|&row| counts[row as usize] += 1);
         let names: Vec<String> = artists.iter().map(|&name| name.to_owned()).collect();

@@ -9,8 +9,9 @@ use rand::{RngExt, SeedableRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use sha2::{Digest, Sha256};
 
-use super::{Csr, DataFingerprint};
+use super::DataFingerprint;
 use crate::catalog::{Catalog, CatalogError};
+use crate::math::Csr;
 
 /// A user rated a track, or listened to it.
 #[derive(Debug, Clone, Copy, PartialEq)]

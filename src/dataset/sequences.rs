@@ -8,8 +8,8 @@ use sha2::{Digest, Sha256};
 use std::cmp::Reverse;
 use std::collections::HashMap;
 
-use super::Csr;
 use crate::catalog::{Catalog, CatalogError};
+use crate::math::Csr;
 
 /// What a model was trained on, as its manifest says it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

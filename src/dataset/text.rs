@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
-use super::top::{Best, sort_best};
-use super::{Csr, Values};
+use crate::math::top_k::{Best, sort_best};
+use crate::math::{Csr, Values};
 
 /// Lengths of the n-grams, in characters.
 const GRAM_LENGTHS: std::ops::RangeInclusive<usize> = 2..=5;

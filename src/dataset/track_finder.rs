@@ -2,7 +2,7 @@
 //! punctuation. "Come Together" is found as "Come Together - Remastered 2009" where no track is called just so.
 
 use super::normalise;
-use super::top::sort_best;
+use crate::math::top_k::sort_best;
 
 /// Characters of the pieces by which names are compared that are not the same.
 const PIECE: usize = 3;

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use super::test_set::{PartialPlaylist, TestPlaylist};
+use super::{PartialPlaylist, TestPlaylist};
 use crate::dataset::SeedKind;
 use crate::import::{FormatError, read_file};
 

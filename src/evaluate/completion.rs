@@ -15,8 +15,9 @@ use std::time::Instant;
 
 use serde::Serialize;
 
-use super::report::{CoverageAt10, LatencyMs, ModelReport, Report};
-use super::test_set::{TestQuery, TestSet};
+use super::TestSet;
+use super::test_set::TestQuery;
+use super::{CoverageAt10, LatencyMs, ModelReport, Report};
 use crate::dataset::NONE;
 use crate::progress::{Interrupt, Progress};
 use crate::recommend::Completion;

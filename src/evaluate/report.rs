@@ -1,11 +1,11 @@
-//! What an evaluation says: as JSON by `serde`, for people by `Display`, as a picture by [`super::plot`].
+//! What an evaluation says: as JSON by `serde`, for people by `Display`, as a picture by [`crate::evaluate::pictures::bars`].
 
 use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::Serialize;
 
-use super::completion::CompletionMetrics;
+use super::CompletionMetrics;
 use crate::dataset::SeedKind;
 
 /// Models side by side on the same playlists.

@@ -7,9 +7,9 @@ use rand::seq::SliceRandom;
 use rand_xoshiro::Xoshiro256PlusPlus;
 use tracing::warn;
 
-use super::completion::{EvaluateError, Recommender, evaluate};
-use super::report::Report;
-use super::test_set::{PartialPlaylist, TestPlaylist, TestSet};
+use super::Report;
+use super::{EvaluateError, Recommender, evaluate};
+use super::{PartialPlaylist, TestPlaylist, TestSet};
 use crate::bundle::Vocabulary;
 use crate::dataset::{Corpus, SeedKind, mask};
 use crate::progress::Interrupt;

@@ -5,8 +5,9 @@ use std::fs::{self, File};
 use std::io::BufWriter;
 use std::path::{Path, PathBuf};
 
-use super::challenge::Challenge;
-use super::completion::{LIST_LENGTH, Recommender, check_answer};
+use super::Challenge;
+use super::completion::check_answer;
+use super::{LIST_LENGTH, Recommender};
 use crate::bundle::Vocabulary;
 use crate::progress::{Interrupt, Progress};
 use crate::recommend::Completion;
@@ -132,8 +133,8 @@ fn write(
 mod tests {
     use std::collections::{HashMap, HashSet};
 
-    use super::super::test_set::PartialPlaylist;
     use super::*;
+    use crate::evaluate::PartialPlaylist;
 
     fn challenge() -> Challenge {
         let seen = |id: &str, seeds: &[&str]| PartialPlaylist {

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::completion::LIST_LENGTH;
+use super::LIST_LENGTH;
 use crate::bundle::Vocabulary;
 use crate::dataset::{NONE, SeedKind};
 use crate::recommend::Completion;

@@ -12,7 +12,7 @@ use std::io::BufRead;
 use hashbrown::{DefaultHashBuilder, HashTable};
 
 use super::FormatError;
-use super::source::Source;
+use super::Source;
 
 /// How much a pickle may make its reader hold.
 #[derive(Debug, Clone, Copy)]

@@ -10,8 +10,8 @@ use std::sync::{PoisonError, RwLock};
 use time::OffsetDateTime;
 
 use crate::bundle::{ClickBundle, ClickMember, Scorer};
-use crate::dataset::click_features::{ClickState, Described, FIELDS, NUMBERS, describe};
-use crate::dataset::clicks::{Click, Source, SourceValues, TrackFields, UNKNOWN, UserFields};
+use crate::dataset::listens::features::{ClickState, Described, FIELDS, NUMBERS, describe};
+use crate::dataset::listens::history::{Click, Source, SourceValues, TrackFields, UNKNOWN, UserFields};
 
 /// The row of a user or track that nobody knows: no listen has it, and no table of embeddings.
 const NOBODY: u32 = u32::MAX - 1;

@@ -1,7 +1,7 @@
 //! Diversification by maximal marginal relevance (Carbonell and Goldstein 1998).
 
-use super::linear::dot;
 use crate::bundle::CompletionIndex;
+use crate::math::linear::dot;
 
 /// How much of the likeness of two tracks is that they have the same artist; the rest is the cosine of their factors.
 const SAME_ARTIST: f32 = 0.5;
@@ -64,7 +64,7 @@ mod tests {
     /// Four tracks of two artists; tracks 0 and 1 have the same factor.
     fn index() -> CompletionIndex {
         let mut index = CompletionIndex {
-            postings: crate::dataset::Csr::from_lists([[0], [0], [0], [0]]),
+            postings: crate::math::Csr::from_lists([[0], [0], [0], [0]]),
             artist_of: vec![0, 0, 1, 1].into(),
             artist_counts: vec![1, 1].into(),
             factors: vec![1.0, 0.0, 1.0, 0.0, 0.6, 0.8, 0.0, 1.0].into(),

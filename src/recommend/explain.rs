@@ -1,9 +1,9 @@
 //! Why a track is recommended, in terms that a listener understands.
 
-use super::linear::dot;
 use super::rank::features::{FEATURES, WIDTH};
 use super::retrieve::Query;
 use crate::bundle::CompletionIndex;
+use crate::math::linear::dot;
 
 /// Seeds named in a reason, at most.
 const SEEDS: usize = 3;

@@ -9,10 +9,10 @@
 //! the model is loaded. What is left goes over [`LANES`] candidates at once: an activation is a short vector of one value
 //! for each, which compilers turn into vector instructions.
 
-use super::linear::{dot, vectorised};
 use crate::bundle::{DenseLayer, NeumfBundle};
-use crate::dataset::Csr;
-use crate::dataset::top::{keep_best, sort_best};
+use crate::math::Csr;
+use crate::math::linear::{dot, vectorised};
+use crate::math::top_k::{keep_best, sort_best};
 
 /// Training playlists that a folded-in embedding is the mean of.
 const NEIGHBOURS: usize = 100;

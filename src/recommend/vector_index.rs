@@ -7,7 +7,7 @@
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 
-use super::linear::dot;
+use crate::math::linear::dot;
 
 /// Rows of a block, times a few hundred bytes: fits the second-level cache.
 const BLOCK_ROWS: usize = 512;

@@ -18,8 +18,8 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::AppState;
-use super::engine::Lane;
-use super::memory::resident_bytes;
+use super::capacity::engine::Lane;
+use super::models::allocator::resident_bytes;
 use crate::bundle::{Kind, Manifest};
 
 /// From a fraction of a millisecond, as similar tracks take, to the time limit.

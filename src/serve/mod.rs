@@ -1,30 +1,16 @@
 //! The HTTP server.
 //!
 //! A request passes, outside in: an id for it ([`tower_http::request_id`]), a span in the logs, the form of its errors
-//! ([`error::problem_documents`]), a catch for panics, a time limit, a body limit, and its handler in [`routes`]. A
+//! ([`http::problem::problem_documents`]), a catch for panics, a time limit, a body limit, and its handler in [`routes`]. A
 //! handler extracts, makes one call and responds; what computes runs in the [`engine`].
 
-mod admission;
-pub mod auth;
-mod batch;
-mod bulk;
-mod catalog_watch;
-mod contract;
-pub mod engine;
-pub mod error;
-mod extract;
-mod kept;
-mod limits;
-mod listener;
-mod memory;
+pub mod access;
+pub mod capacity;
+pub mod http;
 mod metrics;
-mod model_store;
-mod names;
+mod models;
 pub mod routes;
-mod score_batch;
-mod shadow;
-mod trace_context;
-mod withheld;
+mod state;
 
 use std::net::SocketAddr;
 use std::ops::Deref;
@@ -53,20 +39,20 @@ use crate::bundle::Kind;
 use crate::catalog::{Catalog, RatingScale};
 use crate::progress::Interrupt;
 use crate::recommend::ratings::RatingsModel;
-use admission::{Admission, Admitted};
-use auth::{AuthMode, KeyRing};
-use catalog_watch::Gate;
-use engine::Engine;
-use error::ApiError;
-use extract::BodyLimit;
-use limits::Limits;
+use access::keys::{AuthMode, KeyRing};
+use access::rate_limit::Limits;
+use capacity::catalog_admission::{Admission, Admitted};
+use capacity::engine::Engine;
+use http::extract::BodyLimit;
+use http::problem::ApiError;
 use metrics::Metrics;
-use names::Names;
-use score_batch::{ScoreBatch, catch_up, score_batch};
-use shadow::ShadowThread;
-use withheld::Withheld;
+use models::shadow::ShadowThread;
+use state::catalog_watch::Gate;
+use state::hidden_tracks::Withheld;
+use state::listen_feed::{ScoreBatch, catch_up, score_batch};
+use state::track_names::Names;
 
-pub use model_store::{Loaded, ModelStore};
+pub use models::store::{Loaded, ModelStore};
 
 /// Connections to the port of the metrics at once.
 const METRICS_CONNECTIONS: usize = 16;
@@ -316,7 +302,7 @@ fn api() -> OpenApiRouter<AppState> {
 pub fn openapi() -> utoipa::openapi::OpenApi {
     let mut document = api().into_openapi();
     document.info.license = None; // utoipa takes it from Cargo.toml, which has none
-    contract::complete(&mut document);
+    http::openapi::complete(&mut document);
     document
 }
 
@@ -326,9 +312,9 @@ pub fn router(state: AppState, settings: &ServeSettings) -> Router {
     let middleware = |state: &AppState| {
         let state = state.clone();
         ServiceBuilder::new()
-            .layer(axum::middleware::from_fn_with_state(state.clone(), limits::by_address))
-            .layer(axum::middleware::from_fn_with_state(state.clone(), auth::authorize))
-            .layer(axum::middleware::from_fn_with_state(state, limits::by_key))
+            .layer(axum::middleware::from_fn_with_state(state.clone(), access::rate_limit::by_address))
+            .layer(axum::middleware::from_fn_with_state(state.clone(), access::keys::authorize))
+            .layer(axum::middleware::from_fn_with_state(state, access::rate_limit::by_key))
     };
     let router = router.route_layer(middleware(&state));
     let layers = ServiceBuilder::new()
@@ -351,7 +337,7 @@ pub fn router(state: AppState, settings: &ServeSettings) -> Router {
         .layer(PropagateRequestIdLayer::x_request_id())
         .layer(axum::middleware::from_fn_with_state(state.clone(), metrics::measure))
         .layer(cors(&settings.cors_origins))
-        .layer(axum::middleware::from_fn(error::problem_documents))
+        .layer(axum::middleware::from_fn(http::problem::problem_documents))
         .layer(CatchPanicLayer::new())
         .layer(TimeoutLayer::with_status_code(
             StatusCode::SERVICE_UNAVAILABLE,
@@ -385,7 +371,7 @@ fn request_span(request: &Request) -> Span {
     let id = request.extensions().get::<RequestId>().and_then(|id| id.header_value().to_str().ok()).unwrap_or_default();
     // Probes ask every few seconds; what they ask is of interest when something is looked for.
     let (method, headers) = (request.method(), request.headers());
-    let trace = trace_context::trace_id(headers);
+    let trace = http::trace_context::trace_id(headers);
     if route.starts_with("/health/") || route == "/metrics" {
         return tracing::span!(Level::DEBUG, "request", %method, route, id, trace);
     }
@@ -393,7 +379,7 @@ fn request_span(request: &Request) -> Span {
         Level::INFO, "request", %method, route, id, trace, otel.kind = "server", otel.name = %format_args!("{method} {route}"),
         http.response.status_code = tracing::field::Empty
     );
-    trace_context::adopt(&span, headers);
+    http::trace_context::adopt(&span, headers);
     span
 }
 
@@ -406,15 +392,15 @@ pub async fn serve(
     settings: &ServeSettings,
     interrupt: Interrupt,
 ) -> std::io::Result<()> {
-    memory::keep_large_arrays_apart();
+    models::allocator::keep_large_arrays_apart();
     let store = state.models.clone();
     tokio::task::spawn_blocking(move || store.load_at_start()).await.map_err(std::io::Error::other)?;
     let watch = tokio::spawn(state.models.clone().watch(interrupt.clone()));
     // Before the first request: what was hidden while no server ran is hidden.
-    if let Err(error) = catalog_watch::refresh_at_start(&state).await {
+    if let Err(error) = state::catalog_watch::refresh_at_start(&state).await {
         warn!("which tracks are hidden is not known until the catalog is there: {error}");
     }
-    let catalog_watch = tokio::spawn(catalog_watch::watch(state.clone(), interrupt.clone()));
+    let catalog_watch = tokio::spawn(state::catalog_watch::watch(state.clone(), interrupt.clone()));
     let catching_up = tokio::spawn(catch_up(state.catalog.clone(), state.models.clone()));
     info!("listening on http://{}", listener.local_addr()?);
     let shutdown = {
@@ -422,7 +408,7 @@ pub async fn serve(
         async move { interrupt.raised().await }
     };
     let metrics = match settings.metrics_listen {
-        Some(address) => Some(tokio::spawn(listener::run(
+        Some(address) => Some(tokio::spawn(http::listener::run(
             TcpListener::bind(address).await?,
             routes::metrics::open_router(state.clone()),
             METRICS_CONNECTIONS,
@@ -430,7 +416,7 @@ pub async fn serve(
         ))),
         None => None,
     };
-    let serving = listener::run(listener, router(state, settings), settings.max_connections, shutdown);
+    let serving = http::listener::run(listener, router(state, settings), settings.max_connections, shutdown);
     let grace = Duration::from_secs_f64(settings.shutdown_seconds);
     tokio::select! {
         () = serving => {}

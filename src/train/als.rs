@@ -8,8 +8,8 @@ use rand::SeedableRng;
 use rand_distr::{Distribution, Normal};
 use rand_xoshiro::Xoshiro256PlusPlus;
 
-use crate::dataset::Csr;
-use crate::recommend::linear::{axpy, dot, gram, vectorised};
+use crate::math::Csr;
+use crate::math::linear::{axpy, dot, gram, vectorised};
 
 /// Steps of conjugate gradients a row.
 const STEPS: usize = 3;

@@ -1,19 +1,16 @@
 //! Training: samplers, optimisers and checkpoints that all models share, and one file a kind that puts them together.
 
 pub mod als;
-pub mod boosting;
 mod checkpoint;
 pub mod clicks;
 pub mod completion;
-mod interaction_sampler;
+pub mod gradient_boosting;
 mod k_means;
-pub mod neumf;
 pub mod next_track;
 pub mod ratings;
 mod row_adam;
-mod sampler;
 pub mod similarity;
-pub mod similarity_tuning;
+pub mod torch;
 
 use crate::bundle::BundleError;
 use crate::catalog::CatalogError;

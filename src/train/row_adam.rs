@@ -5,7 +5,7 @@
 
 use tch::{Kind, Tensor};
 
-use crate::recommend::linear::vectorised;
+use crate::math::linear::vectorised;
 
 const BETA1: f64 = 0.9;
 const BETA2: f64 = 0.999;

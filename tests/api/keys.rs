@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use reqwest::Method;
 use segue::catalog::Catalog;
-use segue::serve::auth::NewKey;
+use segue::serve::access::keys::NewKey;
 use serde_json::json;
 
 use crate::support::app::{Answer, Setup, TestApp};

@@ -18,7 +18,7 @@ async fn occupy_engine(app: &TestApp) -> std::sync::mpsc::Sender<()> {
     let engine = app.state.engine.clone();
     tokio::spawn(async move {
         engine
-            .run(segue::serve::engine::Lane::Completion, move || {
+            .run(segue::serve::capacity::engine::Lane::Completion, move || {
                 let _ = started.send(());
                 let _ = wait.recv();
             })

@@ -9,7 +9,7 @@ use segue::bundle::{CompletionBundle, Kind, Manifest};
 use segue::dataset::Corpus;
 use segue::progress::Interrupt;
 use segue::recommend::Completion;
-use segue::recommend::completer::{CompletionModel, Retriever};
+use segue::recommend::completion::{CompletionModel, Retriever};
 use segue::train::TrainError;
 use segue::train::completion::{learn, train_completion};
 use tokio::sync::OnceCell;

@@ -3,9 +3,9 @@
 use super::closer_look_for;
 use crate::bundle::{CompletionIndex, Derived};
 use crate::dataset::NONE;
-use crate::dataset::top::{Best, by_falling, keep_best};
-use crate::recommend::ByteTable;
-use crate::recommend::linear::{axpy, dot, products};
+use crate::math::ByteTable;
+use crate::math::linear::{axpy, dot, products};
+use crate::math::top_k::{Best, by_falling, keep_best};
 use crate::recommend::retrieve::factors::fold_in;
 use crate::recommend::retrieve::playlists::{Neighbour, Neighbourhood, add_by_artists, neighbours};
 use crate::recommend::retrieve::walk::{OrderSums, TrackSums, Visited, add_seed_artists, artist_sums, walk};

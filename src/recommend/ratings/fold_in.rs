@@ -11,7 +11,7 @@
 //! R⁻¹ is known in closed form: with the n ratings of a session taken off their mean, it leaves what is off the mean as
 //! it is and multiplies what n means say by 1/(1 + n ρ). So nothing large is ever subtracted from something as large.
 
-use crate::recommend::linear::{add_outer, axpy, dot, solve};
+use crate::math::linear::{add_outer, axpy, dot, solve};
 
 /// A rating to learn from.
 #[derive(Debug, Clone, Copy, PartialEq)]

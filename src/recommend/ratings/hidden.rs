@@ -7,7 +7,7 @@
 
 use super::fold_in::Residual;
 use crate::bundle::HiddenLayer;
-use crate::recommend::linear::{add_outer, axpy, dot, solve};
+use crate::math::linear::{add_outer, axpy, dot, solve};
 
 /// Steps of the fit; it rarely needs five.
 const STEPS: usize = 12;

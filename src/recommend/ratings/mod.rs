@@ -10,8 +10,8 @@ pub mod fold_in;
 mod hidden;
 mod scan;
 
-use super::linear::{axpy, dot};
 use crate::bundle::{RatingsBundle, Vocabulary};
+use crate::math::linear::{axpy, dot};
 use fold_in::{FoldedIn, Prior, Residual, fold_in};
 use hidden::HiddenModel;
 use scan::{Scan, ScanQuery};

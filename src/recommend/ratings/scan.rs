@@ -6,8 +6,8 @@
 
 use std::collections::BinaryHeap;
 
-use crate::recommend::linear::{axpy, dot};
-use crate::recommend::vector_index::Near;
+use crate::math::linear::{axpy, dot};
+use crate::recommend::Near;
 
 /// Bytes of a vector are a multiple of this, for vector instructions.
 const LANES: usize = 16;

@@ -1,7 +1,7 @@
 //! Folding a playlist into the factorisation.
 
 use crate::bundle::CompletionIndex;
-use crate::recommend::linear::{add_outer, axpy, solve, vectorised};
+use crate::math::linear::{add_outer, axpy, solve, vectorised};
 
 /// The factor that the playlist of `seeds` would have: one least-squares solve with the tracks' factors held
 /// (Hu, Koren, Volinsky 2008). `None` when no seed has a factor.

@@ -3,7 +3,7 @@
 use super::walk::TrackSums;
 use super::{Query, Workspace};
 use crate::bundle::CompletionIndex;
-use crate::dataset::top::sort_best;
+use crate::math::top_k::sort_best;
 
 /// A seed in this many playlists counts about half of one in a single playlist (exponent of Kelen et al. 2018).
 const POPULARITY_EXPONENT: f32 = 0.38;

@@ -13,16 +13,17 @@ use utoipa_axum::routes;
 use super::similar::{Item, Scored, source_of};
 use crate::bundle::{Kind, Vocabulary};
 use crate::catalog::PlaylistContents;
-use crate::recommend::completer::{self, Completed};
+use crate::recommend::completion;
+use crate::recommend::completion::Completed;
 use crate::recommend::diversify::{diversify, likeness, pool_for};
 use crate::recommend::explain::Reason;
 use crate::recommend::{Completion, Recommended, SimilarityModel, Source};
-use crate::serve::engine::Lane;
-use crate::serve::error::{ApiError, Problem};
-use crate::serve::extract::{BoundedList, Diversity, JsonBody, Limit, Object, OptionalJsonBody};
+use crate::serve::capacity::engine::Lane;
+use crate::serve::http::extract::{BoundedList, Diversity, JsonBody, Limit, Object, OptionalJsonBody};
+use crate::serve::http::problem::{ApiError, Problem};
 use crate::serve::metrics::Fallback;
-use crate::serve::shadow::share_of_both;
-use crate::serve::withheld::Snapshot;
+use crate::serve::models::shadow::share_of_both;
+use crate::serve::state::hidden_tracks::Snapshot;
 use crate::serve::{AppState, Loaded};
 
 /// Most playlists in one inline request.
@@ -292,7 +293,7 @@ impl Answer {
 
 /// Who answers.
 enum Answerer {
-    Completion(Arc<Loaded<completer::CompletionModel>>, CompletionModel),
+    Completion(Arc<Loaded<completion::CompletionModel>>, CompletionModel),
     Similarity(Arc<Loaded<SimilarityModel>>, CompletionModel),
 }
 

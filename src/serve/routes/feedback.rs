@@ -11,8 +11,8 @@ use utoipa_axum::routes;
 use crate::catalog::{FeedbackOutcome, ListenRecord, RatingRecord, WrittenListen, whole_microseconds};
 use crate::recommend::clicks::Heard;
 use crate::serve::AppState;
-use crate::serve::error::{ApiError, FieldError, Problem};
-use crate::serve::extract::{Bulk, BulkRow};
+use crate::serve::http::extract::{Bulk, BulkRow};
+use crate::serve::http::problem::{ApiError, FieldError, Problem};
 
 /// The longest id, in bytes; PostgreSQL's indexes take 2,704.
 const MAX_ID_BYTES: usize = 1_000;

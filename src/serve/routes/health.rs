@@ -52,15 +52,17 @@ async fn live() -> Json<Live> {
 /// Whether the server can answer: 200 when a model is loaded, else 503.
 #[utoipa::path(get, path = "/health/ready", tag = "operations",
     responses((status = 200, description = "Can answer", body = Ready),
-              (status = 503, description = "No model is loaded", body = crate::serve::error::Problem,
+              (status = 503, description = "No model is loaded", body = crate::serve::http::problem::Problem,
                content_type = "application/problem+json")))]
-async fn ready(State(state): State<AppState>) -> Result<(StatusCode, Json<Ready>), crate::serve::error::ApiError> {
+async fn ready(
+    State(state): State<AppState>,
+) -> Result<(StatusCode, Json<Ready>), crate::serve::http::problem::ApiError> {
     let catalog =
         state.gate.is_open() && matches!(tokio::time::timeout(PATIENCE, state.catalog.ping()).await, Ok(Ok(())));
     let loaded = state.models.manifests().into_iter();
     let models: BTreeMap<String, String> = loaded.map(|model| (model.kind.to_string(), model.version)).collect();
     if models.is_empty() {
-        return Err(crate::serve::error::ApiError::NoModel(crate::bundle::Kind::Completion));
+        return Err(crate::serve::http::problem::ApiError::NoModel(crate::bundle::Kind::Completion));
     }
     let (status, catalog) = if catalog { ("ok", "ok") } else { ("degraded", "unavailable") };
     Ok((StatusCode::OK, Json(Ready { status: status.to_owned(), catalog: catalog.to_owned(), models })))

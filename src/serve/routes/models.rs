@@ -10,9 +10,9 @@ use utoipa_axum::routes;
 
 use crate::bundle::{Kind, Manifest};
 use crate::serve::AppState;
-use crate::serve::error::{ApiError, Problem};
-use crate::serve::extract::{JsonBody, Whole};
-use crate::serve::model_store::VersionError;
+use crate::serve::http::extract::{JsonBody, Whole};
+use crate::serve::http::problem::{ApiError, Problem};
+use crate::serve::models::store::VersionError;
 
 /// Routes under `/models`.
 pub fn router() -> OpenApiRouter<AppState> {

@@ -10,7 +10,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::recommend::ratings::RatingsModel;
-use crate::serve::error::{ApiError, Problem};
+use crate::serve::http::problem::{ApiError, Problem};
 use crate::serve::{AppState, Loaded};
 
 /// Routes of parts.

@@ -13,8 +13,8 @@ use utoipa_axum::routes;
 use super::playlists::{Position, check_tracks};
 use crate::catalog::Edit;
 use crate::serve::AppState;
-use crate::serve::error::{ApiError, Problem};
-use crate::serve::extract::{Id, JsonBody, Preconditions, entity_tag, query};
+use crate::serve::http::extract::{Id, JsonBody, Preconditions, entity_tag, query};
+use crate::serve::http::problem::{ApiError, Problem};
 
 /// Routes under `/playlists/{id}/tracks`.
 pub fn router() -> OpenApiRouter<AppState> {

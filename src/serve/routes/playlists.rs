@@ -17,12 +17,13 @@ use utoipa_axum::routes;
 use crate::catalog::{Catalog, CatalogError, Edited, Playlist, PlaylistFields, PlaylistRecord};
 use crate::import::ndjson::PlaylistRow;
 use crate::serve::AppState;
-use crate::serve::bulk::{self, BulkRows, RowOutcome};
-use crate::serve::error::{ApiError, Problem};
-use crate::serve::extract::{
+use crate::serve::http::extract::{
     Id, JsonBody, Limit, ListQuery, MergePatch, Page, Preconditions, Whole, check_id, entity_tag, is_ndjson,
     optional_whole, query, segment,
 };
+use crate::serve::http::ndjson;
+use crate::serve::http::ndjson::{BulkRows, RowOutcome};
+use crate::serve::http::problem::{ApiError, Problem};
 
 /// Most tracks of a playlist.
 const MAX_TRACKS: usize = 100_000;
@@ -385,10 +386,10 @@ async fn list(
 /// Lines are created or replaced as they arrive, and answered with a line each while the rest is still being read: a
 /// client has to read while it sends. A line's tracks are ids, or tracks in full, which are created too; ids that the
 /// catalog does not have are left out, and listed. The last line is a summary.
-#[utoipa::path(post, path = "/playlists", tag = "playlists", params(bulk::BulkQuery),
+#[utoipa::path(post, path = "/playlists", tag = "playlists", params(ndjson::BulkQuery),
     request_body(content((PlaylistInput = "application/json"), (String = "application/x-ndjson")),
                  description = "a playlist, or one a line"),
-    responses((status = 200, description = "What became of each line", body = bulk::BulkLine, content_type = "application/x-ndjson"),
+    responses((status = 200, description = "What became of each line", body = ndjson::BulkLine, content_type = "application/x-ndjson"),
               (status = 201, description = "It is created", body = PlaylistSummary,
                headers(("ETag" = String, description = "its state"), ("Location" = String, description = "its path"))),
               (status = 400, description = "Not JSON", body = Problem, content_type = "application/problem+json"),
@@ -398,12 +399,12 @@ async fn list(
               (status = 422, description = "A field is wrong", body = Problem, content_type = "application/problem+json")))]
 async fn create(
     State(state): State<AppState>,
-    parameters: Result<Query<bulk::BulkQuery>, QueryRejection>,
+    parameters: Result<Query<ndjson::BulkQuery>, QueryRejection>,
     request: Request,
 ) -> Result<Response, ApiError> {
     let asked = query(parameters)?;
     if is_ndjson(request.headers()) {
-        return bulk::answer(PlaylistRows(state.catalog()?.clone()), request.into_body(), asked, &state.bulk);
+        return ndjson::answer(PlaylistRows(state.catalog()?.clone()), request.into_body(), asked, &state.bulk);
     }
     let JsonBody(mut input) = JsonBody::<PlaylistInput>::from_request(request, &state).await?;
     let id = input.id.take().map_or_else(new_id, Ok)?;
@@ -569,7 +570,7 @@ impl BulkRows for PlaylistRows {
     const ROWS_AT_ONCE: usize = 500;
 
     fn parse(&self, line: &[u8]) -> Result<(String, PlaylistRecord), ApiError> {
-        let row: PlaylistRow = bulk::parse_row(line)?;
+        let row: PlaylistRow = ndjson::parse_row(line)?;
         let record = row.into_record().map_err(ApiError::InvalidRow)?;
         Ok((record.external_id.clone(), record))
     }

@@ -16,10 +16,10 @@ use utoipa_axum::routes;
 use crate::bundle::Kind;
 use crate::catalog::{TrackName, UserFeedback};
 use crate::recommend::ratings::{Basis, Heard, RatingsModel};
-use crate::serve::engine::Lane;
-use crate::serve::error::{ApiError, Problem};
-use crate::serve::extract::{Limit, query};
-use crate::serve::shadow::share_of_both;
+use crate::serve::capacity::engine::Lane;
+use crate::serve::http::extract::{Limit, query};
+use crate::serve::http::problem::{ApiError, Problem};
+use crate::serve::models::shadow::share_of_both;
 use crate::serve::{AppState, Loaded};
 
 /// Most tracks that pages of one list go through.

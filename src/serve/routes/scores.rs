@@ -10,8 +10,8 @@ use utoipa_axum::routes;
 use crate::bundle::Kind;
 use crate::recommend::clicks::{ENSEMBLE, Question};
 use crate::serve::AppState;
-use crate::serve::error::{ApiError, Problem};
-use crate::serve::extract::{BoundedList, JsonBody, Object};
+use crate::serve::http::extract::{BoundedList, JsonBody, Object};
+use crate::serve::http::problem::{ApiError, Problem};
 
 /// Most tracks of a request.
 const MAX_TRACKS: usize = 1_000;

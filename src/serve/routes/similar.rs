@@ -14,12 +14,12 @@ use utoipa_axum::routes;
 use crate::bundle::{Kind, Vocabulary};
 use crate::catalog::TrackName;
 use crate::recommend::{Completion, Recommended, SimilarityModel, Source};
-use crate::serve::batch::Batch;
-use crate::serve::engine::Lane;
-use crate::serve::error::{ApiError, Problem};
-use crate::serve::extract::{Limit, query};
-use crate::serve::shadow::share_of_both;
-use crate::serve::withheld::{Reason, Snapshot};
+use crate::serve::capacity::engine::Lane;
+use crate::serve::capacity::micro_batch::Batch;
+use crate::serve::http::extract::{Limit, query};
+use crate::serve::http::problem::{ApiError, Problem};
+use crate::serve::models::shadow::share_of_both;
+use crate::serve::state::hidden_tracks::{Reason, Snapshot};
 use crate::serve::{AppState, Loaded};
 
 /// Routes of what goes with a track.

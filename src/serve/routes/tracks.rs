@@ -16,13 +16,14 @@ use crate::catalog::{
     AlbumRecord, ArtistRecord, Catalog, CatalogError, Track, TrackContents, TrackRecord, TrackRowUpdate,
 };
 use crate::serve::AppState;
-use crate::serve::bulk::{self, BulkRows, RowOutcome};
-use crate::serve::error::{ApiError, Problem};
-use crate::serve::extract::{
+use crate::serve::http::extract::{
     Id, JsonBody, ListQuery, MAX_ID_BYTES, MergePatch, Page, Preconditions, check_id, is_ndjson, optional_whole, query,
     segment,
 };
-use crate::serve::withheld::{Reason, Withheld};
+use crate::serve::http::ndjson;
+use crate::serve::http::ndjson::{BulkRows, RowOutcome};
+use crate::serve::http::problem::{ApiError, Problem};
+use crate::serve::state::hidden_tracks::{Reason, Withheld};
 
 /// Most genres of a track.
 const MAX_GENRES: usize = 100;
@@ -302,10 +303,10 @@ async fn list(
 ///
 /// Lines are created or changed as they arrive, and answered with a line each while the rest is still being read: a client
 /// has to read while it sends. What a line leaves out stays as it is. The last line is a summary.
-#[utoipa::path(post, path = "/tracks", tag = "tracks", params(bulk::BulkQuery),
+#[utoipa::path(post, path = "/tracks", tag = "tracks", params(ndjson::BulkQuery),
     request_body(content((TrackRow = "application/json"), (String = "application/x-ndjson")),
                  description = "a track, or one a line"),
-    responses((status = 200, description = "What became of each line", body = bulk::BulkLine, content_type = "application/x-ndjson"),
+    responses((status = 200, description = "What became of each line", body = ndjson::BulkLine, content_type = "application/x-ndjson"),
               (status = 201, description = "It is created", body = TrackBody,
                headers(("ETag" = String, description = "its state"), ("Location" = String, description = "its path"))),
               (status = 400, description = "Not JSON", body = Problem, content_type = "application/problem+json"),
@@ -315,13 +316,13 @@ async fn list(
               (status = 422, description = "A field is wrong", body = Problem, content_type = "application/problem+json")))]
 async fn create(
     State(state): State<AppState>,
-    parameters: Result<Query<bulk::BulkQuery>, QueryRejection>,
+    parameters: Result<Query<ndjson::BulkQuery>, QueryRejection>,
     request: Request,
 ) -> Result<Response, ApiError> {
     let asked = query(parameters)?;
     if is_ndjson(request.headers()) {
         let rows = TrackRows { catalog: state.catalog()?.clone(), withheld: state.withheld.clone() };
-        return bulk::answer(rows, request.into_body(), asked, &state.bulk);
+        return ndjson::answer(rows, request.into_body(), asked, &state.bulk);
     }
     let JsonBody(row) = JsonBody::<TrackRow>::from_request(request, &state).await?;
     let update = row.into_update()?;
@@ -460,7 +461,7 @@ impl BulkRows for TrackRows {
     const ROWS_AT_ONCE: usize = 2_000;
 
     fn parse(&self, line: &[u8]) -> Result<(String, TrackRowUpdate), ApiError> {
-        let row: TrackRow = bulk::parse_row(line)?;
+        let row: TrackRow = ndjson::parse_row(line)?;
         let update = row.into_update()?;
         Ok((update.record.uri.clone(), update))
     }

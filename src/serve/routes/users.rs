@@ -13,9 +13,10 @@ use utoipa_axum::routes;
 
 use crate::catalog::{Catalog, CatalogError, RowChange, User};
 use crate::serve::AppState;
-use crate::serve::bulk::{self, BulkRows, RowOutcome};
-use crate::serve::error::{ApiError, Problem};
-use crate::serve::extract::{Id, JsonBody, Page, PageQuery, Preconditions, check_id, is_ndjson, query, segment};
+use crate::serve::http::extract::{Id, JsonBody, Page, PageQuery, Preconditions, check_id, is_ndjson, query, segment};
+use crate::serve::http::ndjson;
+use crate::serve::http::ndjson::{BulkRows, RowOutcome};
+use crate::serve::http::problem::{ApiError, Problem};
 
 /// Routes under `/users`.
 pub fn router() -> OpenApiRouter<AppState> {
@@ -82,10 +83,10 @@ async fn list(
 ///
 /// Lines are taken as they arrive, and answered with a line each while the rest is still being read: a client has to read
 /// while it sends. The last line is a summary.
-#[utoipa::path(post, path = "/users", tag = "users", params(bulk::BulkQuery),
+#[utoipa::path(post, path = "/users", tag = "users", params(ndjson::BulkQuery),
     request_body(content((UserRow = "application/json"), (String = "application/x-ndjson")),
                  description = "a user, or one a line"),
-    responses((status = 200, description = "What became of each line", body = bulk::BulkLine, content_type = "application/x-ndjson"),
+    responses((status = 200, description = "What became of each line", body = ndjson::BulkLine, content_type = "application/x-ndjson"),
               (status = 201, description = "It is created", body = UserBody, headers(("Location" = String, description = "its path"))),
               (status = 400, description = "Not JSON", body = Problem, content_type = "application/problem+json"),
               (status = 409, description = "There is one with that id", body = Problem, content_type = "application/problem+json"),
@@ -94,12 +95,12 @@ async fn list(
               (status = 422, description = "A field is wrong", body = Problem, content_type = "application/problem+json")))]
 async fn create(
     State(state): State<AppState>,
-    parameters: Result<Query<bulk::BulkQuery>, QueryRejection>,
+    parameters: Result<Query<ndjson::BulkQuery>, QueryRejection>,
     request: Request,
 ) -> Result<Response, ApiError> {
     let asked = query(parameters)?;
     if is_ndjson(request.headers()) {
-        return bulk::answer(UserRows(state.catalog()?.clone()), request.into_body(), asked, &state.bulk);
+        return ndjson::answer(UserRows(state.catalog()?.clone()), request.into_body(), asked, &state.bulk);
     }
     let JsonBody(UserRow { id }) = JsonBody::from_request(request, &state).await?;
     check_id("id", &id)?;
@@ -173,7 +174,7 @@ impl BulkRows for UserRows {
     const ROWS_AT_ONCE: usize = 5_000;
 
     fn parse(&self, line: &[u8]) -> Result<(String, String), ApiError> {
-        let UserRow { id } = bulk::parse_row(line)?;
+        let UserRow { id } = ndjson::parse_row(line)?;
         check_id("id", &id)?;
         Ok((id.clone(), id))
     }

@@ -19,13 +19,13 @@ use tracing::info;
 
 use super::TrainError;
 use crate::bundle::{BundleWriter, ClickBundle, ClickMember, Kind, Manifest, NewManifest, Scorer, Vocabulary};
-use crate::dataset::click_features::{ClickState, FeatureGroup, Field, number_names};
-use crate::dataset::click_table::{ClickTable, Encoding, Variant, replay};
-use crate::dataset::clicks::Listening;
+use crate::dataset::listens::features::{ClickState, FeatureGroup, Field, number_names};
+use crate::dataset::listens::history::Listening;
+use crate::dataset::listens::table::{ClickTable, Encoding, Variant, replay};
 use crate::evaluate::{ClickMetrics, auc, measure_clicks};
-use crate::models::click_network::{Architecture, ClickShape, Subject};
 use crate::progress::Interrupt;
 use crate::recommend::clicks::{ENSEMBLE, ensemble};
+use crate::scoring::clicks::network::{Architecture, ClickShape, Subject};
 use network::{Examples, NetworkTask, train_network};
 pub use optimizer::Optimizer;
 
@@ -607,7 +607,7 @@ fn fit(
 }
 
 fn names_len() -> usize {
-    crate::dataset::click_features::NUMBERS
+    crate::dataset::listens::features::NUMBERS
 }
 
 /// Trains `models` on all listens of `listening` and publishes them in the folder `folder`.
@@ -692,8 +692,8 @@ pub fn member_auc(member: &ClickMember, rows: &ClickTable) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dataset::click_features::{FIELDS, NUMBERS};
-    use crate::dataset::clicks::{Click, Source, SourceValues, TrackFields, UserFields};
+    use crate::dataset::listens::features::{FIELDS, NUMBERS};
+    use crate::dataset::listens::history::{Click, Source, SourceValues, TrackFields, UserFields};
     use crate::recommend::clicks::ENSEMBLE;
 
     /// Users who come back, each with a chance of its own, the more so from one of two sources.

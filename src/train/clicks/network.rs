@@ -13,10 +13,10 @@ use tch::Tensor;
 
 use super::ClickSettings;
 use super::optimizer::RowOptimizer;
-use crate::dataset::click_table::Inputs;
+use crate::dataset::listens::table::Inputs;
 use crate::evaluate::auc;
-use crate::models::click_network::{ClickGradients, ClickNetwork, ClickShape};
 use crate::progress::{Interrupt, Progress};
+use crate::scoring::clicks::network::{ClickGradients, ClickNetwork, ClickShape};
 use crate::train::{TrainError, checkpoint};
 
 /// Rows to learn from, or to be measured on.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::recommend::linear::vectorised;
+use crate::math::linear::vectorised;
 
 const ADAM: (f32, f32) = (0.9, 0.999);
 const RMSPROP_DECAY: f32 = 0.9;

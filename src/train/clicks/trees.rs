@@ -2,12 +2,12 @@
 
 use super::{ClickSettings, Fitted, Running};
 use crate::bundle::Scorer;
-use crate::dataset::click_table::{ClickTable, Encoding};
+use crate::dataset::listens::table::{ClickTable, Encoding};
 use crate::evaluate::auc;
-use crate::models::oblivious_trees::ObliviousTrees;
 use crate::recommend::clicks::tree_features;
+use crate::scoring::oblivious_trees::ObliviousTrees;
 use crate::train::TrainError;
-use crate::train::boosting::{BoostingData, BoostingSettings, Objective, boost};
+use crate::train::gradient_boosting::{BoostingData, BoostingSettings, Objective, boost};
 
 const BINS: usize = 64;
 /// Share of the listens that a tree sees, and of the features that a level may ask about.

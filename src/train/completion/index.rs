@@ -3,11 +3,12 @@
 use std::collections::HashMap;
 
 use crate::bundle::{CompletionIndex, Derived};
-use crate::dataset::top::sort_best;
-use crate::dataset::{Corpus, Csr, HeldOut, NONE, TextIndex, Unit, normalise};
-use crate::models::track2vec::Architecture;
-use crate::recommend::linear::gram;
+use crate::dataset::{Corpus, HeldOut, NONE, TextIndex, Unit, normalise};
+use crate::math::Csr;
+use crate::math::linear::gram;
+use crate::math::top_k::sort_best;
 use crate::train::als::{AlsSettings, factorise};
+use crate::train::similarity::track2vec::Architecture;
 use crate::train::similarity::{SimilaritySettings, fit};
 
 /// Length of a track's vector by Track2Vec.

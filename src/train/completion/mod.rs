@@ -6,6 +6,8 @@
 
 pub mod examples;
 pub mod index;
+mod interaction_sampler;
+pub mod neumf;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -22,16 +24,16 @@ use self::examples::{Examples, Sampling};
 use self::index::build_index;
 use super::TrainError;
 use super::als::AlsSettings;
-use super::boosting::{BoostingData, BoostingSettings, Objective, boost};
 use super::checkpoint::{file_error, put_in_place};
-use super::neumf::{NeumfSettings, train_neumf};
+use super::completion::neumf::{NeumfSettings, train_neumf};
+use super::gradient_boosting::{BoostingData, BoostingSettings, Objective, boost};
 use crate::bundle::{
     BundleWriter, CompletionBundle, CompletionIndex, Kind, Manifest, NeumfBundle, NewManifest, Vocabulary,
 };
 use crate::dataset::{Corpus, Texts};
-use crate::models::oblivious_trees::ObliviousTrees;
 use crate::progress::{Interrupt, Progress};
 use crate::recommend::rank::features::FEATURES;
+use crate::scoring::oblivious_trees::ObliviousTrees;
 
 /// Bins of a feature.
 const BINS: usize = 64;

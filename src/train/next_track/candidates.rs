@@ -5,7 +5,8 @@
 //! playlist only); what shares a playlist with it; and which artists follow its artist. The work for a track is bounded,
 //! however popular it is: of many placements an even sample stands for all.
 
-use crate::dataset::{Csr, NONE, top};
+use crate::dataset::NONE;
+use crate::math::{Csr, top_k};
 use crate::recommend::retrieve::Sparse;
 
 /// Tracks this far apart count as neighbours.
@@ -195,7 +196,7 @@ impl<'a> Placements<'a> {
                 next.touched().map(|other| (other, next.get(other) / (seen + 3.0))).collect();
             self.stays.push(next.get(artist as u32) / (seen + 2.0));
             next.clear();
-            top::sort_best(&mut shares, NEXT_ARTISTS);
+            top_k::sort_best(&mut shares, NEXT_ARTISTS);
             self.next_artists.push(shares);
         }
     }
@@ -246,7 +247,7 @@ impl<'a> Placements<'a> {
         let score = |sums: Sums| sums.behind + if both_sides { sums.before } else { 0.0 };
         let scored = sums.touched().map(|row| (row, score(sums.get(row))));
         let mut scored: Vec<(u32, f32)> = scored.filter(|&(row, score)| row != track && score > 0.0).collect();
-        top::sort_best(&mut scored, limit);
+        top_k::sort_best(&mut scored, limit);
         sums.clear();
         scored
     }
@@ -262,7 +263,7 @@ impl<'a> Placements<'a> {
                     .map(|row| (row, score(&sums.get(row))))
                     .filter(|&(row, score)| row != track && score > 0.0),
             );
-            top::sort_best(scored, NEIGHBOURS);
+            top_k::sort_best(scored, NEIGHBOURS);
             let whole: f32 = scored.iter().map(|neighbour| neighbour.1).sum();
             scored.iter().map(|&(row, score)| (row, score / whole)).collect::<Vec<(u32, f32)>>()
         };
@@ -332,7 +333,7 @@ impl<'a> Placements<'a> {
                     .map(|row| (row, score(row, &sums.get(row))))
                     .filter(|scored| scored.1 > 0.0),
             );
-            top::keep_best(scored, limit);
+            top_k::keep_best(scored, limit);
             rows.extend(scored.iter().map(|scored| scored.0));
         }
         let artist = self.artist_of[track as usize] as usize;
@@ -353,7 +354,7 @@ impl<'a> Placements<'a> {
         // Ranks: by neighbourhood, either context, and playlists shared.
         for (rank, by) in [(20, 5), (21, 8), (22, 10), (23, 6)] {
             let values: Vec<f32> = features.iter().skip(by).step_by(WIDTH).copied().collect();
-            for (place, candidate) in top::by_falling(&values).into_iter().enumerate() {
+            for (place, candidate) in top_k::by_falling(&values).into_iter().enumerate() {
                 features[candidate as usize * WIDTH + rank] = place as f32;
             }
         }

@@ -13,12 +13,13 @@ use rand::seq::SliceRandom;
 use rand_xoshiro::Xoshiro256PlusPlus;
 
 use super::TrainError;
-use super::boosting::{BoostingData, BoostingSettings, Objective, boost};
 use super::completion::examples::Examples;
-use crate::dataset::{Corpus, Csr, NextTrackQuery, top};
+use super::gradient_boosting::{BoostingData, BoostingSettings, Objective, boost};
+use crate::dataset::{Corpus, NextTrackQuery};
 use crate::evaluate::next_track::Ranks;
-use crate::models::oblivious_trees::ObliviousTrees;
+use crate::math::{Csr, top_k};
 use crate::progress::{Interrupt, Progress};
+use crate::scoring::oblivious_trees::ObliviousTrees;
 
 pub use candidates::{Candidates, Part, Placements, WIDTH, Workspace};
 
@@ -148,7 +149,7 @@ pub fn rank(
         let candidates = placements.candidates(track, workspace);
         let scores = trees.score(&candidates.features);
         let mut ranked: Vec<(u32, f32)> = candidates.rows.into_iter().zip(scores).collect();
-        top::sort_best(&mut ranked, limit);
+        top_k::sort_best(&mut ranked, limit);
         ranked
     })
 }

@@ -7,9 +7,10 @@
 //! mean of all of them together.
 
 use crate::bundle::{Array, ImplicitBundle, RatingsBundle, RatingsShape, Vocabulary};
-use crate::dataset::truncated_svd::{Decomposition, decompose};
-use crate::dataset::{Csr, Event, Feedback, by_user};
-use crate::recommend::linear::{dot, gram};
+use crate::dataset::{Event, Feedback, by_user};
+use crate::math::Csr;
+use crate::math::linear::{dot, gram};
+use crate::math::truncated_svd::{Decomposition, decompose};
 use crate::recommend::ratings::fold_in::{Prior, Residual, fold_in};
 use crate::recommend::ratings::{Heard, RatingsModel};
 use crate::train::TrainError;

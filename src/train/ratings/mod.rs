@@ -15,10 +15,10 @@ use sha2::{Digest, Sha256};
 use tracing::info;
 
 use super::TrainError;
+use super::torch::rating_network::{RatingArchitecture, RatingNetwork};
 use crate::bundle::{BundleWriter, Kind, Manifest, NewManifest, RatingsBundle};
 use crate::dataset::{Event, Feedback, split};
 use crate::evaluate::{Rater, RatingMetrics, measure_ratings};
-use crate::models::rating_network::{RatingArchitecture, RatingNetwork};
 use crate::progress::Interrupt;
 use crate::recommend::ratings::RatingsModel;
 use gaussian::{GaussianSettings, heard};

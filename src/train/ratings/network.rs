@@ -16,9 +16,9 @@ use tch::{Kind, Tensor};
 use super::gaussian::{counts, moments};
 use crate::bundle::{Array, HiddenLayer, RatingsBundle, RatingsShape, Vocabulary};
 use crate::dataset::{Event, Feedback};
-use crate::models::rating_network::{RatingArchitecture, RatingBatch, RatingNetwork, RatingShape};
 use crate::progress::{Interrupt, Progress};
 use crate::train::row_adam::RowAdam;
+use crate::train::torch::rating_network::{RatingArchitecture, RatingBatch, RatingNetwork, RatingShape};
 use crate::train::{TrainError, checkpoint};
 
 /// What a user's bias is drawn to that of all others by, in ratings: the networks leave it free.

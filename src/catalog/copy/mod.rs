@@ -1,0 +1,3 @@
+//! PostgreSQL's COPY.
+
+pub mod out;

@@ -1,0 +1,4 @@
+//! Reports as pictures, in SVG and PNG.
+
+pub mod bars;
+pub mod reliability;

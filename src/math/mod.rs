@@ -1,0 +1,12 @@
+//! Arithmetic on plain arrays: arrays in, arrays out. This module knows nothing of catalogs, models or files of bundles.
+
+pub mod csr;
+pub mod linear;
+pub mod mapped;
+pub mod quantized;
+pub mod top_k;
+pub mod truncated_svd;
+
+pub use csr::Csr;
+pub use mapped::Values;
+pub use quantized::ByteTable;

@@ -1,0 +1,4 @@
+//! What the networks and trees of a bundle compute, on plain arrays and without LibTorch.
+
+pub mod clicks;
+pub mod oblivious_trees;

@@ -1,0 +1,4 @@
+//! Who may ask, and how often.
+
+pub mod keys;
+pub mod rate_limit;

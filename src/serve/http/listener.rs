@@ -1,0 +1,109 @@
+//! Connections: accepting them, what they may cost, and their end.
+//!
+//! Instead of axum's own loop, for its limits: bytes and seconds that the head of a request may take, and connections at
+//! once. Beyond these a connection gets a 503 and is closed, rather than waiting in a queue that nobody sees.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::Request;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tower::ServiceExt;
+use tracing::{debug, warn};
+
+use crate::serve::access::rate_limit::Peer;
+
+/// How long a connection may take for the head of a request, or be idle.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// Bytes that the head of a request may have.
+const MAX_HEAD_BYTES: usize = 64 << 10;
+/// Header fields that a request may have.
+const MAX_HEADERS: usize = 100;
+/// How long a failure to accept, for want of file descriptors say, is left to pass.
+const PAUSE: Duration = Duration::from_millis(50);
+const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\nconnection: close\r\n\
+content-type: application/problem+json\r\ncontent-length: 126\r\n\r\n\
+{\"type\":\"urn:segue:problem:overloaded\",\"title\":\"Overloaded\",\"status\":503,\"detail\":\"too many connections; try again shortly\"}\n\n";
+
+/// Accepts up to `connections` connections at once until `shutdown`, then waits until requests under way have ended.
+pub(crate) async fn run(listener: TcpListener, router: Router, connections: usize, shutdown: impl Future<Output = ()>) {
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_buf_size(MAX_HEAD_BYTES)
+        .max_headers(MAX_HEADERS);
+    let graceful = GracefulShutdown::new();
+    let places = Arc::new(Semaphore::new(connections));
+    let mut shutdown = std::pin::pin!(shutdown);
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = &mut shutdown => break,
+        };
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                warn!("a connection could not be accepted: {error}");
+                tokio::time::sleep(PAUSE).await;
+                continue;
+            }
+        };
+        let Ok(place) = places.clone().try_acquire_owned() else {
+            tokio::spawn(refuse(stream));
+            continue;
+        };
+        // An answer goes out at once, not when the kernel has gathered more to send.
+        if let Err(error) = stream.set_nodelay(true) {
+            debug!("TCP_NODELAY could not be set: {error}");
+        }
+        let router = router.clone();
+        let service = service_fn(move |request: hyper::Request<Incoming>| {
+            let router = router.clone();
+            async move {
+                let mut request: Request = request.map(Body::new);
+                request.extensions_mut().insert(Peer(peer));
+                Ok::<_, Infallible>(router.oneshot(request).await.unwrap_or_else(|never| match never {}))
+            }
+        });
+        let connection = graceful.watch(http.serve_connection(TokioIo::new(stream), service));
+        tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                debug!("a connection ended: {error}");
+            }
+            drop(place);
+        });
+    }
+    drop(listener);
+    graceful.shutdown().await;
+}
+
+async fn refuse(mut stream: TcpStream) {
+    let refused = async {
+        stream.write_all(FULL).await?;
+        stream.shutdown().await
+    };
+    let _ = tokio::time::timeout(Duration::from_secs(1), refused).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_refusal_is_as_long_as_it_says() {
+        let text = std::str::from_utf8(FULL).expect("text");
+        let (head, body) = text.split_once("\r\n\r\n").expect("a head");
+        assert!(head.contains(&format!("content-length: {}", body.len())), "{}", body.len());
+        assert!(serde_json::from_str::<serde_json::Value>(body).is_ok());
+    }
+}

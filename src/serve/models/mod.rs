@@ -1,0 +1,6 @@
+//! The loaded models.
+
+pub mod allocator;
+pub mod answer_cache;
+pub mod shadow;
+pub mod store;

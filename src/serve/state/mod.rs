@@ -1,0 +1,6 @@
+//! What the server knows between requests.
+
+pub mod catalog_watch;
+pub mod hidden_tracks;
+pub mod listen_feed;
+pub mod track_names;

@@ -1,0 +1,472 @@
+//! NeuMF from playlists: the network (He et al. 2017) on interactions with sampled negatives, then k-means on the
+//! playlists' MLP embeddings, whose clusters say which tracks are candidates for a playlist.
+//!
+//! One thread samples batches, this one steps the network. The state is written to a file now and then and when the run
+//! is asked to stop; a run with the same arguments goes on from there, and ends in the same network bit by bit.
+
+use std::fs;
+use std::path::Path;
+use std::sync::mpsc::sync_channel;
+use std::time::{Duration, Instant};
+
+use rand::SeedableRng;
+use rand_xoshiro::Xoshiro256PlusPlus;
+use serde::{Deserialize, Serialize};
+use tch::{Kind, Tensor};
+use tracing::info;
+
+use super::interaction_sampler::{InteractionSampler, InteractionSampling};
+use crate::bundle::{Array, DenseLayer, NeumfBundle};
+use crate::math::Csr;
+use crate::progress::{Interrupt, Progress};
+use crate::train::k_means::k_means;
+use crate::train::row_adam::RowAdam;
+use crate::train::torch::neumf::{InteractionBatch, Neumf, NeumfShape, Penalties};
+use crate::train::{TrainError, checkpoint};
+
+const PROGRESS_PER_EPOCH: u64 = 1_000;
+/// How much training a kill may cost.
+const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Hyper-parameters of NeuMF and of the clusters of its playlists.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, clap::Args)]
+#[command(next_help_heading = "NeuMF")]
+pub struct NeumfSettings {
+    /// Length of a GMF embedding
+    #[arg(id = "neumf_latent", long = "neumf-latent", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub latent: u32,
+    /// Inputs of the first dense layer, half a playlist's and half a track's MLP embedding; then outputs of each layer
+    #[arg(id = "neumf_dense", long = "neumf-dense", value_delimiter = ',', default_values_t = [256, 128, 128, 64], value_parser = clap::value_parser!(u32).range(1..=8192))]
+    pub dense: Vec<u32>,
+    /// Negatives of each interaction
+    #[arg(id = "neumf_negatives", long = "neumf-negatives", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub negatives: u32,
+    /// Negatives are drawn in proportion to (playlists with the track)^exponent; 0 draws all tracks alike
+    #[arg(id = "neumf_exponent", long = "neumf-exponent", default_value_t = 0.5, allow_negative_numbers = true)]
+    pub exponent: f64,
+    /// Passes over all interactions
+    #[arg(id = "neumf_epochs", long = "neumf-epochs", default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub epochs: u32,
+    /// Interactions in a mini-batch, negatives not counted
+    #[arg(id = "neumf_batch", long = "neumf-batch", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub batch: u32,
+    /// Learning rate of Adam
+    #[arg(id = "neumf_learning_rate", long = "neumf-learning-rate", default_value_t = 0.005)]
+    pub learning_rate: f64,
+    /// L2 penalty on the embeddings
+    #[arg(id = "neumf_l2", long = "neumf-l2", default_value_t = 0.0)]
+    pub l2: f64,
+    /// L2 penalty on the outputs of the dense layers
+    #[arg(id = "neumf_activation_l2", long = "neumf-activation-l2", default_value_t = 0.0)]
+    pub activation_l2: f64,
+    /// Clusters that k-means puts the playlists into
+    #[arg(id = "neumf_clusters", long = "neumf-clusters", default_value_t = 250, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub clusters: u32,
+    /// Random seed: the same data, settings and seed give the same network on the same machine
+    #[arg(id = "neumf_seed", long = "neumf-seed", default_value_t = 1)]
+    pub seed: u64,
+}
+
+impl NeumfSettings {
+    fn check(&self) -> Result<(), TrainError> {
+        let refuse = |text: &str| Err(TrainError::Settings(text.to_owned()));
+        if self.dense.len() < 2 || !self.dense[0].is_multiple_of(2) || self.dense.contains(&0) {
+            return refuse("--neumf-dense needs two sizes or more, the first of them even");
+        }
+        if !(self.learning_rate > 0.0 && self.learning_rate.is_finite()) {
+            return refuse("--neumf-learning-rate must be above 0");
+        }
+        if [self.l2, self.activation_l2].iter().any(|penalty| !(*penalty >= 0.0 && penalty.is_finite())) {
+            return refuse("--neumf-l2 and --neumf-activation-l2 must be 0 or more");
+        }
+        if !(-10.0..=10.0).contains(&self.exponent) {
+            return refuse("--neumf-exponent must be between -10 and 10");
+        }
+        Ok(())
+    }
+}
+
+/// A trained network, and what there is to say about its training.
+#[derive(Debug)]
+pub struct TrainedNeumf {
+    /// network and clusters
+    pub bundle: NeumfBundle,
+    /// mean binary cross-entropy of the last epoch
+    pub loss: f64,
+    /// seconds spent training, in all its stretches
+    pub seconds: f64,
+}
+
+/// Trains on `playlists`, whose rows are below `tracks`.
+///
+/// Blocking, for minutes to hours, with as many threads as LibTorch is set to. `interrupt` stops it at the end of a
+/// batch. `resume_file` holds the state of a run that was stopped, or that ended: it is the caller's to name it by the
+/// settings and data, and to remove it once the network is published; without one, a run can't be gone on with.
+///
+/// # Errors
+///
+/// [`TrainError::TooLittleData`] without a single interaction.
+pub fn train_neumf(
+    playlists: &Csr,
+    tracks: usize,
+    settings: &NeumfSettings,
+    resume_file: Option<&Path>,
+    interrupt: &Interrupt,
+) -> Result<TrainedNeumf, TrainError> {
+    settings.check()?;
+    let sampling = InteractionSampling {
+        batch: settings.batch as usize,
+        negatives: settings.negatives as usize,
+        exponent: settings.exponent,
+        seed: settings.seed,
+    };
+    let sampler = InteractionSampler::new(playlists, tracks, sampling)
+        .ok_or_else(|| TrainError::TooLittleData("there is no playlist with a track to learn from".to_owned()))?;
+    let mut run = Run::new(settings, playlists.rows(), tracks);
+    if let Some(file) = resume_file.filter(|file| file.exists()) {
+        run.load(file)?;
+        info!(epochs_done = run.epochs, "resuming the training of NeuMF");
+    }
+    run.train(settings, &sampler, resume_file, interrupt)?;
+    info!(loss = run.loss, train_seconds = run.seconds, "trained NeuMF");
+    // What sets playlists apart is the direction in which training moved them off the centre. How far it moved them says
+    // how many tracks they have.
+    let centre = run.model.tables[2].mean_dim([0i64].as_slice(), false, Kind::Float);
+    let off_centre = &run.model.tables[2] - &centre;
+    let directions = &off_centre / off_centre.norm_scalaropt_dim(2, [1], true).clamp_min(1e-12);
+    let clustering = k_means(&directions, settings.clusters as usize, settings.seed)?;
+    info!(clusters = clustering.centroids.size()[0], inertia = clustering.inertia, "clustered the playlists");
+
+    let dense = &run.model.dense;
+    let (layers, output) = dense.split_at(dense.len() - 2);
+    let [gmf_playlists, gmf_tracks, mlp_playlists, mlp_tracks] = &run.model.tables;
+    let bundle = NeumfBundle {
+        gmf_playlists: array(gmf_playlists)?,
+        gmf_tracks: array(gmf_tracks)?,
+        mlp_playlists: array(mlp_playlists)?,
+        mlp_tracks: array(mlp_tracks)?,
+        dense: layers
+            .chunks_exact(2)
+            .map(|layer| Ok(DenseLayer { weights: array(&layer[0])?, biases: array(&layer[1])? }))
+            .collect::<Result<_, TrainError>>()?,
+        output_weights: array(&output[0])?,
+        output_bias: array(&output[1])?,
+        centre: array(&centre)?,
+        centroids: array(&clustering.centroids)?,
+        clusters: Array { shape: vec![clustering.cluster_of.len()], values: clustering.cluster_of },
+    };
+    Ok(TrainedNeumf { bundle, loss: run.loss, seconds: run.seconds })
+}
+
+fn array(tensor: &Tensor) -> Result<Array<f32>, TrainError> {
+    let shape = tensor.size().into_iter().map(|length| length as usize).collect();
+    Ok(Array { shape, values: Vec::<f32>::try_from(tensor.to_kind(Kind::Float).contiguous().view(-1))? })
+}
+
+/// The network and its optimiser, and how far they are.
+struct Run {
+    model: Neumf,
+    tables: Vec<RowAdam>,
+    dense: Vec<RowAdam>,
+    /// epochs done whole
+    epochs: usize,
+    /// batches done of the epoch under way, their interactions and the sum of those interactions' losses
+    batches: usize,
+    interactions: u64,
+    loss_sum: f64,
+    /// batches done in all
+    step: u64,
+    /// mean loss in the last whole epoch
+    loss: f64,
+    /// time spent training, in all its stretches
+    seconds: f64,
+}
+
+impl Run {
+    fn new(settings: &NeumfSettings, playlists: usize, tracks: usize) -> Self {
+        let shape = NeumfShape {
+            playlists,
+            tracks,
+            latent: settings.latent as usize,
+            dense: settings.dense.iter().map(|&size| size as usize).collect(),
+        };
+        let model = Neumf::new(&shape, &mut Xoshiro256PlusPlus::seed_from_u64(settings.seed));
+        let tables = model.tables.iter().map(RowAdam::new).collect();
+        let dense = model.dense.iter().map(RowAdam::new).collect();
+        Self {
+            model,
+            tables,
+            dense,
+            epochs: 0,
+            batches: 0,
+            interactions: 0,
+            loss_sum: 0.0,
+            step: 0,
+            loss: f64::NAN,
+            seconds: 0.0,
+        }
+    }
+
+    fn train(
+        &mut self,
+        settings: &NeumfSettings,
+        sampler: &InteractionSampler,
+        resume_file: Option<&Path>,
+        interrupt: &Interrupt,
+    ) -> Result<(), TrainError> {
+        let epochs = settings.epochs as usize;
+        if self.epochs >= epochs {
+            return Ok(());
+        }
+        let progress = Progress::start("training", epochs as u64 * PROGRESS_PER_EPOCH);
+        let (mut saved, mut clock) = (Instant::now(), Instant::now());
+        while self.epochs < epochs {
+            let (epoch, skipped) = (self.epochs, self.batches);
+            let (started, interactions_before) = (Instant::now(), self.interactions);
+            let (sender, receiver) = sync_channel(8);
+            std::thread::scope(|scope| {
+                scope.spawn(move || sampler.epoch(epoch, |batch| sender.send(batch).is_ok()));
+                // Leaving the loop drops the receiver, which ends the sampler.
+                for batch in receiver.into_iter().skip(skipped) {
+                    if interrupt.is_raised() {
+                        self.save(resume_file)?;
+                        return Err(TrainError::Interrupted { epoch: epoch + 1, epochs });
+                    }
+                    self.step(&batch, settings);
+                    self.seconds += clock.elapsed().as_secs_f64();
+                    clock = Instant::now();
+                    if saved.elapsed() >= CHECKPOINT_INTERVAL {
+                        self.save(resume_file)?;
+                        saved = Instant::now();
+                    }
+                    let done = epoch as f64 + self.interactions as f64 / sampler.interactions() as f64;
+                    progress.at((done * PROGRESS_PER_EPOCH as f64) as u64, || {
+                        let speed = (self.interactions - interactions_before) as f64 / started.elapsed().as_secs_f64();
+                        let loss = self.loss_sum / self.interactions as f64;
+                        format!("epoch {}/{epochs}, loss {loss:.4}, {speed:.0} interactions/s", epoch + 1)
+                    });
+                }
+                Ok(())
+            })?;
+            self.epochs += 1;
+            self.loss = self.loss_sum / self.interactions.max(1) as f64;
+            (self.batches, self.interactions, self.loss_sum) = (0, 0, 0.0);
+            if !self.loss.is_finite() {
+                let _ = resume_file.map(fs::remove_file); // to go on from it would not help
+                let learning_rate = settings.learning_rate;
+                return Err(TrainError::Diverged { epoch: self.epochs, loss: self.loss, learning_rate });
+            }
+        }
+        // Other models of the same bundle may train after this one: a kill there does not cost this training.
+        self.save(resume_file)
+    }
+
+    fn step(&mut self, batch: &InteractionBatch, settings: &NeumfSettings) {
+        self.step += 1;
+        let penalties = Penalties { embeddings: settings.l2, activations: settings.activation_l2 };
+        let gradients = self.model.gradients(batch, penalties);
+        let (rate, step) = (settings.learning_rate, self.step);
+        for (table, adam) in self.tables.iter_mut().enumerate() {
+            adam.step(&mut self.model.tables[table], &gradients.rows[table], &gradients.tables[table], rate, step);
+        }
+        for (tensor, (adam, gradient)) in self.model.dense.iter_mut().zip(self.dense.iter_mut().zip(&gradients.dense)) {
+            adam.step_whole(tensor, gradient, rate, step);
+        }
+        self.batches += 1;
+        self.interactions += batch.playlists.len() as u64;
+        self.loss_sum += gradients.loss * batch.playlists.len() as f64;
+    }
+
+    /// All tensors of the state by name, progress excepted.
+    fn tensors(&mut self) -> Vec<(String, &mut Tensor)> {
+        let tables = Neumf::TABLES.iter().map(|name| (*name).to_owned());
+        let dense = (0..self.model.dense.len()).map(|number| format!("dense.{number}"));
+        let parameters = self.model.tables.iter_mut().chain(&mut self.model.dense);
+        let adams = self.tables.iter_mut().chain(&mut self.dense);
+        let mut tensors = Vec::new();
+        for (name, (parameter, adam)) in tables.chain(dense).zip(parameters.zip(adams)) {
+            tensors.push((format!("{name}.first"), &mut adam.first));
+            tensors.push((format!("{name}.second"), &mut adam.second));
+            tensors.push((name, parameter));
+        }
+        tensors
+    }
+
+    /// Writes all state, whole or not at all.
+    fn save(&mut self, path: Option<&Path>) -> Result<(), TrainError> {
+        let Some(path) = path else { return Ok(()) };
+        let progress = [
+            self.epochs as f64,
+            self.batches as f64,
+            self.interactions as f64,
+            self.loss_sum,
+            self.step as f64,
+            self.loss,
+            self.seconds,
+        ];
+        let tensors = self.tensors().into_iter().map(|(name, tensor)| (name, tensor.shallow_clone())).collect();
+        checkpoint::save(path, tensors, &progress)
+    }
+
+    fn load(&mut self, path: &Path) -> Result<(), TrainError> {
+        let [epochs, batches, interactions, loss_sum, step, loss, seconds] = checkpoint::load(path, self.tensors())?;
+        (self.epochs, self.batches, self.interactions) = (epochs as usize, batches as usize, interactions as u64);
+        (self.loss_sum, self.step, self.loss, self.seconds) = (loss_sum, step as u64, loss, seconds);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::recommend::NeumfModel;
+
+    /// Forty playlists in two halves, each of eight of the twenty tracks of its half.
+    fn playlists() -> Csr {
+        let tracks = |playlist: u32| {
+            let half = playlist % 2 * 20;
+            (0..8).map(move |place| half + (playlist * 7 + place * 3) % 20)
+        };
+        Csr::from_lists((0..40).map(tracks))
+    }
+
+    fn settings(epochs: u32) -> NeumfSettings {
+        NeumfSettings {
+            latent: 4,
+            dense: vec![12, 10, 6],
+            negatives: 3,
+            exponent: 0.5,
+            epochs,
+            batch: 32,
+            learning_rate: 0.02,
+            l2: 1e-4,
+            activation_l2: 1e-4,
+            clusters: 2,
+            seed: 5,
+        }
+    }
+
+    fn sampler(settings: &NeumfSettings) -> InteractionSampler {
+        let sampling = InteractionSampling {
+            batch: settings.batch as usize,
+            negatives: settings.negatives as usize,
+            exponent: settings.exponent,
+            seed: settings.seed,
+        };
+        InteractionSampler::new(&playlists(), 45, sampling).expect("interactions")
+    }
+
+    #[test]
+    fn a_stopped_run_goes_on_to_the_same_bits() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let train = |settings: &NeumfSettings, name: &str| {
+            train_neumf(&playlists(), 45, settings, Some(&folder.path().join(name)), &Interrupt::default())
+                .expect("trains")
+        };
+        let whole = train(&settings(4), "whole");
+        // Stopped three batches into the second epoch.
+        let (mut run, sampler) = (Run::new(&settings(4), 40, 45), sampler(&settings(4)));
+        run.train(&settings(1), &sampler, Some(&folder.path().join("first")), &Interrupt::default()).expect("trains");
+        let mut left = 3;
+        sampler.epoch(1, |batch| {
+            run.step(&batch, &settings(4));
+            left -= 1;
+            left > 0
+        });
+        run.save(Some(&folder.path().join("stopped"))).expect("saves");
+        let resumed = train(&settings(4), "stopped");
+        assert_eq!(resumed.bundle, whole.bundle);
+        assert_eq!(resumed.loss, whole.loss);
+        assert_ne!(train(&NeumfSettings { seed: 6, ..settings(4) }, "other").bundle, whole.bundle);
+    }
+
+    #[test]
+    fn an_interrupted_run_says_so_and_keeps_its_state() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let resume_file = folder.path().join("state");
+        let interrupt = Interrupt::default();
+        interrupt.raise();
+        let stopped = train_neumf(&playlists(), 45, &settings(2), Some(&resume_file), &interrupt).expect_err("stopped");
+        assert!(matches!(stopped, TrainError::Interrupted { epoch: 1, epochs: 2 }), "{stopped}");
+        assert!(resume_file.exists());
+        let other = NeumfSettings { latent: 5, ..settings(2) };
+        let error =
+            train_neumf(&playlists(), 45, &other, Some(&resume_file), &Interrupt::default()).expect_err("other size");
+        assert!(error.to_string().contains("delete it to start anew"), "{error}");
+    }
+
+    #[test]
+    fn a_step_moves_the_rows_of_its_batch_and_no_others() {
+        let settings = NeumfSettings { batch: 4, ..settings(1) };
+        let mut run = Run::new(&settings, 40, 45);
+        let before: Vec<Tensor> = run.model.tables.iter().map(Tensor::copy).collect();
+        let mut touched = [Vec::new(), Vec::new()];
+        sampler(&settings).epoch(0, |batch| {
+            run.step(&batch, &settings);
+            touched = [batch.playlist_rows, batch.track_rows];
+            false
+        });
+        for (table, (before, after)) in before.iter().zip(&run.model.tables).enumerate() {
+            let moved = after.ne_tensor(before).any_dim(1, false).nonzero().view(-1);
+            let mut rows = touched[table % 2].clone();
+            rows.sort_unstable();
+            assert_eq!(Vec::<i64>::try_from(moved).expect("rows"), rows, "{}", Neumf::TABLES[table]);
+        }
+    }
+
+    #[test]
+    fn a_new_playlist_gets_the_tracks_of_those_like_it() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let resume_file = folder.path().join("state");
+        let settings = NeumfSettings { dense: vec![64, 16, 8], learning_rate: 0.005, ..settings(15) };
+        let trained =
+            train_neumf(&playlists(), 45, &settings, Some(&resume_file), &Interrupt::default()).expect("trains");
+        assert!(trained.loss < 0.4, "{}", trained.loss);
+        let clusters = trained.bundle.clusters.values.clone();
+        assert!((0..40).all(|playlist| clusters[playlist] == clusters[playlist % 2]) && clusters[0] != clusters[1]);
+        let model = NeumfModel::new(trained.bundle, &playlists());
+        for half in [0u32, 1] {
+            let embedding = model.fold_in(&[(half + 2, 1.0), (half + 8, 0.5), (half + 20, 0.0)]).expect("neighbours");
+            assert_eq!(model.nearest_clusters(&embedding)[0], clusters[half as usize]);
+            let recommended = model.recommend(&embedding, &[half * 20], 15);
+            assert_eq!(recommended.len(), 15);
+            assert!(recommended.iter().all(|&(track, _)| track / 20 == half), "{recommended:?}");
+        }
+    }
+
+    #[test]
+    fn the_server_computes_what_the_trainer_does() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let resume_file = folder.path().join("state");
+        let settings = settings(5);
+        let bundle =
+            train_neumf(&playlists(), 45, &settings, Some(&resume_file), &Interrupt::default()).expect("trains").bundle;
+        let mut run = Run::new(&settings, 40, 45);
+        run.load(&resume_file).expect("the state of the end");
+        let batch = InteractionBatch {
+            playlist_rows: vec![3],
+            track_rows: (0..45).collect(),
+            playlists: vec![0],
+            tracks: (0..45).collect(),
+        };
+        let expected = Vec::<f32>::try_from(run.model.logits(&batch).view(-1)).expect("logits");
+        let model = NeumfModel::new(bundle, &playlists());
+        let embedding = model.fold_in(&[(3, 0.7)]).expect("a neighbour");
+        let rows: Vec<u32> = (0..45).collect();
+        for (expected, actual) in expected.iter().zip(model.logits(&embedding, &rows)) {
+            assert!((expected - actual).abs() < 1e-4 * (1.0 + expected.abs()), "{expected} {actual}");
+        }
+    }
+
+    #[test]
+    fn settings_and_data_that_make_no_sense_are_refused() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let refused = |playlists: &Csr, settings: &NeumfSettings| {
+            let error = train_neumf(playlists, 45, settings, Some(&folder.path().join("state")), &Interrupt::default());
+            error.expect_err("refused").to_string()
+        };
+        assert!(refused(&playlists(), &NeumfSettings { dense: vec![7, 4], ..settings(1) }).contains("--neumf-dense"));
+        assert!(refused(&playlists(), &NeumfSettings { l2: -1.0, ..settings(1) }).contains("--neumf-l2"));
+        assert!(refused(&Csr::from_lists([vec![], vec![]]), &settings(1)).contains("no playlist with a track"));
+    }
+}

@@ -1,0 +1,4 @@
+//! Networks in LibTorch: forward passes and gradients.
+
+pub mod neumf;
+pub mod rating_network;
