@@ -13,7 +13,7 @@ demo: setup ## import, train, serve and show two responses; DATA=path/to/slices 
 	cargo build --release --locked
 	target/release/segue demo $(if $(DATA),--data $(DATA)) $(DEMO_FLAGS)
 
-server: ## build the server without LibTorch: target/release/segue has every command that trains nothing
+server: ## build without LibTorch: target/release/segue has all commands but demo, train, tune and evaluate
 	@scripts/setup.sh compiler
 	cargo build --release --locked --no-default-features
 
@@ -23,7 +23,7 @@ test: setup ## run all tests on a PostgreSQL of their own
 lint: setup ## check formatting and run clippy, with and without training; warnings are errors
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
-	cargo clippy --locked --no-default-features -- -D warnings
+	cargo clippy --locked --all-targets --no-default-features -- -D warnings
 
 fmt: ## format the code
 	cargo fmt
