@@ -2,7 +2,8 @@
 
 use time::OffsetDateTime;
 
-use super::{Catalog, CatalogError};
+use super::connection::Catalog;
+use super::error::CatalogError;
 
 /// A key as it is listed.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
