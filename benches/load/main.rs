@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use client::{Connection, Request, Sample, get, post, run};
-use segue::catalog::{PlaylistRecord, TrackMention};
+use segue::catalog::PlaylistRecord;
 use serde_json::{Value, json};
 
 const CONNECTIONS: usize = 64;

@@ -29,7 +29,7 @@ mod tracks;
 mod upsert;
 mod users;
 
-pub use api_keys::{ApiKey, KeyHash};
+pub use api_keys::{ApiKey, KeyHash, Scope};
 pub use attributes::{TrackAttributes, UserAttributes};
 pub use connection::{Catalog, CatalogCounts, MIGRATOR};
 pub use descriptions::TrackDescription;
