@@ -13,11 +13,10 @@ use utoipa_axum::routes;
 use super::recommended_track::{Item, ScoredTrack, source_of};
 use crate::bundle::{Kind, Vocabulary};
 use crate::catalog::PlaylistContents;
-use crate::recommend::completion;
-use crate::recommend::completion::Completed;
-use crate::recommend::diversify::{diversify, likeness, pool_for};
+use crate::recommend::completion::{Completed, CompletionModel};
+use crate::recommend::dispatch::{Completer, CompletionMethod};
 use crate::recommend::explain::Reason;
-use crate::recommend::{Completion, Recommended, SimilarityModel, Source};
+use crate::recommend::{Completion, SimilarityModel, Source};
 use crate::serve::capacity::engine::Lane;
 use crate::serve::http::extract::{BoundedList, JsonBody, Limit, Object, OptionalJsonBody};
 use crate::serve::http::problem::ApiError;
@@ -58,20 +57,6 @@ impl TryFrom<f64> for Diversity {
     }
 }
 
-/// What recommends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum CompletionModel {
-    /// several retrievers and a learned ranking
-    Ranking,
-    /// NeuMF with clustered neighbors, filled up with popular tracks
-    Neumf,
-    /// track vectors, filled up with popular tracks
-    Track2vec,
-    /// the most popular tracks, the same for everyone
-    Popularity,
-}
-
 /// How to complete a stored playlist. All fields may be omitted.
 #[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -84,7 +69,7 @@ pub struct CompleteRequest {
     #[schema(value_type = Vec<String>, max_items = 10_000)]
     pub exclude: BoundedList<String, MAX_TRACKS>,
     /// what recommends; `ranking` if omitted, or `track2vec` if no completion model is loaded
-    pub model: Option<CompletionModel>,
+    pub model: Option<CompletionMethod>,
     /// published version of the model; the current one if omitted
     pub version: Option<String>,
     /// 0: the most relevant tracks; towards 1: tracks that are less and less like each other
@@ -110,7 +95,7 @@ pub struct InlineCompleteRequest {
     #[schema(value_type = Vec<String>, max_items = 10_000)]
     pub exclude: BoundedList<String, MAX_TRACKS>,
     /// what recommends; `ranking` if omitted, or `track2vec` if no completion model is loaded
-    pub model: Option<CompletionModel>,
+    pub model: Option<CompletionMethod>,
     /// published version of the model; the current one if omitted
     pub version: Option<String>,
     /// 0: the most relevant tracks; towards 1: tracks that are less and less like each other
@@ -226,20 +211,11 @@ async fn complete(
     Path(id): Path<String>,
     OptionalJsonBody(request): OptionalJsonBody<CompleteRequest>,
 ) -> Result<Json<CompleteResponse>, ApiError> {
-    // Before the catalog is request: what is refused should cost nothing.
+    // Before the query of the catalog: a rejected request should cost nothing.
     state.engine.admits(Lane::Completion, 1)?;
     let contents = state.catalog()?.playlist_contents(&id).await?;
     let contents = contents.ok_or_else(|| ApiError::UnknownPlaylist(id.clone()))?;
-    let request = CompletionRequest {
-        playlists: vec![contents],
-        exclude: request.exclude.0,
-        limit: request.limit,
-        model: request.model,
-        version: request.version,
-        diversity: request.diversity,
-        explain: request.explain,
-    };
-    let (model_version, mut completions) = complete_all(&state, request).await?;
+    let (model_version, mut completions) = complete_all(&state, vec![contents], request).await?;
     let completion = completions.pop();
     let completion = completion.ok_or_else(|| ApiError::Internal(anyhow::anyhow!("one playlist, no completion")))?;
     Ok(Json(CompleteResponse { playlist_id: id, model_version, completion }))
@@ -260,30 +236,27 @@ async fn complete_inline(
         return Err(ApiError::invalid("playlists", reason));
     }
     let playlists = request.playlists.0.into_iter();
-    let request = CompletionRequest {
-        playlists: playlists
-            .map(|Object(playlist)| PlaylistContents { title: playlist.title, tracks: playlist.tracks.0 })
-            .collect(),
-        exclude: request.exclude.0,
+    let playlists = playlists
+        .map(|Object(playlist)| PlaylistContents { title: playlist.title, tracks: playlist.tracks.0 })
+        .collect();
+    let options = CompleteRequest {
+        exclude: request.exclude,
         limit: request.limit,
         model: request.model,
         version: request.version,
         diversity: request.diversity,
         explain: request.explain,
     };
-    let (model_version, completions) = complete_all(&state, request).await?;
+    let (model_version, completions) = complete_all(&state, playlists, options).await?;
     Ok(Json(InlineCompleteResponse { model_version, completions }))
 }
 
-/// Playlists by the app's ids, and how to complete them.
-struct CompletionRequest {
+/// Playlists to complete by the app's ids, and how.
+struct Job {
+    model: ChosenModel,
     playlists: Vec<PlaylistContents>,
-    exclude: Vec<String>,
-    limit: Limit,
-    model: Option<CompletionModel>,
-    version: Option<String>,
-    diversity: Diversity,
-    explain: bool,
+    options: CompleteRequest,
+    hidden: Arc<Snapshot>,
 }
 
 /// A completion without names yet.
@@ -303,33 +276,39 @@ impl UnnamedCompletion {
     }
 }
 
-/// The model that recommends.
-enum Answerer {
-    Completion(Arc<LoadedModel<completion::CompletionModel>>, CompletionModel),
-    Similarity(Arc<LoadedModel<SimilarityModel>>, CompletionModel),
+/// The loaded model that recommends, and by which method.
+enum ChosenModel {
+    Completion(Arc<LoadedModel<CompletionModel>>, CompletionMethod),
+    Similarity(Arc<LoadedModel<SimilarityModel>>, CompletionMethod),
 }
 
-impl Answerer {
-    async fn choose(state: &AppState, model: Option<CompletionModel>, version: Option<&str>) -> Result<Self, ApiError> {
-        use CompletionModel::{Neumf, Popularity, Ranking, Track2vec};
-        let (mut completion, mut similarity) = (state.models.current(), state.models.current());
-        // The version is one of the kind that recommends.
-        match model {
-            Some(Track2vec) => similarity = state.models.version(version).await?,
-            None if completion.is_none() => similarity = state.models.version(version).await?,
-            _ => completion = state.models.version(version).await?,
-        }
-        match (model, completion, similarity) {
-            (None | Some(Ranking), Some(loaded), _) => Ok(Self::Completion(loaded, Ranking)),
-            (Some(Neumf), Some(loaded), _) if loaded.model.has_neumf() => Ok(Self::Completion(loaded, Neumf)),
-            (Some(Neumf), Some(_), _) => {
-                Err(ApiError::UnknownModel("the completion model was trained without `neumf`".to_owned()))
-            }
-            (Some(Popularity), Some(loaded), _) => Ok(Self::Completion(loaded, Popularity)),
-            (None | Some(Track2vec), _, Some(loaded)) => Ok(Self::Similarity(loaded, Track2vec)),
-            (Some(Popularity), None, Some(loaded)) => Ok(Self::Similarity(loaded, Popularity)),
-            (Some(Track2vec), _, None) => Err(ApiError::NoModel(Kind::Similarity)),
-            _ => Err(ApiError::NoModel(Kind::Completion)),
+impl ChosenModel {
+    async fn new(state: &AppState, model: Option<CompletionMethod>, version: Option<&str>) -> Result<Self, ApiError> {
+        let has_completion = state.models.current::<CompletionModel>().is_some();
+        let default = if has_completion { CompletionMethod::Ranking } else { CompletionMethod::Track2vec };
+        let method = model.unwrap_or(default);
+        let similarity = match method.kind() {
+            // The version is one of the kind that recommends.
+            Kind::Similarity => state.models.version(version).await?,
+            _ => match state.models.version(version).await? {
+                Some(loaded) if Completer::Completion(&loaded.model).supports(method) => {
+                    return Ok(Self::Completion(loaded, method));
+                }
+                Some(_) => {
+                    let reason = "the completion model was trained without `neumf`";
+                    return Err(ApiError::UnknownModel(reason.to_owned()));
+                }
+                None => state.models.current().filter(|_| method == CompletionMethod::Popularity),
+            },
+        };
+        let missing = if model == Some(CompletionMethod::Track2vec) { Kind::Similarity } else { Kind::Completion };
+        similarity.map(|loaded| Self::Similarity(loaded, method)).ok_or(ApiError::NoModel(missing))
+    }
+
+    fn completer(&self) -> (Completer<'_>, CompletionMethod) {
+        match self {
+            Self::Completion(loaded, method) => (Completer::Completion(&loaded.model), *method),
+            Self::Similarity(loaded, method) => (Completer::Similarity(&loaded.model), *method),
         }
     }
 
@@ -337,13 +316,6 @@ impl Answerer {
         match self {
             Self::Completion(loaded, _) => loaded.manifest.version.clone(),
             Self::Similarity(loaded, _) => loaded.manifest.version.clone(),
-        }
-    }
-
-    fn vocabulary(&self) -> &Vocabulary {
-        match self {
-            Self::Completion(loaded, _) => loaded.model.vocabulary(),
-            Self::Similarity(loaded, _) => loaded.model.vocabulary(),
         }
     }
 
@@ -364,8 +336,8 @@ impl Answerer {
     /// Returns the shadow version of the model if it also answers this request.
     fn shadow(&self, state: &AppState, version: Option<&str>) -> Option<Self> {
         match self {
-            Self::Completion(_, model) => Some(Self::Completion(state.models.due_shadow(version)?, *model)),
-            Self::Similarity(_, model) => Some(Self::Similarity(state.models.due_shadow(version)?, *model)),
+            Self::Completion(_, method) => Some(Self::Completion(state.models.due_shadow(version)?, *method)),
+            Self::Similarity(_, method) => Some(Self::Similarity(state.models.due_shadow(version)?, *method)),
         }
     }
 
@@ -374,146 +346,94 @@ impl Answerer {
         let size = if matches!(self, Self::Completion(..)) { 1 } else { 16 };
         (0..playlists).step_by(size).map(|first| first..(first + size).min(playlists)).collect()
     }
-
-    fn complete(&self, playlists: &[Completion]) -> Vec<Vec<Completed>> {
-        let diversifies = matches!(self, Self::Completion(_, CompletionModel::Ranking));
-        if diversifies || playlists.iter().all(|playlist| playlist.diversity == 0.0) {
-            return self.most_relevant(playlists);
-        }
-        let with_pool = |playlist: &Completion| Completion { limit: pool_for(playlist.limit), ..playlist.clone() };
-        let pools = self.most_relevant(&playlists.iter().map(with_pool).collect::<Vec<_>>());
-        let alike = |left, right| match self {
-            Self::Completion(loaded, _) => likeness(&loaded.model.bundle().index, left, right),
-            Self::Similarity(loaded, _) => loaded.model.likeness(left, right),
-        };
-        let choose = |(pool, playlist): (Vec<Completed>, &Completion)| -> Vec<Completed> {
-            let rows: Vec<u32> = pool.iter().map(|item| item.recommended.row).collect();
-            let relevance: Vec<f32> = pool.iter().map(|item| item.recommended.score).collect();
-            let chosen = diversify(alike, &rows, &relevance, playlist.diversity, playlist.limit);
-            chosen.into_iter().map(|index| pool[index].clone()).collect()
-        };
-        pools.into_iter().zip(playlists).map(choose).collect()
-    }
-
-    fn most_relevant(&self, playlists: &[Completion]) -> Vec<Vec<Completed>> {
-        let popular = |popular: &dyn Fn(&[u32], usize) -> Vec<Recommended>| -> Vec<Vec<Completed>> {
-            let answers = playlists.iter().map(|playlist| popular(&playlist.forbidden(), playlist.limit));
-            answers.map(|items| items.into_iter().map(Completed::from).collect()).collect()
-        };
-        match self {
-            Self::Completion(loaded, CompletionModel::Popularity) => {
-                popular(&|rows, limit| loaded.model.popular(rows, limit))
-            }
-            Self::Similarity(loaded, CompletionModel::Popularity) => {
-                popular(&|rows, limit| loaded.model.popular(rows, limit))
-            }
-            Self::Completion(loaded, CompletionModel::Neumf) => {
-                playlists.iter().map(|playlist| loaded.model.complete_by_neumf(playlist)).collect()
-            }
-            Self::Completion(loaded, _) => playlists.iter().map(|playlist| loaded.model.complete(playlist)).collect(),
-            Self::Similarity(loaded, _) => {
-                let answers = loaded.model.complete(playlists).into_iter();
-                answers.map(|items| items.into_iter().map(Completed::from).collect()).collect()
-            }
-        }
-    }
 }
 
 /// Returns the version of the model, and a completion for each playlist.
-async fn complete_all(state: &AppState, request: CompletionRequest) -> Result<(String, Vec<CompletionBody>), ApiError> {
-    let answerer = Answerer::choose(state, request.model, request.version.as_deref()).await?;
-    let version = answerer.version();
-    let (answerer, request, hidden) = (Arc::new(answerer), Arc::new(request), state.hidden_tracks.snapshot());
-    let lane = if request.playlists.len() == 1 { Lane::Completion } else { Lane::Batch };
-    state.metrics.batch(request.playlists.len());
-    if request.model.is_none() && matches!(*answerer, Answerer::Similarity(..)) {
+async fn complete_all(
+    state: &AppState,
+    playlists: Vec<PlaylistContents>,
+    options: CompleteRequest,
+) -> Result<(String, Vec<CompletionBody>), ApiError> {
+    let model = ChosenModel::new(state, options.model, options.version.as_deref()).await?;
+    let version = model.version();
+    let lane = if playlists.len() == 1 { Lane::Completion } else { Lane::Batch };
+    state.metrics.batch(playlists.len());
+    if options.model.is_none() && matches!(model, ChosenModel::Similarity(..)) {
         state.metrics.fallback(Fallback::NoCompletionModel);
     }
+    let job = Arc::new(Job { model, playlists, options, hidden: state.hidden_tracks.snapshot() });
     // The playlists of a batch go to all threads, and other requests in between.
-    let parts = answerer.parts(request.playlists.len()).into_iter().map(|part| {
-        let (answerer, request, hidden) = (answerer.clone(), request.clone(), hidden.clone());
-        move || answer(&answerer, &request, part, &hidden)
+    let parts = job.model.parts(job.playlists.len()).into_iter().map(|part| {
+        let job = job.clone();
+        move || job.complete(&job.model, part)
     });
-    let answers: Vec<UnnamedCompletion> =
-        state.engine.run_all(lane, parts.collect()).await?.into_iter().flatten().collect();
-    shadow(state, &answerer, &request, &hidden, &answers);
-    let popular = answers.iter().filter(|answer| answer.is_popularity());
+    let completions = state.engine.run_all(lane, parts.collect()).await?;
+    let completions: Vec<UnnamedCompletion> = completions.into_iter().flatten().collect();
+    shadow(state, job, &completions);
+    let popular = completions.iter().filter(|completion| completion.is_popularity());
     popular.for_each(|_| state.metrics.fallback(Fallback::Popularity));
-    let items = answers.iter().flat_map(|answer| &answer.recommended);
-    let all: Vec<String> = items.map(|(item, _)| item.id.clone()).collect();
-    let names = state.names.of(&all).await;
-    let completions = answers.into_iter().map(|answer| CompletionBody {
-        source: source_of(answer.recommended.first().map(|(item, _)| item.source)),
-        items: answer
+    let ids: Vec<String> = completions.iter().flat_map(UnnamedCompletion::ids).map(ToOwned::to_owned).collect();
+    let names = state.names.of(&ids).await;
+    let completions = completions.into_iter().map(|completion| CompletionBody {
+        source: source_of(completion.recommended.first().map(|(item, _)| item.source)),
+        items: completion
             .recommended
             .into_iter()
             .map(|(item, reasons)| CompletedItem { item: item.named(&names), reasons })
             .collect(),
-        unknown_tracks: answer.unknown_tracks,
+        unknown_tracks: completion.unknown_tracks,
     });
     Ok((version, completions.collect()))
 }
 
 /// Lets the shadow version answer too, if there is one: off the path of the request, and only if it has time.
-fn shadow(
-    state: &AppState,
-    answerer: &Answerer,
-    request: &Arc<CompletionRequest>,
-    hidden: &Arc<Snapshot>,
-    answers: &[UnnamedCompletion],
-) {
-    let Some(second) = answerer.shadow(state, request.version.as_deref()) else { return };
-    let (request, hidden) = (request.clone(), hidden.clone());
-    let first: Vec<String> = answers.iter().take(1).flat_map(UnnamedCompletion::ids).map(ToOwned::to_owned).collect();
-    state.run_shadow(second.kind(), move || {
-        let answers = answer(&second, &request, 0..1, &hidden);
-        overlap(&first, answers.iter().flat_map(UnnamedCompletion::ids))
+fn shadow(state: &AppState, job: Arc<Job>, completions: &[UnnamedCompletion]) {
+    let Some(shadow) = job.model.shadow(state, job.options.version.as_deref()) else { return };
+    let first: Vec<String> =
+        completions.iter().take(1).flat_map(UnnamedCompletion::ids).map(ToOwned::to_owned).collect();
+    state.run_shadow(shadow.kind(), move || {
+        let completions = job.complete(&shadow, 0..1);
+        overlap(&first, completions.iter().flat_map(UnnamedCompletion::ids))
     });
 }
 
-/// Completes some of the playlists, on an engine thread.
-fn answer(
-    answerer: &Answerer,
-    request: &CompletionRequest,
-    part: Range<usize>,
-    hidden: &Snapshot,
-) -> Vec<UnnamedCompletion> {
-    let vocabulary = answerer.vocabulary();
-    let withheld = answerer.hidden_rows(hidden);
-    let (excluded, unknown_exclusions) = rows(vocabulary, &request.exclude);
-    let mut unknown = Vec::with_capacity(part.len());
-    let playlists: Vec<Completion> = request.playlists[part]
-        .iter()
-        .map(|playlist| {
-            let (seeds, unknown_seeds) = rows(vocabulary, &playlist.tracks);
-            unknown.push([unknown_seeds, unknown_exclusions.clone()].concat());
-            Completion {
-                title: playlist.title.clone(),
-                seeds,
-                excluded: excluded.clone(),
-                withheld: withheld.clone(),
-                limit: request.limit.get(),
-                diversity: request.diversity.get(),
-                explain: request.explain,
-            }
-        })
-        .collect();
-    let reasons_of = |item: &Completed| -> Vec<ReasonBody> {
-        let reasons = item.reasons.iter().filter(|_| request.explain);
-        reasons.map(|reason| ReasonBody::new(reason, vocabulary)).collect()
-    };
-    answerer
-        .complete(&playlists)
-        .iter()
-        .zip(unknown)
-        .map(|(items, mut unknown_tracks)| {
+impl Job {
+    /// Completes some of the playlists, on an engine thread.
+    fn complete(&self, model: &ChosenModel, part: Range<usize>) -> Vec<UnnamedCompletion> {
+        let (completer, method) = model.completer();
+        let vocabulary = completer.vocabulary();
+        let withheld = model.hidden_rows(&self.hidden);
+        let (excluded, unknown_exclusions) = rows(vocabulary, &self.options.exclude.0);
+        let mut unknown = Vec::with_capacity(part.len());
+        let playlists: Vec<Completion> = self.playlists[part]
+            .iter()
+            .map(|playlist| {
+                let (seeds, unknown_seeds) = rows(vocabulary, &playlist.tracks);
+                unknown.push([unknown_seeds, unknown_exclusions.clone()].concat());
+                Completion {
+                    title: playlist.title.clone(),
+                    seeds,
+                    excluded: excluded.clone(),
+                    withheld: withheld.clone(),
+                    limit: self.options.limit.get(),
+                    diversity: self.options.diversity.get(),
+                    explain: self.options.explain,
+                }
+            })
+            .collect();
+        let reasons_of = |item: &Completed| -> Vec<ReasonBody> {
+            let reasons = item.reasons.iter().filter(|_| self.options.explain);
+            reasons.map(|reason| ReasonBody::new(reason, vocabulary)).collect()
+        };
+        let completed = completer.complete(method, &playlists).into_iter().zip(unknown);
+        let completions = completed.map(|(items, mut unknown_tracks)| {
             unknown_tracks.sort_unstable();
             unknown_tracks.dedup();
-            let recommended =
-                items.iter().map(|item| (ScoredTrack::new(&item.recommended, vocabulary), reasons_of(item))).collect();
-            UnnamedCompletion { recommended, unknown_tracks }
-        })
-        .collect()
+            let items = items.iter().map(|item| (ScoredTrack::new(&item.recommended, vocabulary), reasons_of(item)));
+            UnnamedCompletion { recommended: items.collect(), unknown_tracks }
+        });
+        completions.collect()
+    }
 }
 
 /// Returns the rows of the ids that the model knows, and the ids that it does not know.

@@ -25,7 +25,7 @@ use crate::dataset::listens::table::{ClickTable, Encoding, Variant, replay};
 use crate::evaluate::{ClickMetrics, auc, measure_clicks};
 use crate::progress::Interrupt;
 use crate::recommend::clicks::{ENSEMBLE, ensemble};
-use crate::scoring::clicks::network::{Architecture, ClickShape, Subject};
+use crate::scoring::clicks::shape::{Architecture, ClickShape, Subject};
 use network::{Examples, NetworkTask, train_network};
 pub use optimizer::Optimizer;
 

@@ -16,7 +16,9 @@ use super::optimizer::RowOptimizer;
 use crate::dataset::listens::table::Inputs;
 use crate::evaluate::auc;
 use crate::progress::{Interrupt, Progress};
-use crate::scoring::clicks::network::{ClickGradients, ClickNetwork, ClickShape};
+use crate::scoring::clicks::network::ClickNetwork;
+use crate::scoring::clicks::shape::ClickShape;
+use crate::train::torch::click_networks::{ClickGradients, gradients as compute_gradients};
 use crate::train::{TrainError, checkpoint};
 
 /// Rows to learn from, or to be measured on.
@@ -210,7 +212,7 @@ impl Run {
     /// One step; gives the loss before it.
     fn batch(&mut self, fields: &[u32], numbers: &[f32], targets: &[f32], settings: &ClickSettings, rate: f32) -> f64 {
         let Buffers { gradients, rows, sums } = &mut self.buffers;
-        self.network.gradients(fields, numbers, targets, gradients);
+        compute_gradients(&self.network, fields, numbers, targets, gradients);
         self.step += 1;
         let width = self.network.shape.width();
         rows.clear();

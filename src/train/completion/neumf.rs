@@ -16,9 +16,10 @@ use tch::{Kind, Tensor};
 use tracing::info;
 
 use super::interaction_sampler::{InteractionSampler, InteractionSampling};
-use crate::bundle::{Array, DenseLayer, NeumfBundle};
-use crate::math::Csr;
+use crate::bundle::NeumfBundle;
+use crate::math::{Array, Csr};
 use crate::progress::{Interrupt, Progress};
+use crate::scoring::neumf::DenseLayer;
 use crate::train::k_means::k_means;
 use crate::train::row_adam::RowAdam;
 use crate::train::torch::neumf::{InteractionBatch, Neumf, NeumfShape, Penalties};

@@ -14,9 +14,11 @@ use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
 use super::gaussian::{counts, moments};
-use crate::bundle::{Array, HiddenLayer, RatingsBundle, RatingsShape, Vocabulary};
+use crate::bundle::{RatingsBundle, RatingsShape, Vocabulary};
 use crate::dataset::{Event, Feedback};
+use crate::math::Array;
 use crate::progress::{Interrupt, Progress};
+use crate::scoring::ratings::HiddenLayer;
 use crate::train::row_adam::RowAdam;
 use crate::train::torch::rating_network::{RatingArchitecture, RatingBatch, RatingNetwork, RatingShape};
 use crate::train::{TrainError, checkpoint};
