@@ -26,7 +26,7 @@ const MAX_DETAIL_BYTES: usize = 4_096;
 const RETRY_AFTER_SECONDS: &str = "1";
 
 /// Why a track that a request names is rejected.
-pub const UNKNOWN_TRACK_ID: &str = "no track has this id";
+pub const UNKNOWN_TRACK_ID: &str = "no track with this id in the catalog";
 
 /// A problem document (RFC 9457).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -42,7 +42,7 @@ pub struct Problem {
     #[schema(example = 404)]
     pub status: u16,
     /// what happened, and how to fix it
-    #[schema(example = "no playlist has the id \"37i9\"")]
+    #[schema(example = "no playlist with the id \"37i9\"")]
     pub detail: String,
     /// invalid fields of the request
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -67,13 +67,13 @@ pub struct FieldError {
 #[derive(Debug, thiserror::Error)]
 pub enum ApiError {
     /// The catalog has no such playlist.
-    #[error("no playlist has the id {0:?}")]
+    #[error("no playlist with the id {0:?}")]
     UnknownPlaylist(String),
     /// The catalog and the model have no such track.
-    #[error("no track has the id {0:?}")]
+    #[error("no track with the id {0:?}")]
     UnknownTrack(String),
     /// The catalog has no such user.
-    #[error("no user has the id {0:?}")]
+    #[error("no user with the id {0:?}")]
     UnknownUser(String),
     /// No key, or an invalid one.
     #[error("this request needs a valid API key: send Authorization: Bearer <key>")]
