@@ -74,7 +74,6 @@ fn api() -> OpenApiRouter<AppState> {
 /// Returns the HTTP contract, as in `openapi.yaml`.
 pub fn openapi() -> utoipa::openapi::OpenApi {
     let mut document = api().into_openapi();
-    document.info.license = None; // utoipa takes it from Cargo.toml, which has none
     complete(&mut document);
     document
 }

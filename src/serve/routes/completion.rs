@@ -10,6 +10,7 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use super::playlists::playlist_id;
 use super::recommended_track::{Item, ScoredTrack, source_of};
 use crate::bundle::{Kind, Vocabulary};
 use crate::catalog::PlaylistContents;
@@ -213,12 +214,13 @@ async fn complete(
 ) -> Result<Json<CompleteResponse>, ApiError> {
     // Before the query of the catalog: a rejected request should cost nothing.
     state.engine.admits(Lane::Completion, 1)?;
+    let id = playlist_id(id)?;
     let contents = state.catalog()?.playlist_contents(&id).await?;
-    let contents = contents.ok_or_else(|| ApiError::UnknownPlaylist(id.clone()))?;
+    let contents = contents.ok_or_else(|| ApiError::UnknownPlaylist(id.to_string()))?;
     let (model_version, mut completions) = complete_all(&state, vec![contents], request).await?;
     let completion = completions.pop();
     let completion = completion.ok_or_else(|| ApiError::Internal(anyhow::anyhow!("one playlist, no completion")))?;
-    Ok(Json(CompleteResponse { playlist_id: id, model_version, completion }))
+    Ok(Json(CompleteResponse { playlist_id: id.into(), model_version, completion }))
 }
 
 /// Complete inline playlists

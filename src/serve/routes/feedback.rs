@@ -8,8 +8,10 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::catalog::{FeedbackOutcome, ListenRecord, RatingRecord, whole_microseconds};
-use crate::serve::http::extract::{MAX_ID_BYTES, RowBody, Rows};
+use crate::catalog::{
+    FeedbackOutcome, ListenRecord, RatingRecord, TextError, TrackId, UserId, check_name, whole_microseconds,
+};
+use crate::serve::http::extract::{RowBody, Rows};
 use crate::serve::http::problem::{ApiError, FieldError, UNKNOWN_TRACK_ID};
 use crate::serve::state::{AppState, listen_feed};
 
@@ -111,10 +113,10 @@ pub struct FeedbackAnswer {
 async fn rate(State(state): State<AppState>, rows: Rows<RatingBody>) -> Result<Json<FeedbackAnswer>, ApiError> {
     let now = whole_microseconds(OffsetDateTime::now_utc());
     let rows = rows.check(|row| {
-        check_ids(&row.user_id, &row.track_id)?;
+        let (user, track) = ids(row.user_id, row.track_id)?;
         let rating = state.scale.check(row.rating).map_err(|reason| invalid("rating", &reason))?;
         let rated_at = check_time("rated_at", row.rated_at, now)?;
-        Ok(RatingRecord { user: row.user_id, track: row.track_id, rating, rated_at })
+        Ok(RatingRecord { user, track, rating, rated_at })
     });
     let outcome = state.catalog()?.upsert_ratings(&rows.valid).await?;
     Ok(Json(FeedbackAnswer::new(outcome, rows.indices, rows.problems, RatingBody::FIELD)))
@@ -130,7 +132,7 @@ async fn rate(State(state): State<AppState>, rows: Rows<RatingBody>) -> Result<J
 async fn listen(State(state): State<AppState>, rows: Rows<ListenBody>) -> Result<Json<FeedbackAnswer>, ApiError> {
     let now = whole_microseconds(OffsetDateTime::now_utc());
     let rows = rows.check(|row| {
-        check_ids(&row.user_id, &row.track_id)?;
+        let (user, track) = ids(row.user_id, row.track_id)?;
         let listened_at = check_time("listened_at", row.listened_at, now)?;
         let sources = [
             ("source_system_tab", &row.source_system_tab),
@@ -138,11 +140,11 @@ async fn listen(State(state): State<AppState>, rows: Rows<ListenBody>) -> Result
             ("source_type", &row.source_type),
         ];
         for (field, text) in sources {
-            text.as_deref().map_or(Ok(()), |text| check_text(field, text))?;
+            text.as_deref().map_or(Ok(()), |text| in_field(field, check_name(text)))?;
         }
         Ok(ListenRecord {
-            user: row.user_id,
-            track: row.track_id,
+            user,
+            track,
             listened_at,
             source_system_tab: row.source_system_tab,
             source_screen_name: row.source_screen_name,
@@ -177,24 +179,12 @@ fn invalid(field: &str, reason: &str) -> FieldError {
     FieldError { field: field.to_owned(), reason: reason.to_owned() }
 }
 
-fn check_ids(user: &str, track: &str) -> Result<(), FieldError> {
-    for (field, id) in [("user_id", user), ("track_id", track)] {
-        if id.is_empty() {
-            return Err(invalid(field, "must not be empty"));
-        }
-        check_text(field, id)?;
-    }
-    Ok(())
+fn in_field<T>(field: &str, value: Result<T, TextError>) -> Result<T, FieldError> {
+    value.map_err(|error| invalid(field, &error.to_string()))
 }
 
-fn check_text(field: &str, text: &str) -> Result<(), FieldError> {
-    match () {
-        () if text.len() > MAX_ID_BYTES => {
-            Err(invalid(field, &format!("must not be longer than {MAX_ID_BYTES} bytes")))
-        }
-        () if text.contains('\0') => Err(invalid(field, "must not contain NUL")),
-        () => Ok(()),
-    }
+fn ids(user: String, track: String) -> Result<(UserId, TrackId), FieldError> {
+    Ok((in_field("user_id", UserId::storable(user))?, in_field("track_id", TrackId::storable(track))?))
 }
 
 /// Rejects times in the future: they would outweigh everything before them.

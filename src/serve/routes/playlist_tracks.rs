@@ -9,7 +9,7 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::playlists::{Position, check_tracks};
+use super::playlists::{Position, playlist_id, track_ids};
 use crate::catalog::Edit;
 use crate::serve::http::extract::{Id, JsonBody, Preconditions, QueryParameters, entity_tag};
 use crate::serve::http::problem::ApiError;
@@ -98,7 +98,7 @@ async fn add(
         let reason = "must contain at least one track".to_owned();
         return Err(ApiError::invalid("tracks", reason));
     }
-    check_tracks(&tracks)?;
+    let tracks = track_ids(tracks)?;
     let edit = match position {
         None => Edit::Append(tracks),
         Some(at) => Edit::Insert { at: at.get(), tracks },
@@ -118,8 +118,7 @@ async fn replace(
     preconditions: Preconditions,
     JsonBody(ReplaceTracks { tracks }): JsonBody<ReplaceTracks>,
 ) -> Result<Response, ApiError> {
-    check_tracks(&tracks)?;
-    apply(&state, id, Edit::Replace(tracks), &preconditions).await
+    apply(&state, id, Edit::Replace(track_ids(tracks)?), &preconditions).await
 }
 
 /// Remove tracks from a playlist
@@ -155,8 +154,8 @@ async fn rearrange(
 }
 
 async fn apply(state: &AppState, id: String, edit: Edit, preconditions: &Preconditions) -> Result<Response, ApiError> {
-    let expected = preconditions.expected();
+    let (id, expected) = (playlist_id(id)?, preconditions.expected());
     let edited = state.catalog()?.edit_playlist(&id, edit, expected.as_deref()).await?;
-    let body = ChangedPlaylist { id, num_tracks: edited.num_tracks };
+    let body = ChangedPlaylist { id: id.into(), num_tracks: edited.num_tracks };
     Ok(([(ETAG, entity_tag(edited.tag))], Json(body)).into_response())
 }

@@ -13,7 +13,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::bundle::Kind;
-use crate::catalog::{TrackName, UserFeedback};
+use crate::catalog::{TrackName, UserFeedback, UserId};
 use crate::recommend::ratings::{Basis, Heard, RatingsModel};
 use crate::serve::capacity::engine::Lane;
 use crate::serve::http::extract::{Limit, QueryParameters};
@@ -126,7 +126,11 @@ async fn recommendations(
     let cursor = cursor.ok_or(ApiError::UnknownCursor)?;
     let loaded = state.model::<RatingsModel>(query.version.as_deref()).await?;
     state.engine.admits(Lane::Quick, 1)?;
-    let feedback = state.catalog()?.user_feedback(&id).await?;
+    // A text that can't be an id is no user's.
+    let feedback = match UserId::storable(id.as_str()) {
+        Ok(user) => state.catalog()?.user_feedback(&user).await?,
+        Err(_) => UserFeedback::default(),
+    };
     let hidden = state.hidden_tracks.snapshot();
     let model_version = loaded.manifest.version.clone();
     let shadow = state.models.due_shadow::<RatingsModel>(query.version.as_deref());
@@ -164,9 +168,9 @@ fn recommend(
     let row = |id: &str| model.vocabulary().row(id);
     let rated = feedback.ratings.iter().filter_map(|rated| {
         let at = rated.rated_at.unix_timestamp();
-        Some(Heard { row: row(&rated.track)?, rating: Some(rated.rating), at })
+        Some(Heard { row: row(rated.track.as_str())?, rating: Some(rated.rating), at })
     });
-    let played = feedback.listens.iter().filter_map(|id| Some(Heard { row: row(id)?, rating: None, at: 0 }));
+    let played = feedback.listens.iter().filter_map(|id| Some(Heard { row: row(id.as_str())?, rating: None, at: 0 }));
     let heard: Vec<Heard> = rated.chain(played).collect();
     let mut excluded = model.rows_marked(&cursor.0);
     excluded.extend_from_slice(hidden);

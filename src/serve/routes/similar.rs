@@ -11,6 +11,7 @@ use utoipa_axum::routes;
 
 use super::recommended_track::{Item, ScoredTrack, source_of};
 use crate::bundle::Kind;
+use crate::catalog::TrackId;
 use crate::recommend::{Recommended, SimilarityModel};
 use crate::serve::capacity::engine::Lane;
 use crate::serve::http::extract::{Limit, QueryParameters};
@@ -113,8 +114,9 @@ impl NeighborRequest {
         let hidden = state.hidden_tracks.snapshot();
         // The model may know a track that was deleted since.
         let row = model.model.vocabulary().row(&id).filter(|_| hidden.reason(&id) != Some(Reason::Removed));
-        if row.is_none() && state.catalog()?.track(&id).await?.is_none() {
-            return Err(ApiError::UnknownTrack(id));
+        if row.is_none() {
+            let track = TrackId::storable(id.as_str()).map_err(|_| ApiError::UnknownTrack(id.clone()))?;
+            state.catalog()?.track(&track).await?.ok_or_else(|| ApiError::UnknownTrack(id.clone()))?;
         }
         Ok(Self { id, model, row, limit: limit.get(), hidden, version })
     }

@@ -10,9 +10,9 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::catalog::{Catalog, CatalogError, RowChange, User};
+use crate::catalog::{Catalog, CatalogError, RowChange, User, UserId};
 use crate::serve::http::extract::{
-    Id, JsonBody, Page, PageQuery, Preconditions, QueryParameters, check_id, is_ndjson, percent_encode,
+    Id, JsonBody, Page, PageQuery, Preconditions, QueryParameters, in_field, is_ndjson, percent_encode,
 };
 use crate::serve::http::ndjson;
 use crate::serve::http::ndjson::{BulkRows, RowOutcome};
@@ -59,7 +59,7 @@ pub struct UserList {
 impl From<User> for UserBody {
     fn from(user: User) -> Self {
         let User { id, num_playlists, num_ratings, num_listens } = user;
-        Self { id, num_playlists, num_ratings, num_listens }
+        Self { id: id.into(), num_playlists, num_ratings, num_listens }
     }
 }
 
@@ -99,10 +99,10 @@ async fn create(
         return ndjson::store(UserRows(state.catalog()?.clone()), request.into_body(), query, &state.bulk);
     }
     let JsonBody(UserRow { id }) = JsonBody::from_request(request, &state).await?;
-    check_id("id", &id)?;
+    let id = in_field("id", UserId::new(id))?;
     match add(&state, &id).await? {
-        true => created(&state, id).await,
-        false => Err(ApiError::AlreadyExists("user", id)),
+        true => created(&state, &id).await,
+        false => Err(ApiError::AlreadyExists("user", id.into())),
     }
 }
 
@@ -111,7 +111,8 @@ async fn create(
     params(("id" = String, Path, description = "the app's id of the user, percent-encoded")),
     responses((status = 200, description = "The user", body = UserBody)))]
 async fn get(State(state): State<AppState>, Path(id): Path<String>) -> Result<Json<UserBody>, ApiError> {
-    let user = state.catalog()?.user(&id).await?.ok_or(ApiError::UnknownUser(id))?;
+    let id = user_id(id)?;
+    let user = state.catalog()?.user(&id).await?.ok_or(ApiError::UnknownUser(id.into()))?;
     Ok(Json(user.into()))
 }
 
@@ -126,9 +127,9 @@ async fn put(
     Path(id): Path<String>,
     preconditions: Preconditions,
 ) -> Result<Response, ApiError> {
-    check_id("id", &id)?;
+    let id = in_field("id", UserId::new(id))?;
     if add(&state, &id).await? {
-        return created(&state, id).await;
+        return created(&state, &id).await;
     }
     preconditions.check_new()?;
     let user = state.catalog.user(&id).await?.ok_or(ApiError::Conflict)?;
@@ -142,21 +143,27 @@ async fn put(
     params(("id" = String, Path, description = "the app's id of the user, percent-encoded")),
     responses((status = 204, description = "The user was deleted")))]
 async fn delete(State(state): State<AppState>, Path(id): Path<String>) -> Result<StatusCode, ApiError> {
+    let id = user_id(id)?;
     match state.catalog()?.delete_user(&id).await? {
         true => Ok(StatusCode::NO_CONTENT),
-        false => Err(ApiError::UnknownUser(id)),
+        false => Err(ApiError::UnknownUser(id.into())),
     }
 }
 
+/// Returns the id of a user to look up.
+fn user_id(id: String) -> Result<UserId, ApiError> {
+    UserId::storable(id.as_str()).map_err(|_| ApiError::UnknownUser(id))
+}
+
 /// Adds a user; returns whether it is new.
-async fn add(state: &AppState, id: &str) -> Result<bool, ApiError> {
-    let changes = state.catalog()?.add_users(std::slice::from_ref(&id.to_owned())).await?;
+async fn add(state: &AppState, id: &UserId) -> Result<bool, ApiError> {
+    let changes = state.catalog()?.add_users(std::slice::from_ref(id)).await?;
     Ok(changes.contains(&RowChange::Added))
 }
 
-async fn created(state: &AppState, id: String) -> Result<Response, ApiError> {
-    let user = state.catalog.user(&id).await?.ok_or(ApiError::Conflict)?;
-    let location = format!("/users/{}", percent_encode(&id));
+async fn created(state: &AppState, id: &UserId) -> Result<Response, ApiError> {
+    let user = state.catalog.user(id).await?.ok_or(ApiError::Conflict)?;
+    let location = format!("/users/{}", percent_encode(id.as_str()));
     Ok((StatusCode::CREATED, [(LOCATION, location)], Json(UserBody::from(user))).into_response())
 }
 
@@ -164,16 +171,16 @@ async fn created(state: &AppState, id: String) -> Result<Response, ApiError> {
 struct UserRows(Catalog);
 
 impl BulkRows for UserRows {
-    type Row = String;
+    type Row = UserId;
     const BATCH_ROWS: usize = 5_000;
 
-    fn parse(&self, line: &[u8]) -> Result<(String, String), ApiError> {
+    fn parse(&self, line: &[u8]) -> Result<(String, UserId), ApiError> {
         let UserRow { id } = ndjson::parse_row(line)?;
-        check_id("id", &id)?;
-        Ok((id.clone(), id))
+        let id = in_field("id", UserId::new(id))?;
+        Ok((id.to_string(), id))
     }
 
-    async fn write(&self, rows: &[String]) -> Result<Vec<RowOutcome>, CatalogError> {
+    async fn write(&self, rows: &[UserId]) -> Result<Vec<RowOutcome>, CatalogError> {
         Ok(self.0.add_users(rows).await?.into_iter().map(RowOutcome::from).collect())
     }
 }

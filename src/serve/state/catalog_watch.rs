@@ -107,7 +107,7 @@ impl CatalogWatch {
                     if changes.api_keys {
                         self.keys.refresh(&self.catalog).await?;
                     }
-                    if changes.withheld {
+                    if changes.hidden_tracks {
                         self.hidden_tracks.refresh(&self.catalog).await?;
                     }
                     // A long list that changes all the time must not be read all the time.

@@ -46,14 +46,14 @@ pub fn publish(models: &ModelStore, rows: &[ListenRecord], mut written: Vec<Writ
 fn recent_listen(recent: RecentListen) -> Heard {
     let ListenRecord { user, track, source_system_tab, source_screen_name, source_type, target, .. } = recent.listen;
     let source = [source_system_tab, source_screen_name, source_type];
-    Heard { user, track, source, is_new: recent.is_new, target, taken_at: recent.updated_at }
+    Heard { user: user.into(), track: track.into(), source, is_new: recent.is_new, target, taken_at: recent.updated_at }
 }
 
 fn new_listen(listen: &ListenRecord, written: &WrittenListen) -> Heard {
     let source = [&listen.source_system_tab, &listen.source_screen_name, &listen.source_type];
     Heard {
-        user: listen.user.clone(),
-        track: listen.track.clone(),
+        user: listen.user.to_string(),
+        track: listen.track.to_string(),
         source: source.map(Clone::clone),
         is_new: written.is_new,
         // The models received a target that the catalog had before.

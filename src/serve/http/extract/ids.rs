@@ -2,23 +2,15 @@
 
 use utoipa::ToSchema;
 
+use crate::catalog::TextError;
 use crate::serve::http::problem::ApiError;
 
-/// The longest id, in bytes; PostgreSQL's indexes take 2,704.
-pub const MAX_ID_BYTES: usize = 1_000;
-
-/// Checks an id of something new: not empty, not too long, without control characters.
-pub fn check_id(field: &str, id: &str) -> Result<(), ApiError> {
-    let reason = match () {
-        () if id.is_empty() => "must not be empty".to_owned(),
-        () if id.len() > MAX_ID_BYTES => format!("must not be longer than {MAX_ID_BYTES} bytes"),
-        () if id.chars().any(char::is_control) => "must not contain control characters".to_owned(),
-        () => return Ok(()),
-    };
-    Err(ApiError::invalid(field, reason))
+/// Names the field of an invalid id or name.
+pub fn in_field<T>(field: &str, value: Result<T, TextError>) -> Result<T, ApiError> {
+    value.map_err(|error| ApiError::invalid(field, error.to_string()))
 }
 
-// In the contract, the same as `check_id`.
+// The ids of the catalog check what this says in the contract.
 /// An id of the app.
 #[derive(ToSchema)]
 #[schema(min_length = 1, max_length = 1000, pattern = r"^[^\x00-\x1f\x7f-\x9f]+$")]

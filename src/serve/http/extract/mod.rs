@@ -8,7 +8,7 @@ pub mod query;
 pub mod rows;
 
 pub use conditional::{Preconditions, entity_tag};
-pub use ids::{Id, MAX_ID_BYTES, check_id, percent_encode};
+pub use ids::{Id, in_field, percent_encode};
 pub use json::{
     BodyLimit, BoundedList, JsonBody, MergePatch, NDJSON, Object, OptionalJsonBody, Whole, is_ndjson, optional_whole,
     parse,
