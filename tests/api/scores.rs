@@ -8,7 +8,7 @@ use segue::bundle::{ClickBundle, Kind};
 use segue::dataset::listens::history::{Listening, SourceValues};
 use segue::dataset::listens::table::{Inputs, Variant, replay};
 use segue::progress::Interrupt;
-use segue::recommend::clicks::{ensemble, probability};
+use segue::recommend::clicks::{ClickModel, ensemble, probability};
 use segue::scoring::clicks::shape::{Architecture, ClickShape, Subject};
 use segue::train::clicks::network::{Examples, NetworkTask, train_network};
 use segue::train::clicks::{ClickModelName, ClickSettings, Preset};
@@ -38,7 +38,7 @@ async fn app(models: &[ClickModelName]) -> TestApp {
 
 async fn load(app: &TestApp) {
     app.state.models.load(Kind::Clicks).expect("loaded");
-    let is_ready = async || app.state.models.clicks().filter(|loaded| !loaded.model.is_behind());
+    let is_ready = async || app.state.models.current::<ClickModel>().filter(|loaded| !loaded.model.is_behind());
     wait_until("the listens since the training", Duration::from_secs(10), is_ready).await;
 }
 
@@ -169,7 +169,8 @@ async fn a_second_version_hears_of_listens_too_and_answers_unseen_or_by_name() {
     let by_second = json!({"user_id": "newcomer", "tracks": ["s1", "s2"], "context": context("local-library"),
                            "version": second});
     assert_eq!(app.post("/scores", &by_second).await.ok()["model_version"], json!(second));
-    let caught_up = async || app.state.models.all_clicks().iter().all(|one| !one.model.is_behind()).then_some(());
+    let caught_up =
+        async || app.state.models.all::<ClickModel>().iter().all(|one| !one.model.is_behind()).then_some(());
     wait_until("the listens since the training", Duration::from_secs(10), caught_up).await;
     let listens: Vec<Value> = (3..33)
         .map(|number| {
