@@ -13,7 +13,7 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 use segue::bundle::CompletionIndex;
 use segue::math::linear::{add_outer, dot, products, solve, vectorised};
 use segue::math::{ByteTable, Csr};
-use segue::recommend::rank::features::WIDTH;
+use segue::recommend::rank::WIDTH;
 use segue::recommend::retrieve::playlists::neighbours;
 use segue::recommend::retrieve::walk::walk;
 use segue::recommend::retrieve::{Query, Workspace};
