@@ -15,7 +15,7 @@ use utoipa_axum::routes;
 
 use crate::catalog::lines::PlaylistLine;
 use crate::catalog::{
-    Catalog, CatalogError, Edited, Playlist, PlaylistFields, PlaylistId, PlaylistRecord, TrackId, UserId,
+    Catalog, CatalogError, Playlist, PlaylistFields, PlaylistId, PlaylistRecord, PlaylistState, TrackId, UserId,
 };
 use crate::serve::http::extract::{
     Id, JsonBody, Limit, ListQuery, MergePatch, Page, Preconditions, QueryParameters, Whole, entity_tag, in_field,
@@ -538,7 +538,12 @@ fn tag_of(playlist: Option<&Playlist>) -> Option<String> {
 }
 
 /// Returns the playlist after a change.
-async fn respond(state: &AppState, id: &PlaylistId, edited: Edited, status: StatusCode) -> Result<Response, ApiError> {
+async fn respond(
+    state: &AppState,
+    id: &PlaylistId,
+    edited: PlaylistState,
+    status: StatusCode,
+) -> Result<Response, ApiError> {
     let playlist = state.catalog.playlist(id).await?.ok_or(ApiError::Conflict)?;
     let mut headers = HeaderMap::new();
     if let Ok(tag) = entity_tag(edited.tag).parse() {
