@@ -45,6 +45,33 @@ pub enum Objective {
     LambdaRank,
 }
 
+/// Candidates to learn from, group by group.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Examples {
+    /// `[candidates, width]`
+    pub features: Vec<f32>,
+    /// whether each is relevant
+    pub labels: Vec<bool>,
+    /// where the candidates of each group begin, and the end
+    pub groups: Vec<usize>,
+}
+
+impl Default for Examples {
+    fn default() -> Self {
+        Self { features: Vec::new(), labels: Vec::new(), groups: vec![0] }
+    }
+}
+
+impl Examples {
+    /// Adds those of `other` behind these.
+    pub fn append(&mut self, other: Self) {
+        let first = self.labels.len();
+        self.features.extend(other.features);
+        self.labels.extend(other.labels);
+        self.groups.extend(other.groups[1..].iter().map(|end| first + end));
+    }
+}
+
 /// Rows to learn from, binned.
 #[derive(Debug)]
 pub struct BoostingData {
@@ -57,10 +84,11 @@ pub struct BoostingData {
 }
 
 impl BoostingData {
-    /// Of `features` (`[rows, width]`); `groups` says where each begins, with the end.
-    pub fn new(features: &[f32], width: usize, labels: Vec<bool>, groups: Vec<usize>, bins: usize) -> Self {
+    /// Bins examples of `width` features.
+    pub fn new(examples: Examples, width: usize, bins: usize) -> Self {
         /// Rows that borders are taken from.
         const SAMPLE: usize = 200_000;
+        let Examples { features, labels, groups } = examples;
         let stride = (features.len() / width / SAMPLE).max(1);
         let sample: Vec<f32> = features.chunks_exact(width).step_by(stride).flatten().copied().collect();
         let binning = Binning::by_quantiles(&sample, width, bins);
@@ -340,7 +368,8 @@ mod tests {
         let features: Vec<f32> = (0..3 * 4_000).map(|_| rng.random_range(-1.0..1.0)).collect();
         let labels: Vec<bool> = features.chunks_exact(3).map(|row| (row[0] > 0.3) != (row[1] > -0.2)).collect();
         let groups: Vec<usize> = (0..=100).map(|group| group * 40).collect();
-        let data = BoostingData::new(&features, 3, labels.clone(), groups, 32);
+        let examples = Examples { features: features.clone(), labels: labels.clone(), groups };
+        let data = BoostingData::new(examples, 3, 32);
         for objective in [Objective::Logistic, Objective::LambdaRank] {
             let trees = boost(&data, &settings(objective), None, |_| true);
             let scores = trees.score(&features);
@@ -366,7 +395,7 @@ mod tests {
     fn boosting_ends_with_whole_trees_when_nothing_is_left_to_ask() {
         let features: Vec<f32> = (0..40).map(|row| f32::from(u8::from(row % 2 == 0))).collect();
         let labels: Vec<bool> = (0..40).map(|row| row % 2 == 0).collect();
-        let data = BoostingData::new(&features, 1, labels, vec![0, 20, 40], 32);
+        let data = BoostingData::new(Examples { features, labels, groups: vec![0, 20, 40] }, 1, 32);
         let trees = boost(&data, &settings(Objective::Logistic), None, |_| true);
         assert_eq!(trees.features.len(), trees.trees() * 3);
         assert_eq!(trees.leaves.len(), trees.trees() * 8);

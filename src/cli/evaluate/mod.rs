@@ -20,6 +20,7 @@ use crate::progress::Interrupt;
 use crate::recommend::completion;
 use crate::recommend::completion::Retriever;
 use crate::recommend::{Completion, SimilarityModel};
+use crate::train::RunContext;
 use crate::train::completion::{CompletionSettings, learn};
 use crate::train::similarity::{NextTracksSettings, SimilaritySettings, train_similarity};
 
@@ -370,7 +371,7 @@ fn learn_completion(
     interrupt: &Interrupt,
 ) -> anyhow::Result<completion::CompletionModel> {
     let members: Vec<u32> = (0..corpus.sequences.playlists.rows() as u32).collect();
-    let trained = learn(corpus, &members, settings, all_processors(), None, interrupt)?;
+    let trained = learn(corpus, &members, settings, RunContext::new(all_processors(), interrupt))?;
     Ok(completion::CompletionModel::new(trained.into_bundle(corpus)?))
 }
 

@@ -7,14 +7,16 @@ use rand::{RngExt, SeedableRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use serde::Serialize;
 
-use super::{ClickModelName, ClickSettings, ClickTask, Running, choose, learn, parts};
+use super::learning::{ClickTask, choose, learn, parts};
+use super::settings::{ClickModelName, ClickSettings};
 use crate::evaluate::{ClickMetrics, measure_clicks};
 use crate::progress::Progress;
 use crate::recommend::clicks::ENSEMBLE;
-use crate::train::TrainError;
+use crate::train::checkpoint::RunContext;
+use crate::train::error::TrainError;
 
 /// What to search.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct TuneTask<'a> {
     /// what is learned from
     pub task: ClickTask<'a>,
@@ -57,8 +59,8 @@ pub struct Tuned {
 }
 
 /// Tries settings drawn at random; `tell` hears of each.
-pub fn tune(search: &TuneTask<'_>, running: Running<'_>, mut tell: impl FnMut(&Trial)) -> Result<Tuned, TrainError> {
-    let (training, validation) = parts(&search.task, running.threads)?;
+pub fn tune(search: &TuneTask<'_>, context: RunContext<'_>, mut tell: impl FnMut(&Trial)) -> Result<Tuned, TrainError> {
+    let (training, validation) = parts(&search.task, context.threads)?;
     let mut rng = Xoshiro256PlusPlus::seed_from_u64(search.task.seed);
     let mut trials: Vec<Trial> = Vec::new();
     let progress = Progress::start("searching", search.trials as u64);
@@ -69,10 +71,10 @@ pub fn tune(search: &TuneTask<'_>, running: Running<'_>, mut tell: impl FnMut(&T
         };
         settings.check()?;
         let seed = search.task.seed;
-        let (member, chosen) = choose("trial", search.model, &settings, &training, &validation, seed, None, running)?;
+        let (member, chosen) = choose("trial", search.model, &settings, &training, &validation, seed, context)?;
         let scores = member.score(&validation.fields, &validation.numbers);
         let metrics = measure_clicks(&scores, &validation.targets, &validation.users);
-        let epochs = chosen.plans.iter().map(Vec::len).max().unwrap_or_default();
+        let epochs = chosen.epochs();
         let flags = flags(search.model, &settings);
         let trial = Trial { settings, flags, auc: metrics.auc, logloss: metrics.logloss, epochs };
         tell(&trial);
@@ -83,7 +85,7 @@ pub fn tune(search: &TuneTask<'_>, running: Running<'_>, mut tell: impl FnMut(&T
     let best = trials.iter().take(search.best).zip(1..);
     let models: Vec<(String, ClickModelName, ClickSettings)> =
         best.map(|(trial, place)| (format!("trial-{place}"), search.model, trial.settings.clone())).collect();
-    let learned = learn(&search.task, &models, running)?;
+    let learned = learn(&search.task, &models, context)?;
     let ensemble = learned.validation.iter().find(|(name, _)| name == ENSEMBLE);
     let ensemble = ensemble.map(|(_, metrics)| metrics.clone()).unwrap_or_default();
     let table = &learned.table;

@@ -13,7 +13,7 @@ use crate::math::linear::{dot, gram};
 use crate::math::truncated_svd::{Decomposition, decompose};
 use crate::recommend::ratings::fold_in::{Prior, Residual, fold_in};
 use crate::recommend::ratings::{Heard, RatingsModel};
-use crate::train::TrainError;
+use crate::train::error::TrainError;
 
 /// Backfitting ends when no track's bias moves by more than this share of the ratings' deviation.
 const TOLERANCE: f32 = 2e-3;

@@ -4,10 +4,12 @@
 use serde::Serialize;
 
 use super::gaussian::GaussianSettings;
-use super::{RatingsModelName, RatingsSettings, Running, learn};
+use super::network::NetworkSettings;
+use super::settings::{RatingsModelName, RatingsSettings};
+use super::training::learn;
 use crate::dataset::{Feedback, FeedbackSplit};
-use crate::train::TrainError;
-use crate::train::ratings::network::NetworkSettings;
+use crate::train::checkpoint::RunContext;
+use crate::train::error::TrainError;
 
 /// What a setting is multiplied with and divided by in the first round; its root in the next, and so on.
 const FACTOR: f32 = 2.0;
@@ -84,7 +86,7 @@ pub fn tune(
     start: &GaussianSettings,
     rounds: usize,
     seed: u64,
-    running: Running<'_>,
+    context: RunContext<'_>,
     mut each: impl FnMut(&Trial),
 ) -> Result<Tuned, TrainError> {
     if parts.held_out.is_empty() {
@@ -92,12 +94,10 @@ pub fn tune(
     }
     let mut trials = Vec::new();
     let mut attempt = |settings: &GaussianSettings, name: &str, value: f32| -> Result<Trial, TrainError> {
-        if running.interrupt.is_raised() {
-            return Err(TrainError::Stopped);
-        }
+        context.check()?;
         let network = NetworkSettings::default();
         let settings = RatingsSettings { withheld: 0.0, seed, gaussian: settings.clone(), network };
-        let trained = learn(feedback, &parts.training, RatingsModelName::Gp, &settings, running)?;
+        let trained = learn(feedback, &parts.training, RatingsModelName::Gp, &settings, context)?;
         let metrics = trained.measure(&parts.training, &parts.held_out, feedback.users());
         let trial = Trial { setting: name.to_owned(), value, mse: metrics.mse, ndcg_at_10: metrics.ndcg_at_10 };
         each(&trial);

@@ -11,12 +11,12 @@ use rand::{RngExt, SeedableRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use serde::{Deserialize, Serialize};
 
-use super::{SimilaritySettings, fit};
+use super::settings::SimilaritySettings;
+use super::training::fit;
 use crate::dataset::{HeldOut, NextTrackQuery};
 use crate::evaluate::next_track::{Distance, Parts, rank_by_vectors};
-use crate::progress::Interrupt;
-use crate::train::TrainError;
-use crate::train::checkpoint::file_error;
+use crate::train::checkpoint::RunContext;
+use crate::train::error::TrainError;
 
 /// Validation queries that a learning curve is measured on after every epoch.
 const CURVE_QUERIES: usize = 1_000;
@@ -204,8 +204,7 @@ pub struct Tuning<'a> {
     held_out: &'a HeldOut,
     validation: Vec<NextTrackQuery>,
     data: String,
-    threads: usize,
-    interrupt: &'a Interrupt,
+    context: RunContext<'a>,
     file: PathBuf,
     /// trials that are written down, those on other data left out
     pub trials: Vec<Trial>,
@@ -223,8 +222,7 @@ impl<'a> Tuning<'a> {
         parts: &Parts,
         data: &str,
         file: &Path,
-        threads: usize,
-        interrupt: &'a Interrupt,
+        context: RunContext<'a>,
     ) -> Result<Self, TrainError> {
         let validation: Vec<NextTrackQuery> = parts.validation.iter().map(|&query| held_out.queries[query]).collect();
         if validation.is_empty() {
@@ -233,7 +231,7 @@ impl<'a> Tuning<'a> {
             ));
         }
         let trials = read_trials(file)?.into_iter().filter(|trial| trial.data == data).collect();
-        Ok(Self { held_out, validation, data: data.to_owned(), threads, interrupt, file: file.to_owned(), trials })
+        Ok(Self { held_out, validation, data: data.to_owned(), context, file: file.to_owned(), trials })
     }
 
     /// The trial of `settings`: the one that is written down, or a new one.
@@ -248,36 +246,24 @@ impl<'a> Tuning<'a> {
         settings.check()?;
         let queries = &self.validation;
         let some = &queries[..queries.len().min(CURVE_QUERIES)];
-        let (mut curve, mut measuring) = (Vec::new(), std::time::Duration::ZERO);
-        let fitted = fit(
-            self.held_out,
-            settings,
-            self.threads,
-            || !self.interrupt.is_raised(),
-            |done| {
-                let started = std::time::Instant::now();
-                let (vectors, lengths) = done.vectors();
-                let hit_at_10 = rank_by_vectors(&vectors, &lengths, Distance::Cosine, some, 10).hit(10);
-                curve.push(CurvePoint { epoch: done.epoch, loss: done.loss, hit_at_10 });
-                measuring += started.elapsed();
-            },
-        );
-        if self.interrupt.is_raised() {
-            return Err(TrainError::Stopped);
-        }
-        curve.retain(|point| point.loss.is_finite());
+        let mut curve = Vec::new();
+        let fitted = fit(self.held_out, settings, None, self.context, |run| {
+            let (vectors, lengths) = run.learner.vectors();
+            let hit_at_10 = rank_by_vectors(&vectors, &lengths, Distance::Cosine, some, 10).hit(10);
+            curve.push(CurvePoint { epoch: run.epochs(), loss: run.loss(), hit_at_10 });
+        });
+        self.context.check()?;
         let data = self.data.clone();
         let settings = settings.clone();
         let trial = match fitted {
-            Some(fitted) => {
+            Ok(fitted) => {
                 let ranks = rank_by_vectors(&fitted.vectors, &fitted.lengths, Distance::Cosine, queries, 10);
                 let (hit_at_10, ndcg_at_10) = (ranks.hit(10), ranks.ndcg(10));
-                let seconds = fitted.seconds - measuring.as_secs_f64();
-                let (accuracy, loss) = (fitted.accuracy, Some(fitted.loss));
+                let (accuracy, loss, seconds) = (fitted.accuracy, Some(fitted.loss), fitted.seconds);
                 Trial { settings, hit_at_10, ndcg_at_10, accuracy, loss, seconds, curve, data }
             }
-            // Settings that make training diverge are an answer too: not these.
-            None => Trial {
+            // That settings make training diverge is a result too.
+            Err(TrainError::Diverged { .. }) => Trial {
                 settings,
                 hit_at_10: 0.0,
                 ndcg_at_10: 0.0,
@@ -287,6 +273,7 @@ impl<'a> Tuning<'a> {
                 curve,
                 data,
             },
+            Err(error) => return Err(error),
         };
         self.write_down(&trial)?;
         self.trials.push(trial.clone());
@@ -347,7 +334,7 @@ impl<'a> Tuning<'a> {
     }
 
     fn write_down(&self, trial: &Trial) -> Result<(), TrainError> {
-        let failed = |error: io::Error| file_error(&self.file, &error);
+        let failed = |error: io::Error| TrainError::file(&self.file, error);
         if let Some(folder) = self.file.parent() {
             std::fs::create_dir_all(folder).map_err(failed)?;
         }
@@ -379,7 +366,7 @@ fn draw(base: &SimilaritySettings, count: usize) -> Vec<SimilaritySettings> {
 }
 
 fn read_trials(path: &Path) -> Result<Vec<Trial>, TrainError> {
-    let failed = |error: io::Error| file_error(path, &error);
+    let failed = |error: io::Error| TrainError::file(path, error);
     if !path.exists() {
         return Ok(Vec::new());
     }
@@ -407,6 +394,7 @@ fn read_trials(path: &Path) -> Result<Vec<Trial>, TrainError> {
 mod tests {
     use super::*;
     use crate::math::Csr;
+    use crate::progress::Interrupt;
 
     /// Two kinds of tracks that never meet.
     fn held_out() -> HeldOut {
@@ -431,7 +419,8 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let (file, held_out) = (folder.path().join("tuning/trials.jsonl"), held_out());
         let (parts, interrupt) = (Parts::new(20, 1), Interrupt::default());
-        let begin = |data: &str| Tuning::begin(&held_out, &parts, data, &file, 1, &interrupt).expect("begins");
+        let begin =
+            |data: &str| Tuning::begin(&held_out, &parts, data, &file, RunContext::new(1, &interrupt)).expect("begins");
         let grid = Grid::parse("window=1,2").expect("a grid");
 
         let trials = begin("a").along(&base(), &grid, |_| ()).expect("trials");
@@ -451,7 +440,8 @@ mod tests {
 
         assert!(begin("b").trials.is_empty(), "trials on other data count");
         std::fs::write(&file, "{}\n").expect("written");
-        let error = Tuning::begin(&held_out, &parts, "a", &file, 1, &interrupt).err().expect("no trial");
+        let error =
+            Tuning::begin(&held_out, &parts, "a", &file, RunContext::new(1, &interrupt)).err().expect("no trial");
         assert!(error.to_string().contains("trials.jsonl: line 1 is no trial"), "{error}");
     }
 
@@ -460,7 +450,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let (held_out, parts, interrupt) = (held_out(), Parts::new(20, 1), Interrupt::default());
         let file = folder.path().join("trials.jsonl");
-        let mut tuning = Tuning::begin(&held_out, &parts, "a", &file, 1, &interrupt).expect("begins");
+        let mut tuning = Tuning::begin(&held_out, &parts, "a", &file, RunContext::new(1, &interrupt)).expect("begins");
         let mut rounds: Vec<(u32, f64)> = Vec::new();
         let last = tuning
             .halve(&base(), 9, 9, Metric::Hit, |trial| rounds.push((trial.settings.epochs, trial.hit_at_10)))
