@@ -15,6 +15,7 @@ mod row_adam;
 pub mod sampling;
 pub mod similarity;
 pub mod torch;
+pub mod tuning;
 
 pub use checkpoint::{Checkpoint, RunContext};
 pub use error::TrainError;

@@ -1,4 +1,4 @@
-//! A search for settings of the default model: one after another is made smaller and larger, and stays where the error
+//! The search for settings of the default model: one after another is made smaller and larger, and stays where the error
 //! on withheld ratings is least.
 
 use serde::Serialize;
@@ -10,23 +10,34 @@ use super::training::learn;
 use crate::dataset::{Feedback, FeedbackSplit};
 use crate::train::checkpoint::RunContext;
 use crate::train::error::TrainError;
-
-/// What a setting is multiplied with and divided by in the first round; its root in the next, and so on.
-const FACTOR: f32 = 2.0;
-/// A change that gains less is chance.
-const LEAST_GAIN: f64 = 1e-4;
+use crate::train::tuning::{self, Parameter, Tuner};
 
 /// A setting that was tried.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Trial {
     /// the flag, without dashes
     pub setting: String,
-    /// what it was set to
+    /// its value
     pub value: f32,
     /// mean squared error on the withheld ratings
     pub mse: f64,
     /// NDCG@10 on them
     pub ndcg_at_10: f64,
+    /// all settings
+    #[serde(skip)]
+    pub settings: GaussianSettings,
+}
+
+impl tuning::Trial for Trial {
+    type Settings = GaussianSettings;
+
+    fn settings(&self) -> &GaussianSettings {
+        &self.settings
+    }
+
+    fn note_change(&mut self, name: &'static str, value: f64) {
+        (self.setting, self.value) = (name.to_owned(), value as f32);
+    }
 }
 
 /// Settings that were found.
@@ -44,38 +55,31 @@ pub struct Tuned {
     pub trials: Vec<Trial>,
 }
 
-/// A setting by name, and how it is read and changed.
-type Knob = (&'static str, fn(&GaussianSettings) -> f32, fn(&mut GaussianSettings, f32));
+fn space() -> Vec<Parameter<GaussianSettings>> {
+    type Settings = GaussianSettings;
+    type Variance = fn(&mut Settings) -> &mut f32;
+    fn variance(name: &'static str, of: Variance) -> Parameter<Settings> {
+        Parameter::new(name, move |settings, value| *of(settings) = value as f32)
+            .read_by(move |settings| f64::from(*of(&mut settings.clone())))
+    }
+    fn count(name: &'static str, of: fn(&mut Settings) -> &mut u32) -> Parameter<Settings> {
+        Parameter::new(name, move |settings, value| *of(settings) = (value as f32).round().max(1.0) as u32)
+            .read_by(move |settings| f64::from(*of(&mut settings.clone())))
+    }
+    vec![
+        variance("session-variance", |settings| &mut settings.session_variance),
+        count("session-gap", |settings| &mut settings.session_gap),
+        variance("direction-variance", |settings| &mut settings.direction_variance),
+        variance("genre-variance", |settings| &mut settings.genre_variance),
+        variance("popularity-variance", |settings| &mut settings.popularity_variance),
+        variance("track-variance", |settings| &mut settings.track_variance),
+        variance("user-variance", |settings| &mut settings.user_variance),
+        count("directions", |settings| &mut settings.directions),
+    ]
+}
 
-const KNOBS: [Knob; 8] = [
-    ("session-variance", |settings| settings.session_variance, |settings, value| settings.session_variance = value),
-    (
-        "session-gap",
-        |settings| settings.session_gap as f32,
-        |settings, value| settings.session_gap = value.round().max(1.0) as u32,
-    ),
-    (
-        "direction-variance",
-        |settings| settings.direction_variance,
-        |settings, value| settings.direction_variance = value,
-    ),
-    ("genre-variance", |settings| settings.genre_variance, |settings, value| settings.genre_variance = value),
-    (
-        "popularity-variance",
-        |settings| settings.popularity_variance,
-        |settings, value| settings.popularity_variance = value,
-    ),
-    ("track-variance", |settings| settings.track_variance, |settings, value| settings.track_variance = value),
-    ("user-variance", |settings| settings.user_variance, |settings, value| settings.user_variance = value),
-    (
-        "directions",
-        |settings| settings.directions as f32,
-        |settings, value| settings.directions = value.round().max(1.0) as u32,
-    ),
-];
-
-/// Searches from `start` on for `rounds`, learning from `parts.training` and measuring on `parts.held_out`; `each` hears
-/// of every trial.
+/// Searches from `start` on for `rounds`, learning from `parts.training` and measuring on `parts.held_out`; calls `each`
+/// with every trial.
 ///
 /// # Errors
 ///
@@ -87,44 +91,26 @@ pub fn tune(
     rounds: usize,
     seed: u64,
     context: RunContext<'_>,
-    mut each: impl FnMut(&Trial),
+    each: impl FnMut(&Trial),
 ) -> Result<Tuned, TrainError> {
     if parts.held_out.is_empty() {
         return Err(TrainError::TooLittleData("the catalog has too few ratings to withhold any".to_owned()));
     }
-    let mut trials = Vec::new();
-    let mut attempt = |settings: &GaussianSettings, name: &str, value: f32| -> Result<Trial, TrainError> {
+    let evaluate = |gaussian: &GaussianSettings| {
         context.check()?;
-        let network = NetworkSettings::default();
-        let settings = RatingsSettings { withheld: 0.0, seed, gaussian: settings.clone(), network };
+        let (gaussian, network) = (gaussian.clone(), NetworkSettings::default());
+        let settings = RatingsSettings { withheld: 0.0, seed, gaussian, network };
         let trained = learn(feedback, &parts.training, RatingsModelName::Gp, &settings, context)?;
         let metrics = trained.measure(&parts.training, &parts.held_out, feedback.users());
-        let trial = Trial { setting: name.to_owned(), value, mse: metrics.mse, ndcg_at_10: metrics.ndcg_at_10 };
-        each(&trial);
-        trials.push(trial.clone());
-        Ok(trial)
+        let (mse, ndcg_at_10, settings) = (metrics.mse, metrics.ndcg_at_10, settings.gaussian);
+        Ok(Trial { setting: String::new(), value: 0.0, mse, ndcg_at_10, settings })
     };
-    let mut settings = start.clone();
-    let mut best = attempt(&settings, "start", 0.0)?;
-    let mut factor = FACTOR;
-    for _ in 0..rounds {
-        for (name, read, write) in KNOBS {
-            let value = read(&settings);
-            for changed in [value * factor, value / factor] {
-                let mut candidate = settings.clone();
-                write(&mut candidate, changed);
-                if candidate == settings || candidate.check().is_err() {
-                    continue;
-                }
-                let trial = attempt(&candidate, name, changed)?;
-                if trial.mse < best.mse - LEAST_GAIN {
-                    (settings, best) = (candidate, trial);
-                    break; // a gain in one direction is a loss in the other
-                }
-            }
-        }
-        factor = factor.sqrt();
-    }
-    let flags: Vec<String> = KNOBS.iter().map(|(name, read, _)| format!("--{name} {}", read(&settings))).collect();
-    Ok(Tuned { flags: flags.join(" "), settings, mse: best.mse, ndcg_at_10: best.ndcg_at_10, trials })
+    let mut tuner = Tuner::new(space(), evaluate);
+    let best = tuner.coordinate(start, rounds, |settings| settings.check().is_ok(), |trial| -trial.mse, each)?;
+    let flag = |parameter: &Parameter<GaussianSettings>| {
+        format!("--{} {}", parameter.name, parameter.value(&best.settings) as f32)
+    };
+    let flags: Vec<String> = space().iter().map(flag).collect();
+    let (mse, ndcg_at_10, settings) = (best.mse, best.ndcg_at_10, best.settings);
+    Ok(Tuned { settings, flags: flags.join(" "), mse, ndcg_at_10, trials: tuner.trials })
 }
