@@ -3,6 +3,8 @@
 
 use bytemuck::Pod;
 
+use crate::math::Array;
+
 const MAGIC: &[u8] = b"\x93NUMPY\x01\x00";
 const ALIGNMENT: usize = 64;
 
@@ -26,15 +28,6 @@ impl Element for u32 {
 
 impl Element for u64 {
     const DESCR: &'static str = "<u8";
-}
-
-/// An array in row-major order.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Array<T> {
-    /// length of each dimension
-    pub shape: Vec<usize>,
-    /// values, the last dimension fastest
-    pub values: Vec<T>,
 }
 
 /// The bytes of an `.npy` file of `values` with `shape`.

@@ -20,7 +20,8 @@ use crate::dataset::listens::features::{ClickState, FIELDS, HISTORY, NUMBERS, St
 use crate::dataset::listens::history::{SourceValues, TrackFields, UserFields};
 use crate::dataset::listens::table::Encoding;
 use crate::dataset::listens::{Taste, Tastes};
-use crate::scoring::clicks::network::{ClickNetwork, ClickShape};
+use crate::scoring::clicks::network::{ClickNetwork, parameters};
+use crate::scoring::clicks::shape::ClickShape;
 use crate::scoring::oblivious_trees::{MOST_BINS, ObliviousTrees};
 
 const MODEL: &str = "model.json";
@@ -291,7 +292,7 @@ fn load_member(folder: &BundleFolder, number: usize, member: &mut ClickMember) -
                     }
                 };
                 let table = read(format!("{prefix}.table.npy"))?;
-                let dense = (0..shape.parameters().len()).map(|place| read(format!("{prefix}.dense{place}.npy")));
+                let dense = (0..parameters(&shape).len()).map(|place| read(format!("{prefix}.dense{place}.npy")));
                 let dense = dense.collect::<Result<Vec<_>, _>>()?;
                 *network = ClickNetwork::from_parts(shape, table, dense)
                     .map_err(|reason| refuse(&format!("{prefix}.table.npy"), &reason))?;

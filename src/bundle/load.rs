@@ -7,9 +7,9 @@ use std::sync::Arc;
 use memmap2::Mmap;
 use sha2::{Digest, Sha256};
 
-use super::{Array, BundleError, FORMAT_VERSION, FileEntry, Kind, Manifest, array};
+use super::{BundleError, FORMAT_VERSION, FileEntry, Kind, Manifest, array};
 use crate::dataset::Texts;
-use crate::math::{Csr, Values};
+use crate::math::{Array, Csr, Values};
 
 /// A bundle's folder with its manifest read. Files are checked as they are read.
 #[derive(Debug)]

@@ -19,14 +19,14 @@ mod write;
 use std::io;
 use std::path::{Path, PathBuf};
 
-pub use array::{Array, decode_array, encode_array};
+pub use array::{decode_array, encode_array};
 pub use clicks::{ClickBundle, ClickMember, Scorer};
 pub use completion::{CompletionBundle, CompletionIndex, Derived};
 pub use export::{EmbeddingTable, ExportError, ExportFormat, ExportName, export_embeddings, names_file};
 pub use load::{BundleFolder, current_version, versions};
 pub use manifest::{FORMAT_VERSION, FileEntry, Kind, Manifest, NewManifest};
-pub use neumf::{DenseLayer, NeumfBundle};
-pub use ratings::{HiddenLayer, ImplicitBundle, RatingsBundle, RatingsShape};
+pub use neumf::NeumfBundle;
+pub use ratings::{ImplicitBundle, RatingsBundle, RatingsShape};
 pub use similarity::{NextTracks, SimilarityBundle};
 pub use vocabulary::Vocabulary;
 pub use write::{BundleWriter, activate};

@@ -12,21 +12,14 @@
 //!   to length 1.
 //! * `neumf_clusters.npy`: uint32 `[P]`, cluster of each playlist.
 
-use super::{Array, BundleError, BundleFolder, BundleWriter, encode_array};
+use super::{BundleError, BundleFolder, BundleWriter, encode_array};
+use crate::math::Array;
+use crate::scoring::neumf::DenseLayer;
 
 /// The four tables of embeddings.
 const TABLES: [&str; 4] = ["gmf_playlists", "gmf_tracks", "mlp_playlists", "mlp_tracks"];
 /// More layers than anyone would train.
 const MOST_LAYERS: usize = 32;
-
-/// A dense layer.
-#[derive(Debug, Clone, PartialEq)]
-pub struct DenseLayer {
-    /// `[outputs, inputs]`
-    pub weights: Array<f32>,
-    /// `[outputs]`
-    pub biases: Array<f32>,
-}
 
 /// NeuMF as arrays; P playlists, T tracks, embeddings of lengths `latent` and m.
 #[derive(Debug, Clone, PartialEq)]

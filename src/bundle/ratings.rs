@@ -15,7 +15,9 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Array, BundleError, BundleFolder, BundleWriter, Kind, Manifest, Vocabulary, encode_array};
+use super::{BundleError, BundleFolder, BundleWriter, Kind, Manifest, Vocabulary, encode_array};
+use crate::math::Array;
+use crate::scoring::ratings::HiddenLayer;
 
 const SHAPE: &str = "model.json";
 const IDS: &str = "track_ids.utf8";
@@ -63,19 +65,6 @@ pub struct ImplicitBundle {
     pub norms: Vec<f32>,
     /// `[K]`: singular values, falling. The K columns after the plain ones are the rows' directions
     pub singular: Vec<f32>,
-}
-
-/// A network with one hidden layer on a user's weights and a track's features, H units.
-#[derive(Debug, Clone, PartialEq)]
-pub struct HiddenLayer {
-    /// `[H, D]`: weights of the user's numbers
-    pub users: Array<f32>,
-    /// `[H, D]`: weights of the track's numbers
-    pub tracks: Array<f32>,
-    /// `[H]`
-    pub biases: Vec<f32>,
-    /// `[H]`: weights of the one output
-    pub output: Vec<f32>,
 }
 
 /// A ratings model as arrays.

@@ -1,8 +1,49 @@
-//! Keys of the HTTP interface. Who holds one is known by a secret of which only the SHA-256 is here.
+//! API keys of the HTTP interface: an id, a name, a scope and the SHA-256 of the secret. The secret itself is not stored.
+
+use std::fmt;
+use std::str::FromStr;
 
 use time::OffsetDateTime;
 
 use super::{Catalog, CatalogError};
+
+/// What an API key permits; each scope includes those before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Scope {
+    /// read the catalog and request recommendations
+    Read,
+    /// change the catalog and send feedback
+    Write,
+    /// switch models
+    Admin,
+}
+
+impl Scope {
+    /// Returns the name in the catalog and in messages.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Write => "write",
+            Self::Admin => "admin",
+        }
+    }
+}
+
+impl fmt::Display for Scope {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.pad(self.as_str())
+    }
+}
+
+impl FromStr for Scope {
+    type Err = CatalogError;
+
+    fn from_str(text: &str) -> Result<Self, CatalogError> {
+        let found = [Self::Read, Self::Write, Self::Admin].into_iter().find(|scope| scope.as_str() == text);
+        found.ok_or_else(|| CatalogError::Protocol(format!("unknown scope of an API key: {text:?}")))
+    }
+}
 
 /// A key as it is listed.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -11,8 +52,8 @@ pub struct ApiKey {
     pub id: String,
     /// what it is called
     pub name: String,
-    /// `read`, `write` or `admin`
-    pub scope: String,
+    /// what it permits
+    pub scope: Scope,
     /// when it was made
     #[serde(with = "time::serde::rfc3339")]
     pub created_at: OffsetDateTime,
@@ -26,20 +67,20 @@ pub struct ApiKey {
 pub struct KeyHash {
     /// what the key is found by
     pub id: String,
-    /// `read`, `write` or `admin`
-    pub scope: String,
+    /// what it permits
+    pub scope: Scope,
     /// SHA-256 of its secret
     pub hash: Vec<u8>,
 }
 
 impl Catalog {
     /// Stores a key. False when there is one of that name.
-    pub async fn add_api_key(&self, id: &str, name: &str, scope: &str, hash: &[u8]) -> Result<bool, CatalogError> {
+    pub async fn add_api_key(&self, id: &str, name: &str, scope: Scope, hash: &[u8]) -> Result<bool, CatalogError> {
         let added = sqlx::query!(
             "INSERT INTO api_keys (id, name, scope, hash) VALUES ($1, $2, $3, $4) ON CONFLICT (name) DO NOTHING",
             id,
             name,
-            scope,
+            scope.as_str(),
             hash
         );
         Ok(added.execute(&self.pool).await?.rows_affected() > 0)
@@ -47,11 +88,12 @@ impl Catalog {
 
     /// All keys, revoked ones too, oldest first.
     pub async fn api_keys(&self) -> Result<Vec<ApiKey>, CatalogError> {
-        let keys = sqlx::query_as!(
-            ApiKey,
-            "SELECT id, name, scope, created_at, revoked_at FROM api_keys ORDER BY created_at, id"
-        );
-        Ok(keys.fetch_all(&self.pool).await?)
+        let keys = sqlx::query!("SELECT id, name, scope, created_at, revoked_at FROM api_keys ORDER BY created_at, id");
+        let keys = keys.fetch_all(&self.pool).await?.into_iter().map(|key| {
+            let (created_at, revoked_at) = (key.created_at, key.revoked_at);
+            Ok(ApiKey { id: key.id, name: key.name, scope: key.scope.parse()?, created_at, revoked_at })
+        });
+        keys.collect()
     }
 
     /// Makes a key useless, by its name or id. False when there is none, or it is useless already.
@@ -65,7 +107,8 @@ impl Catalog {
 
     /// What it takes to check the keys that are of use.
     pub async fn key_hashes(&self) -> Result<Vec<KeyHash>, CatalogError> {
-        let keys = sqlx::query_as!(KeyHash, "SELECT id, scope, hash FROM api_keys WHERE revoked_at IS NULL");
-        Ok(keys.fetch_all(&self.pool).await?)
+        let keys = sqlx::query!("SELECT id, scope, hash FROM api_keys WHERE revoked_at IS NULL");
+        let keys = keys.fetch_all(&self.pool).await?.into_iter();
+        keys.map(|key| Ok(KeyHash { id: key.id, scope: key.scope.parse()?, hash: key.hash })).collect()
     }
 }

@@ -26,7 +26,7 @@ use std::time::Duration;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::{ConnectOptions, Connection, Postgres, Transaction, migrate::Migrator};
 
-pub use api_keys::{ApiKey, KeyHash};
+pub use api_keys::{ApiKey, KeyHash, Scope};
 pub use bulk::{
     AlbumRecord, ArtistRecord, BatchOutcome, PlaylistRecord, RowChange, TrackMention, TrackRecord, UnknownTrack,
     UpsertedPlaylists,

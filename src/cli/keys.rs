@@ -5,7 +5,8 @@ use std::process::ExitCode;
 use anyhow::{Context, bail};
 
 use super::{Global, ReportFormat, print_text};
-use crate::serve::access::keys::{NewKey, Scope};
+use crate::catalog::Scope;
+use crate::serve::access::keys::NewKey;
 
 /// What to do with keys.
 #[derive(Debug, clap::Subcommand)]
@@ -45,7 +46,7 @@ pub(super) async fn run(global: &Global, command: KeysCommand) -> anyhow::Result
                 bail!("a name has 1 to 200 characters, none of them control characters");
             }
             let new = NewKey::generate().context("no random bytes are to be had")?;
-            if !catalog.add_api_key(&new.id, &name, scope.as_str(), &new.hash).await? {
+            if !catalog.add_api_key(&new.id, &name, scope, &new.hash).await? {
                 bail!("there is a key called {name:?} already; `segue keys list` shows it");
             }
             eprintln!("A key for {scope}, called {name:?}. It is not shown again:");

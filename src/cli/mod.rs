@@ -28,7 +28,7 @@ use crate::config;
 use crate::progress::Interrupt;
 use crate::telemetry::{self, LogFormat};
 
-pub use evaluate::{CompletionArguments, CompletionModel, EvaluateCommand};
+pub use evaluate::{CompletionArguments, EvaluateCommand};
 pub use submit::SubmitArguments;
 pub use train::{SimilarityArguments, TrainCommand};
 

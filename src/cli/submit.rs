@@ -3,11 +3,11 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use super::CompletionModel;
 use super::Global;
-use super::evaluate::Answering;
+use super::evaluate::LoadedModel;
 use crate::evaluate::{Challenge, Team, submit};
 use crate::progress::Interrupt;
+use crate::recommend::dispatch::CompletionMethod;
 
 /// What to complete, and where to write it.
 #[derive(Debug, clap::Args)]
@@ -25,8 +25,8 @@ pub struct SubmitArguments {
     #[arg(long, default_value = "segue@example.org", value_name = "ADDRESS")]
     pub email: String,
     /// Model that completes the playlists
-    #[arg(long, value_enum, default_value_t = CompletionModel::Ranking)]
-    pub model: CompletionModel,
+    #[arg(long, value_enum, default_value_t = CompletionMethod::Ranking)]
+    pub model: CompletionMethod,
 }
 
 pub(super) async fn run(
@@ -37,11 +37,11 @@ pub(super) async fn run(
     let (models, interrupt) = (global.models(), interrupt.clone());
     let submission = tokio::task::spawn_blocking(move || -> anyhow::Result<ExitCode> {
         let challenge = Challenge::read(&arguments.challenge)?;
-        let (manifest, answering) = Answering::load(&models, arguments.model)?;
+        let (manifest, answering) = LoadedModel::load(&models, arguments.model)?;
         answering.check(&[arguments.model])?;
         let recommender = answering.recommender(arguments.model);
         let team = Team { name: arguments.team, email: arguments.email };
-        submit(&challenge, answering.vocabulary(), &recommender, &team, &arguments.out, &interrupt)?;
+        submit(&challenge, answering.completer().vocabulary(), &recommender, &team, &arguments.out, &interrupt)?;
         println!(
             "{} playlists completed by {} (bundle {}) in {}",
             challenge.playlists.len(),

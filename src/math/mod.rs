@@ -1,5 +1,6 @@
 //! Arithmetic on plain arrays: arrays in, arrays out. This module knows nothing of catalogs, models or files of bundles.
 
+pub mod array;
 pub mod csr;
 pub mod linear;
 pub mod mapped;
@@ -7,6 +8,7 @@ pub mod quantized;
 pub mod top_k;
 pub mod truncated_svd;
 
+pub use array::Array;
 pub use csr::Csr;
 pub use mapped::Values;
 pub use quantized::ByteTable;

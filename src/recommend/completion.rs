@@ -93,10 +93,10 @@ impl CompletionModel {
         self.rank(&query, &found, &excluded, playlist)
     }
 
-    /// What one retriever by itself would recommend: rows of up to `limit` distinct tracks, none of the seeds, none
-    /// excluded. It orders the same candidates that the ranking does; of equal ones the more popular comes first, and
+    /// What one retriever by itself would recommend: up to `limit` distinct tracks, none of the seeds, none excluded. It
+    /// orders the same candidates that the ranking does; of equal ones the more popular comes first, and
     /// popular tracks follow where it has nothing more to say.
-    pub fn retrieve(&self, playlist: &Completion, retriever: Retriever) -> Vec<u32> {
+    pub fn retrieve(&self, playlist: &Completion, retriever: Retriever) -> Vec<Recommended> {
         let query = Query::new(&self.bundle.index, playlist.title.as_deref(), &playlist.seeds);
         let excluded = playlist.forbidden();
         let found = self.candidates(&query, &excluded, playlist.limit);
@@ -108,10 +108,13 @@ impl CompletionModel {
         said.sort_unstable_by(|&left, &right| {
             value(right).total_cmp(&value(left)).then(found.rows[left].cmp(&found.rows[right]))
         });
-        let mut rows: Vec<u32> = said.into_iter().take(playlist.limit).map(|place| found.rows[place]).collect();
-        let popular = self.popular_behind(&rows, &excluded, playlist.limit);
-        rows.extend(popular.into_iter().map(|track| track.row));
-        rows
+        let best = said.into_iter().take(playlist.limit);
+        let mut recommended: Vec<Recommended> = best
+            .map(|place| Recommended { row: found.rows[place], score: value(place), source: Source::Retriever })
+            .collect();
+        let rows: Vec<u32> = recommended.iter().map(|track| track.row).collect();
+        recommended.extend(self.popular_behind(&rows, &excluded, playlist.limit));
+        recommended
     }
 
     fn candidates(&self, query: &Query, excluded: &[u32], limit: usize) -> Candidates {
@@ -226,7 +229,7 @@ impl From<Recommended> for Completed {
     fn from(recommended: Recommended) -> Self {
         let reason = match recommended.source {
             Source::Popularity => Reason::Popularity,
-            Source::Ranking | Source::Neumf | Source::Track2Vec | Source::Next => Reason::Taste { seeds: Vec::new() },
+            _ => Reason::Taste { seeds: Vec::new() },
         };
         Self { recommended, reasons: vec![reason] }
     }

@@ -2,6 +2,7 @@
 
 pub mod clicks;
 pub mod completion;
+pub mod dispatch;
 pub mod diversify;
 pub mod explain;
 mod neumf;
@@ -11,6 +12,6 @@ pub mod retrieve;
 mod similarity;
 mod vector_index;
 
-pub use neumf::{NeumfModel, PlaylistEmbedding};
+pub use neumf::NeumfModel;
 pub use similarity::{Completion, Recommended, Similar, SimilarityModel, Source};
 pub use vector_index::{Near, VectorIndex, VectorQuery};

@@ -3,16 +3,14 @@
 //! Trained are playlists' embeddings, a network that says of a playlist's and a track's embeddings whether the one
 //! belongs in the other, and clusters of playlists. A playlist to complete gets the weighted mean of the embeddings of
 //! training playlists like it ([`NeumfModel::fold_in`]). Its candidates are the tracks of its cluster-mates, the training
-//! playlists of the nearest clusters; the network scores them ([`NeumfModel::recommend`]).
-//!
-//! The first dense layer is linear in the two embeddings before its ReLU, so a track's half of it is computed once, when
-//! the model is loaded. What is left goes over [`LANES`] candidates at once: an activation is a short vector of one value
-//! for each, which compilers turn into vector instructions.
+//! playlists of the nearest clusters; the network ([`scoring::neumf`](crate::scoring::neumf)) scores them
+//! ([`NeumfModel::recommend`]).
 
-use crate::bundle::{DenseLayer, NeumfBundle};
-use crate::math::Csr;
-use crate::math::linear::{dot, vectorised};
+use crate::bundle::NeumfBundle;
+use crate::math::linear::dot;
 use crate::math::top_k::{keep_best, sort_best};
+use crate::math::{Array, Csr};
+use crate::scoring::neumf::{NeumfNetwork, PlaylistEmbedding};
 
 /// Training playlists that a folded-in embedding is the mean of.
 const NEIGHBOURS: usize = 100;
@@ -21,29 +19,18 @@ const NEIGHBOURS: usize = 100;
 const CLUSTERS: usize = 4;
 /// Candidates are those tracks that most of the mates hold.
 const CANDIDATES: usize = 4_000;
-/// Candidates that are scored at once.
-const LANES: usize = 8;
-/// Outputs of a dense layer that are summed at once: as many as registers hold sums of.
-const OUTPUTS: usize = 4;
-
-/// One value for each candidate of a block.
-type Lanes = [f32; LANES];
-
-/// A playlist as the network sees it.
-#[derive(Debug, Clone, PartialEq)]
-pub struct PlaylistEmbedding {
-    /// `[latent]`
-    pub gmf: Vec<f32>,
-    /// `[m]`
-    pub mlp: Vec<f32>,
-}
-
 /// NeuMF, ready to answer.
 #[derive(Debug)]
 pub struct NeumfModel {
-    bundle: NeumfBundle,
-    /// `[tracks, outputs of the first layer]`: its sums for tracks alone, without bias
-    track_halves: Vec<f32>,
+    network: NeumfNetwork,
+    /// `[playlists, latent]`
+    gmf_playlists: Array<f32>,
+    /// `[playlists, m]`
+    mlp_playlists: Array<f32>,
+    /// `[m]`
+    centre: Vec<f32>,
+    /// `[clusters, m]`
+    centroids: Vec<f32>,
     /// tracks of each cluster, those held by most of its playlists first
     tracks: Csr,
     /// by how many of them, beside each item of `tracks`
@@ -56,7 +43,7 @@ impl NeumfModel {
     /// # Panics
     ///
     /// When there are fewer playlists than that.
-    pub fn new(mut bundle: NeumfBundle, playlists: &Csr) -> Self {
+    pub fn new(bundle: NeumfBundle, playlists: &Csr) -> Self {
         let clusters = bundle.centroids.shape[0];
         let members = Csr::group(&bundle.clusters.values, clusters);
         let mut holders = Vec::new();
@@ -65,24 +52,26 @@ impl NeumfModel {
             holders.extend(held.iter().map(|&(_, holders)| holders));
             held.into_iter().map(|(track, _)| track)
         }));
-        let track_halves = track_halves(&bundle);
-        bundle.mlp_tracks.values = Vec::new(); // their halves of the first layer are all that is asked for
-        Self { bundle, track_halves, tracks, holders }
+        let NeumfBundle { gmf_playlists, mlp_playlists, gmf_tracks, mlp_tracks, dense, .. } = bundle;
+        let (output_weights, output_bias) = (bundle.output_weights.values, bundle.output_bias.values[0]);
+        let network = NeumfNetwork::new(gmf_tracks, &mlp_tracks, dense, output_weights, output_bias);
+        let (centre, centroids) = (bundle.centre.values, bundle.centroids.values);
+        Self { network, gmf_playlists, mlp_playlists, centre, centroids, tracks, holders }
     }
 
     /// Lengths of the GMF and of the MLP embeddings.
     fn lengths(&self) -> (usize, usize) {
-        (self.bundle.gmf_playlists.shape[1], self.bundle.mlp_playlists.shape[1])
+        (self.gmf_playlists.shape[1], self.mlp_playlists.shape[1])
     }
 
     /// Clusters, that of the nearest centroid first. What counts is the direction off the centre.
     pub fn nearest_clusters(&self, embedding: &PlaylistEmbedding) -> Vec<u32> {
-        let centre = &self.bundle.centre.values;
-        let off_centre: Vec<f32> = embedding.mlp.iter().zip(centre).map(|(value, centre)| value - centre).collect();
+        let off_centre: Vec<f32> =
+            embedding.mlp.iter().zip(&self.centre).map(|(value, centre)| value - centre).collect();
         let norm = dot(&off_centre, &off_centre).sqrt().max(f32::MIN_POSITIVE);
         // |x − c|² = |x|² − 2 x·c + |c|², of which |x|² changes nothing about the order.
         let distance = |centroid: &[f32]| dot(centroid, centroid) - 2.0 * dot(centroid, &off_centre) / norm;
-        let centroids = self.bundle.centroids.values.chunks_exact(self.lengths().1);
+        let centroids = self.centroids.chunks_exact(self.lengths().1);
         let mut clusters: Vec<(f32, u32)> = centroids.map(distance).zip(0..).collect();
         clusters.sort_unstable_by(|left, right| left.0.total_cmp(&right.0).then(left.1.cmp(&right.1)));
         clusters.into_iter().map(|(_, cluster)| cluster).collect()
@@ -129,8 +118,8 @@ impl NeumfModel {
         };
         let (latent, length) = self.lengths();
         (total > 0.0).then(|| PlaylistEmbedding {
-            gmf: mean(&self.bundle.gmf_playlists.values, latent),
-            mlp: mean(&self.bundle.mlp_playlists.values, length),
+            gmf: mean(&self.gmf_playlists.values, latent),
+            mlp: mean(&self.mlp_playlists.values, length),
         })
     }
 
@@ -144,46 +133,9 @@ impl NeumfModel {
         scored
     }
 
-    /// The network's logit for each of `rows`.
+    /// Returns the network's logit of each of the tracks `rows`.
     pub fn logits(&self, embedding: &PlaylistEmbedding, rows: &[u32]) -> Vec<f32> {
-        let Some((first, rest)) = self.bundle.dense.split_first() else { return Vec::new() };
-        let (latent, length) = self.lengths();
-        let (gmf_weights, mlp_weights) = self.bundle.output_weights.values.split_at(latent);
-        // What does not depend on the track: the playlist's half of the first layer, and its factors in GMF.
-        let inputs = first.weights.values.chunks_exact(2 * length);
-        let playlist_half: Vec<f32> = inputs
-            .zip(&first.biases.values)
-            .map(|(weights, bias)| bias + dot(&weights[..length], &embedding.mlp))
-            .collect();
-        let gmf: Vec<f32> = gmf_weights.iter().zip(&embedding.gmf).map(|(weight, value)| weight * value).collect();
-        let outputs = playlist_half.len();
-
-        let mut logits = Vec::with_capacity(rows.len());
-        let (mut activations, mut next): (Vec<Lanes>, Vec<Lanes>) = (vec![[0.0; LANES]; outputs], Vec::new());
-        for block in rows.chunks(LANES) {
-            activations.resize(outputs, [0.0; LANES]);
-            for (lane, &row) in block.iter().enumerate() {
-                let track_half = &self.track_halves[row as usize * outputs..][..outputs];
-                for ((activation, track), playlist) in activations.iter_mut().zip(track_half).zip(&playlist_half) {
-                    activation[lane] = (track + playlist).max(0.0);
-                }
-            }
-            for layer in rest {
-                dense(layer, &activations, &mut next);
-                std::mem::swap(&mut activations, &mut next);
-            }
-            let mut sums = [self.bundle.output_bias.values[0]; LANES];
-            for (activation, weight) in activations.iter().zip(mlp_weights) {
-                for lane in 0..LANES {
-                    sums[lane] += weight * activation[lane];
-                }
-            }
-            logits.extend(block.iter().zip(sums).map(|(&row, sum)| {
-                let track = &self.bundle.gmf_tracks.values[row as usize * latent..][..latent];
-                sum + dot(&gmf, track)
-            }));
-        }
-        logits
+        self.network.logits(embedding, rows)
     }
 }
 
@@ -204,76 +156,13 @@ fn tracks_held(playlists: &Csr, members: &[u32]) -> Vec<(u32, u32)> {
     held.into_iter().map(|(track, holders)| (track, holders as u32)).collect()
 }
 
-/// W_t m_t of the first layer for each track.
-fn track_halves(bundle: &NeumfBundle) -> Vec<f32> {
-    let length = bundle.mlp_tracks.shape[1];
-    let Some(first) = bundle.dense.first() else { return Vec::new() };
-    let outputs = first.biases.values.len();
-    let weights: Vec<f32> =
-        first.weights.values.chunks_exact(2 * length).flat_map(|row| &row[length..]).copied().collect();
-    let mut halves = vec![0.0; bundle.mlp_tracks.shape[0] * outputs];
-    let (mut inputs, mut sums) = (vec![[0.0; LANES]; length], Vec::new());
-    let blocks = bundle.mlp_tracks.values.chunks(LANES * length).zip(halves.chunks_mut(LANES * outputs));
-    for (tracks, halves) in blocks {
-        for (lane, track) in tracks.chunks_exact(length).enumerate() {
-            inputs.iter_mut().zip(track).for_each(|(input, value)| input[lane] = *value);
-        }
-        multiply(&weights, &inputs, &mut sums);
-        for (lane, half) in halves.chunks_exact_mut(outputs).enumerate() {
-            half.iter_mut().zip(&sums).for_each(|(value, sum)| *value = sum[lane]);
-        }
-    }
-    halves
-}
-
-/// A dense layer with ReLU.
-fn dense(layer: &DenseLayer, inputs: &[Lanes], outputs: &mut Vec<Lanes>) {
-    multiply(&layer.weights.values, inputs, outputs);
-    for (output, bias) in outputs.iter_mut().zip(&layer.biases.values) {
-        output.iter_mut().for_each(|value| *value = (*value + bias).max(0.0));
-    }
-}
-
-/// `outputs` = `weights` · `inputs`; `weights` is `[outputs, inputs]`.
-fn multiply(weights: &[f32], inputs: &[Lanes], outputs: &mut Vec<Lanes>) {
-    outputs.clear();
-    vectorised(
-        #[inline(always)]
-        || {
-            let mut blocks = weights.chunks_exact(OUTPUTS * inputs.len());
-            for block in &mut blocks {
-                outputs.extend(multiply_rows::<OUTPUTS>(block, inputs));
-            }
-            for row in blocks.remainder().chunks_exact(inputs.len()) {
-                outputs.extend(multiply_rows::<1>(row, inputs));
-            }
-        },
-    );
-}
-
-/// The sums of `ROWS` outputs stay in registers while the inputs go by.
-#[inline(always)]
-fn multiply_rows<const ROWS: usize>(weights: &[f32], inputs: &[Lanes]) -> [Lanes; ROWS] {
-    let rows: [&[f32]; ROWS] = std::array::from_fn(|row| &weights[row * inputs.len()..][..inputs.len()]);
-    let mut sums = [[0.0; LANES]; ROWS];
-    for (index, input) in inputs.iter().enumerate() {
-        for (sum, row) in sums.iter_mut().zip(&rows) {
-            let weight = row[index];
-            for lane in 0..LANES {
-                sum[lane] += weight * input[lane];
-            }
-        }
-    }
-    sums
-}
-
 #[cfg(test)]
 mod tests {
     use rand::{RngExt, SeedableRng};
     use rand_xoshiro::Xoshiro256PlusPlus;
 
     use super::*;
-    use crate::bundle::Array;
+    use crate::scoring::neumf::DenseLayer;
 
     /// Three clusters of playlists, whose MLP embeddings lie along one axis each; all else is random.
     fn model(playlists: &Csr, clusters: &[u32], tracks: usize) -> NeumfModel {
@@ -344,18 +233,5 @@ mod tests {
         let near = model(&playlists(), &[0, 1, 2, 0, 1, 2], 11);
         let embedding = near.fold_in(&[(0, 1.0)]).expect("a neighbour");
         assert_eq!(near.candidates(&embedding, &[3, 7], 5), [0, 1, 2, 4, 5, 6, 8, 9]);
-    }
-
-    #[test]
-    fn logits_are_the_same_one_by_one_and_in_blocks() {
-        let model = model(&playlists(), &[0, 0, 1, 1, 2, 2], 30);
-        let embedding = model.fold_in(&[(0, 1.0), (5, 2.0)]).expect("neighbours");
-        let rows: Vec<u32> = (0..30).collect();
-        let all = model.logits(&embedding, &rows);
-        assert_eq!(all.len(), 30);
-        for (row, logit) in rows.iter().zip(&all) {
-            assert_eq!(model.logits(&embedding, &[*row]), [*logit]);
-        }
-        assert!(all.iter().any(|logit| (logit - all[0]).abs() > 0.1));
     }
 }

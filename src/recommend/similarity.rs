@@ -32,6 +32,8 @@ pub enum Source {
     Track2Vec,
     /// what comes after a track, learned from playlists
     Next,
+    /// one of the ranking's retrievers by itself; in evaluations only
+    Retriever,
     /// number of placements
     Popularity,
 }
@@ -44,6 +46,7 @@ impl Source {
             Self::Neumf => "neumf",
             Self::Track2Vec => "track2vec",
             Self::Next => "next",
+            Self::Retriever => "retriever",
             Self::Popularity => "popularity",
         }
     }
@@ -55,7 +58,8 @@ pub struct Recommended {
     /// row of the track
     pub row: u32,
     /// for `Ranking` and `Neumf` between 0 and 1; for `Track2Vec` the cosine, in completions plus 0.03 · ln(placements); for
-    /// `Next` what the ranking gives, which only orders; for `Popularity` the share of all placements
+    /// `Next` what the ranking gives and for `Retriever` its feature, which only order; for `Popularity` the share of all
+    /// placements
     pub score: f32,
     /// what recommends it
     pub source: Source,

@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 use reqwest::Method;
-use segue::catalog::Catalog;
+use segue::catalog::{Catalog, Scope};
 use segue::serve::access::keys::NewKey;
 use serde_json::json;
 
@@ -17,7 +17,7 @@ async fn with(flags: &[&str]) -> TestApp {
     TestApp::start(Setup { settings: arguments(flags), ..Setup::default() }).await
 }
 
-async fn key(catalog: &Catalog, name: &str, scope: &str) -> String {
+async fn key(catalog: &Catalog, name: &str, scope: Scope) -> String {
     let new = NewKey::generate().expect("random bytes");
     assert!(catalog.add_api_key(&new.id, name, scope, &new.hash).await.expect("stored"));
     new.key
@@ -32,8 +32,8 @@ async fn ask(app: &TestApp, method: Method, path: &str, key: &str) -> Answer {
 async fn a_key_may_do_what_its_scope_says_and_a_revoked_one_nothing() {
     let app = with(&["--auth", "required"]).await;
     let catalog = &app.state.catalog;
-    let reader = key(catalog, "reader", "read").await;
-    let writer = key(catalog, "writer", "write").await;
+    let reader = key(catalog, "reader", Scope::Read).await;
+    let writer = key(catalog, "writer", Scope::Write).await;
     let known = async || (ask(&app, Method::GET, "/tracks", &writer).await.status == 200).then_some(());
     wait_until("the key", Duration::from_secs(2), known).await;
 
@@ -86,7 +86,8 @@ async fn an_address_that_asks_too_often_is_told_when_to_come_back() {
 #[tokio::test]
 async fn each_key_has_a_rate_of_its_own() {
     let app = with(&["--auth", "required", "--rate-limit-per-key", "0.2"]).await;
-    let (one, other) = (key(&app.state.catalog, "one", "read").await, key(&app.state.catalog, "other", "read").await);
+    let (one, other) =
+        (key(&app.state.catalog, "one", Scope::Read).await, key(&app.state.catalog, "other", Scope::Read).await);
     let known = async || (ask(&app, Method::GET, "/tracks", &other).await.status == 200).then_some(());
     wait_until("the key", Duration::from_secs(2), known).await;
     ask(&app, Method::GET, "/tracks", &one).await.ok();

@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 use rand::{RngExt, SeedableRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use reqwest::Method;
-use segue::bundle::{Array, BundleWriter, ImplicitBundle, Kind, NewManifest, RatingsBundle, RatingsShape, Vocabulary};
+use segue::bundle::{BundleWriter, ImplicitBundle, Kind, NewManifest, RatingsBundle, RatingsShape, Vocabulary};
 use segue::catalog::GenredTrack;
 use segue::dataset::DataFingerprint;
+use segue::math::Array;
 use segue::train::ratings::RatingsModelName;
 use serde_json::{Value, json};
 

@@ -9,7 +9,7 @@ use segue::dataset::listens::history::{Listening, SourceValues};
 use segue::dataset::listens::table::{Inputs, Variant, replay};
 use segue::progress::Interrupt;
 use segue::recommend::clicks::{ensemble, probability};
-use segue::scoring::clicks::network::{Architecture, ClickShape, Subject};
+use segue::scoring::clicks::shape::{Architecture, ClickShape, Subject};
 use segue::train::RunContext;
 use segue::train::clicks::network::{Examples, NetworkTask, train_network};
 use segue::train::clicks::{ClickModelName, ClickSettings, Preset};

@@ -206,7 +206,9 @@ async fn a_retriever_alone_keeps_the_rules_and_says_nothing_where_it_knows_nothi
         model.popular(&question.forbidden(), question.limit).iter().map(|track| track.row).collect()
     };
     for question in questions(corpus) {
-        let lists = retrievers.map(|retriever| model.retrieve(&question, retriever));
+        let rows_of =
+            |retriever| model.retrieve(&question, retriever).iter().map(|track| track.row).collect::<Vec<u32>>();
+        let lists = retrievers.map(rows_of);
         for (retriever, rows) in retrievers.iter().zip(&lists) {
             let mut distinct = rows.clone();
             distinct.sort_unstable();

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
-use clap::{Subcommand, ValueEnum};
+use clap::Subcommand;
 use tracing::info;
 
 use super::train::all_processors;
@@ -17,9 +17,9 @@ use crate::evaluate::{
     Challenge, EvaluateError, Recommender, Report, Split, TestPlaylist, TestSet, evaluate, evaluate_split,
 };
 use crate::progress::Interrupt;
-use crate::recommend::completion;
-use crate::recommend::completion::Retriever;
-use crate::recommend::{Completion, SimilarityModel};
+use crate::recommend::SimilarityModel;
+use crate::recommend::completion::CompletionModel;
+use crate::recommend::dispatch::{Completer, CompletionMethod};
 use crate::train::RunContext;
 use crate::train::completion::{CompletionSettings, learn};
 use crate::train::similarity::{NextTracksSettings, SimilaritySettings, train_similarity};
@@ -74,7 +74,7 @@ pub struct CompletionArguments {
         long, value_enum, value_delimiter = ',',
         default_values = ["ranking", "playlist-knn", "item-knn", "als", "title", "popularity"]
     )]
-    pub model: Vec<CompletionModel>,
+    pub model: Vec<CompletionMethod>,
     /// How to report
     #[arg(long, value_enum, default_value_t = ReportFormat::Table)]
     pub format: ReportFormat,
@@ -94,104 +94,31 @@ fn trained_only(argument: clap::Arg) -> clap::Arg {
     }
 }
 
-/// Models that complete playlists.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum CompletionModel {
-    /// several retrievers and a learned ranking
-    Ranking,
-    /// one of the retrievers alone: tracks of the playlists most like this one
-    PlaylistKnn,
-    /// one of the retrievers alone: tracks that playlists hold together with the seeds
-    ItemKnn,
-    /// one of the retrievers alone: factors by alternating least squares
-    Als,
-    /// one of the retrievers alone: tracks of playlists with similar titles
-    Title,
-    /// NeuMF with clustered neighbours
-    Neumf,
-    /// track vectors
-    Track2vec,
-    /// the most popular tracks for everyone
-    Popularity,
-}
-
-impl CompletionModel {
-    fn name(self) -> String {
-        self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
-    }
-
-    /// The kind of bundle that it answers from.
-    fn kind(self) -> Kind {
-        match self {
-            Self::Track2vec => Kind::Similarity,
-            _ => Kind::Completion,
-        }
-    }
-
-    fn retriever(self) -> Option<Retriever> {
-        match self {
-            Self::PlaylistKnn => Some(Retriever::PlaylistKnn),
-            Self::ItemKnn => Some(Retriever::ItemKnn),
-            Self::Als => Some(Retriever::Als),
-            Self::Title => Some(Retriever::Title),
-            Self::Ranking | Self::Neumf | Self::Track2vec | Self::Popularity => None,
-        }
-    }
-}
-
-/// Completes one playlist after the other.
-fn each<'a>(name: CompletionModel, complete: impl Fn(&Completion) -> Vec<u32> + 'a) -> Recommender<'a> {
-    Recommender::new(name.name(), move |playlists| playlists.iter().map(&complete).collect())
-}
-
-/// A bundle ready to answer.
-pub(super) enum Answering {
-    Completion(Box<completion::CompletionModel>),
+/// A loaded bundle to evaluate.
+pub(super) enum LoadedModel {
+    Completion(Box<CompletionModel>),
     Similarity(Box<SimilarityModel>),
 }
 
-impl Answering {
-    /// Over the current bundle of a kind.
-    pub(super) fn load(models: &Path, name: CompletionModel) -> Result<(Manifest, Self), BundleError> {
-        Ok(match name.kind() {
+impl LoadedModel {
+    /// Loads the current bundle of the kind that `method` needs.
+    pub(super) fn load(models: &Path, method: CompletionMethod) -> Result<(Manifest, Self), BundleError> {
+        Ok(match method.kind() {
             Kind::Similarity => {
                 let (manifest, bundle) = SimilarityBundle::load_current(models)?;
                 (manifest, Self::Similarity(Box::new(SimilarityModel::new(bundle))))
             }
             _ => {
                 let (manifest, bundle) = CompletionBundle::load_current(models)?;
-                (manifest, Self::Completion(Box::new(completion::CompletionModel::new(bundle))))
+                (manifest, Self::Completion(Box::new(CompletionModel::new(bundle))))
             }
         })
     }
 
-    /// That it has what `models` ask for.
-    pub(super) fn check(&self, models: &[CompletionModel]) -> anyhow::Result<()> {
+    pub(super) fn completer(&self) -> Completer<'_> {
         match self {
-            Self::Completion(model) if models.contains(&CompletionModel::Neumf) && !model.has_neumf() => {
-                anyhow::bail!(
-                    "the current completion bundle was trained without neumf; `segue train completion` trains it"
-                )
-            }
-            _ => Ok(()),
-        }
-    }
-
-    pub(super) fn vocabulary(&self) -> &Vocabulary {
-        match self {
-            Self::Completion(model) => model.vocabulary(),
-            Self::Similarity(model) => model.vocabulary(),
-        }
-    }
-
-    /// How popular each row is.
-    fn counts(&self) -> Vec<u32> {
-        match self {
-            Self::Completion(model) => {
-                let index = &model.bundle().index;
-                (0..index.tracks() as u32).map(|row| index.popularity(row) as u32).collect()
-            }
-            Self::Similarity(model) => model.counts().to_vec(),
+            Self::Completion(model) => Completer::Completion(model),
+            Self::Similarity(model) => Completer::Similarity(model),
         }
     }
 
@@ -202,27 +129,22 @@ impl Answering {
         }
     }
 
-    /// The model `name`, which must be of this kind of bundle.
-    pub(super) fn recommender(&self, name: CompletionModel) -> Recommender<'_> {
-        match self {
-            Self::Completion(model) => match (name, name.retriever()) {
-                (_, Some(retriever)) => each(name, move |playlist| model.retrieve(playlist, retriever)),
-                (CompletionModel::Neumf, _) => each(name, |playlist| {
-                    model.complete_by_neumf(playlist).into_iter().map(|track| track.recommended.row).collect()
-                }),
-                (CompletionModel::Popularity, _) => each(name, |playlist| {
-                    let popular = model.popular(&playlist.forbidden(), playlist.limit);
-                    popular.into_iter().map(|track| track.row).collect()
-                }),
-                _ => each(name, |playlist| {
-                    model.complete(playlist).into_iter().map(|track| track.recommended.row).collect()
-                }),
-            },
-            Self::Similarity(model) => Recommender::new(name.name(), |playlists| {
-                let answers = model.complete(playlists).into_iter();
-                answers.map(|list| list.into_iter().map(|track| track.row).collect()).collect()
-            }),
+    /// Checks that the bundle contains what `methods` need.
+    pub(super) fn check(&self, methods: &[CompletionMethod]) -> anyhow::Result<()> {
+        let mut own = methods.iter().filter(|method| method.kind() == self.kind());
+        if own.any(|&method| !self.completer().supports(method)) {
+            anyhow::bail!("the current completion bundle was trained without neumf; `segue train completion` trains it")
         }
+        Ok(())
+    }
+
+    /// A method that needs this kind of bundle.
+    pub(super) fn recommender(&self, method: CompletionMethod) -> Recommender<'_> {
+        let completer = self.completer();
+        Recommender::new(method.name(), move |playlists| {
+            let lists = completer.complete(method, playlists).into_iter();
+            lists.map(|list| list.into_iter().map(|track| track.recommended.row).collect()).collect()
+        })
     }
 }
 
@@ -258,7 +180,7 @@ pub(super) async fn run(global: &Global, command: EvaluateCommand, interrupt: &I
 }
 
 /// One name for each kind of bundle that `models` need.
-fn kinds(models: &[CompletionModel]) -> Vec<CompletionModel> {
+fn kinds(models: &[CompletionMethod]) -> Vec<CompletionMethod> {
     Kind::ALL.iter().filter_map(|&kind| models.iter().copied().find(|model| model.kind() == kind)).collect()
 }
 
@@ -266,14 +188,14 @@ async fn on_challenge(
     global: &Global,
     challenge: &Path,
     truth: &Path,
-    models: &[CompletionModel],
+    models: &[CompletionMethod],
     interrupt: &Interrupt,
 ) -> anyhow::Result<Report> {
     let challenge = Challenge::read(challenge)?;
     let playlists = challenge.read_truth(truth)?;
     let mut answering = Vec::new();
     for name in kinds(models) {
-        let (manifest, bundle) = Answering::load(&global.models(), name)?;
+        let (manifest, bundle) = LoadedModel::load(&global.models(), name)?;
         info!(version = manifest.version, "evaluating the {} bundle", manifest.kind);
         bundle.check(models)?;
         answering.push(bundle);
@@ -294,18 +216,18 @@ async fn on_challenge(
 async fn artists(
     global: &Global,
     known: HashMap<String, String>,
-    answering: &[Answering],
+    answering: &[LoadedModel],
     playlists: &[TestPlaylist],
 ) -> anyhow::Result<HashMap<String, String>> {
     let mut artists = known;
     let mut ids: Vec<String> = playlists.iter().flat_map(|playlist| playlist.holdouts.clone()).collect();
     for answering in answering {
-        let vocabulary = answering.vocabulary();
+        let vocabulary = answering.completer().vocabulary();
         for row in 0..vocabulary.len() as u32 {
             let id = vocabulary.id(row).to_owned();
             match answering {
-                Answering::Completion(model) => drop(artists.insert(id, model.names(row).1.to_owned())),
-                Answering::Similarity(_) => ids.push(id),
+                LoadedModel::Completion(model) => drop(artists.insert(id, model.names(row).1.to_owned())),
+                LoadedModel::Similarity(_) => ids.push(id),
             }
         }
     }
@@ -321,7 +243,7 @@ async fn artists(
 }
 
 async fn on_split(global: &Global, arguments: &CompletionArguments, interrupt: &Interrupt) -> anyhow::Result<Report> {
-    let similarity = match arguments.model.contains(&CompletionModel::Track2vec) {
+    let similarity = match arguments.model.contains(&CompletionMethod::Track2vec) {
         true => Some(published_settings(&global.models())?),
         false => None,
     };
@@ -329,7 +251,7 @@ async fn on_split(global: &Global, arguments: &CompletionArguments, interrupt: &
     let corpus = Corpus::load(&catalog).await?;
     catalog.close().await;
     let mut settings = arguments.settings.clone();
-    settings.without_neumf |= !arguments.model.contains(&CompletionModel::Neumf);
+    settings.without_neumf |= !arguments.model.contains(&CompletionMethod::Neumf);
     let split = Split::new(&corpus, arguments.playlists as usize, settings.seed).map_err(anyhow::Error::msg)?;
     info!(withheld = split.withheld.len(), remaining = split.remaining.len(), "split the catalog's playlists");
     // Apart from what is published, which has seen all playlists.
@@ -345,9 +267,9 @@ async fn on_split(global: &Global, arguments: &CompletionArguments, interrupt: &
                     train_similarity(&rest, settings, &no_lists, &folder, 1, &interrupt)?;
                     let (_, bundle) = SimilarityBundle::load_current(&folder)?;
                     std::fs::remove_dir_all(&folder).with_context(|| folder.display().to_string())?;
-                    Answering::Similarity(Box::new(SimilarityModel::new(bundle)))
+                    LoadedModel::Similarity(Box::new(SimilarityModel::new(bundle)))
                 }
-                _ => Answering::Completion(Box::new(learn_completion(&rest, &settings, &interrupt)?)),
+                _ => LoadedModel::Completion(Box::new(learn_completion(&rest, &settings, &interrupt)?)),
             });
         }
         Ok(measure(&models, &answering, |vocabulary, counts, recommenders| {
@@ -369,23 +291,23 @@ fn learn_completion(
     corpus: &Corpus,
     settings: &CompletionSettings,
     interrupt: &Interrupt,
-) -> anyhow::Result<completion::CompletionModel> {
+) -> anyhow::Result<CompletionModel> {
     let members: Vec<u32> = (0..corpus.sequences.playlists.rows() as u32).collect();
     let trained = learn(corpus, &members, settings, RunContext::new(all_processors(), interrupt))?;
-    Ok(completion::CompletionModel::new(trained.into_bundle(corpus)?))
+    Ok(CompletionModel::new(trained.into_bundle(corpus)?))
 }
 
 /// Measures `models`, each in the rows of the bundle that it answers from, and reports them in the order of `models`.
 fn measure(
-    models: &[CompletionModel],
-    answering: &[Answering],
+    models: &[CompletionMethod],
+    answering: &[LoadedModel],
     evaluate: impl Fn(&Vocabulary, &[u32], &[Recommender<'_>]) -> Result<Report, EvaluateError>,
 ) -> Result<Report, EvaluateError> {
     let mut merged: Option<Report> = None;
     for answering in answering {
         let own = models.iter().filter(|name| name.kind() == answering.kind());
         let recommenders: Vec<Recommender<'_>> = own.map(|&name| answering.recommender(name)).collect();
-        let report = evaluate(answering.vocabulary(), &answering.counts(), &recommenders)?;
+        let report = evaluate(answering.completer().vocabulary(), &answering.completer().placements(), &recommenders)?;
         match &mut merged {
             None => merged = Some(report),
             Some(merged) => merged.models.extend(report.models),

@@ -12,8 +12,8 @@ mod scan;
 
 use crate::bundle::{RatingsBundle, Vocabulary};
 use crate::math::linear::{axpy, dot};
+use crate::scoring::ratings::HiddenNetwork;
 use fold_in::{FoldedIn, Prior, Residual, fold_in};
-use hidden::HiddenModel;
 use scan::{Scan, ScanQuery};
 
 /// Ratings that a taste is made from at most, the latest ones: what keeps a request short.
@@ -85,7 +85,7 @@ pub struct Taste {
 pub struct RatingsModel {
     bundle: RatingsBundle,
     scan: Scan,
-    hidden: Option<HiddenModel>,
+    hidden: Option<HiddenNetwork>,
     /// `[T]`: how much a track's direction counts for choices; empty where they don't take part
     choice_factors: Vec<f32>,
     /// events in all
@@ -101,7 +101,7 @@ impl RatingsModel {
         let hidden = bundle
             .hidden
             .clone()
-            .map(|layer| HiddenModel::new(layer, bundle.shape.output_bias, &bundle.features.values));
+            .map(|layer| HiddenNetwork::new(layer, bundle.shape.output_bias, &bundle.features.values));
         let choice_factors = match &bundle.implicit {
             Some(implicit) => {
                 let lengths = implicit.norms.iter().zip(&bundle.counts);
@@ -169,7 +169,7 @@ impl RatingsModel {
         let mut user_half = Vec::new();
         let folded = match &self.hidden {
             Some(hidden) => {
-                let weights = hidden.fit(rated, &self.bundle.precisions);
+                let weights = hidden::fit(hidden, rated, &self.bundle.precisions);
                 user_half = hidden.user_half(&weights);
                 FoldedIn { weights, sessions: Vec::new() }
             }

@@ -1,23 +1,23 @@
-//! Deep & cross network, version 2 (Wang et al. 2021), the parallel form: cross layers x_{l+1} = x₀ ⊙ (W x_l + b) + x_l beside
-//! hidden layers, both over all embeddings and numbers, and one output over both.
-
-use tch::Tensor;
+//! Deep & cross network, version 2 (Wang et al. 2021), the parallel form: cross layers x_{l+1} = x₀ ⊙ (W x_l + b) + x_l run
+//! beside hidden layers. Both read all embeddings and numbers, and one output reads both.
 
 use super::logistic_regression;
-use super::network::{ClickShape, Forward, Parameter, Plain, relu};
+use super::row::{Row, relu};
+use super::shape::{ClickShape, Parameter};
 
-/// Place of the first cross layer among the parameters.
-const CROSS: usize = 2;
+/// Index of the first cross layer among the parameters.
+pub const CROSS: usize = 2;
 
 fn inputs(shape: &ClickShape) -> usize {
     shape.fields() * shape.dim + shape.numbers()
 }
 
-fn hidden(shape: &ClickShape) -> usize {
+/// Returns the index of the first hidden layer among the parameters.
+pub fn hidden(shape: &ClickShape) -> usize {
     CROSS + 2 * shape.cross_layers
 }
 
-/// Those of the first order, the cross layers, the hidden layers and the output's weights.
+/// Returns the parameters of the first order, the cross layers, the hidden layers and the output.
 pub fn parameters(shape: &ClickShape) -> Vec<Parameter> {
     let mut parameters = logistic_regression::parameters(shape);
     let mut width = inputs(shape);
@@ -32,26 +32,9 @@ pub fn parameters(shape: &ClickShape) -> Vec<Parameter> {
     parameters
 }
 
-/// Log-odds `[batch]`.
-pub fn forward(inputs: &Forward<'_>) -> Tensor {
-    let shape = inputs.shape;
-    let flat = inputs.embeddings().reshape([inputs.numbers.size()[0], -1]);
-    let first = Tensor::cat(&[&flat, inputs.numbers], 1);
-    let mut crossed = first.shallow_clone();
-    for layer in 0..shape.cross_layers {
-        crossed = &first * inputs.layer(&crossed, CROSS + 2 * layer) + crossed;
-    }
-    let mut values = first;
-    for layer in 0..shape.hidden.len() {
-        values = inputs.dropout(inputs.layer(&values, hidden(shape) + 2 * layer).relu());
-    }
-    let both = Tensor::cat(&[crossed, values], 1);
-    inputs.first_order() + inputs.layer(&both, hidden(shape) + 2 * shape.hidden.len()).view(-1)
-}
-
-/// Log-odds of one row.
+/// Returns the log-odds of a row.
 #[inline(always)]
-pub fn score(row: &Plain<'_>) -> f32 {
+pub fn score(row: &Row<'_>) -> f32 {
     let shape = row.shape;
     let mut first: Vec<f32> = Vec::with_capacity(inputs(shape));
     (0..shape.fields()).for_each(|field| first.extend_from_slice(row.embedding(field)));

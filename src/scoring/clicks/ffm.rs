@@ -1,19 +1,18 @@
 //! Field-aware factorization machine (Juan, Zhuang, Chin and Lin 2016): w₀ + Σ wᵢ xᵢ + Σ_{i<j} ⟨v_{i,field(j)}, v_{j,field(i)}⟩ xᵢ xⱼ.
-//! A feature has a vector for each field. A group of numbers is a field; its members' products among themselves count, too.
+//! A feature has a vector for each field. A group of numbers is a field; products among its members count, too.
 //!
-//! With S_{a,b} = Σ_{i in field a} v_{i,b} xᵢ the sum over pairs of different fields is Σ_{a<b} ⟨S_{a,b}, S_{b,a}⟩, and that
-//! within one is ½ (|S_{a,a}|² − Σ |v_{i,a}|² xᵢ²): the cost is that of the features, not of their pairs.
-
-use tch::Tensor;
+//! With S_{a,b} = Σ_{i in field a} v_{i,b} xᵢ the sum over pairs of different fields is Σ_{a<b} ⟨S_{a,b}, S_{b,a}⟩, and the sum
+//! within one is ½ (|S_{a,a}|² − Σ |v_{i,a}|² xᵢ²): the cost grows with the number of features, not of their pairs.
 
 use super::logistic_regression;
-use super::network::{ClickShape, Forward, Parameter, Plain};
+use super::row::Row;
+use super::shape::{ClickShape, Parameter};
 use crate::math::linear::{axpy, dot};
 
-/// Place of the numbers' vectors among the parameters.
-const VECTORS: usize = 2;
+/// Index of the numbers' vectors among the parameters.
+pub const VECTORS: usize = 2;
 
-/// Those of the first order, and for each number a vector for each field.
+/// Returns the parameters of the first order, and for each number a vector for each field.
 pub fn parameters(shape: &ClickShape) -> Vec<Parameter> {
     let mut parameters = logistic_regression::parameters(shape);
     let length = (shape.fields() + shape.groups()) * shape.dim;
@@ -21,40 +20,9 @@ pub fn parameters(shape: &ClickShape) -> Vec<Parameter> {
     parameters
 }
 
-/// Log-odds `[batch]`.
-pub fn forward(inputs: &Forward<'_>) -> Tensor {
-    let shape = inputs.shape;
-    let (fields, dim) = (shape.fields(), shape.dim as i64);
-    let all = (fields + shape.groups()) as i64;
-    let batch = inputs.numbers.size()[0];
-    let kind = inputs.looked_up.kind();
-    let mut parts = vec![inputs.embeddings().view([batch, fields as i64, all, dim])];
-    let mut within = Vec::new();
-    for group in 0..shape.groups() {
-        let places = places(shape, group);
-        let numbers = inputs.numbers.index_select(1, &places);
-        let vectors = inputs.dense[VECTORS].index_select(0, &places);
-        parts.push(numbers.matmul(&vectors).view([batch, 1, all, dim]));
-        let own = vectors.narrow(1, (fields + group) as i64 * dim, dim).square().sum_dim_intlist(1, false, kind);
-        within.push(numbers.square().mv(&own));
-    }
-    let sums = Tensor::cat(&parts, 1);
-    let pairs = (&sums * sums.transpose(1, 2)).sum_dim_intlist([1, 2, 3].as_slice(), false, kind);
-    let diagonal = sums.diagonal(0, 1, 2).square();
-    // A field of one value has no pairs within itself.
-    let alone = diagonal.narrow(2, 0, fields as i64).sum_dim_intlist([1, 2].as_slice(), false, kind);
-    let squares = within.into_iter().fold(alone, |sum, one| sum + one);
-    inputs.first_order() + (pairs - squares) * 0.5
-}
-
-fn places(shape: &ClickShape, group: usize) -> Tensor {
-    let members = (0..).zip(&shape.number_groups).filter(|(_, of)| **of == group);
-    Tensor::from_slice(&members.map(|(place, _)| place).collect::<Vec<i64>>())
-}
-
-/// Log-odds of one row.
+/// Returns the log-odds of a row.
 #[inline(always)]
-pub fn score(row: &Plain<'_>) -> f32 {
+pub fn score(row: &Row<'_>) -> f32 {
     let shape = row.shape;
     let (fields, dim) = (shape.fields(), shape.dim);
     let all = fields + shape.groups();

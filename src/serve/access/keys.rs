@@ -5,7 +5,6 @@
 //! they change. A refusal is the same for a key that is missing, malformed, unknown or revoked.
 
 use std::collections::HashMap;
-use std::fmt;
 use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
@@ -19,7 +18,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
-use crate::catalog::{Catalog, CatalogError};
+use crate::catalog::{Catalog, CatalogError, Scope};
 use crate::serve::AppState;
 use crate::serve::http::problem::ApiError;
 
@@ -28,38 +27,6 @@ const PREFIX: &str = "segue_";
 const SECRET_BYTES: usize = 32;
 /// Random bytes of an id.
 const ID_BYTES: usize = 6;
-
-/// What a key is good for; each includes those before it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
-pub enum Scope {
-    /// reading, and asking for recommendations
-    Read,
-    /// changing the catalog, and feedback
-    Write,
-    /// switching models
-    Admin,
-}
-
-impl Scope {
-    /// The name in the catalog and in messages.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Read => "read",
-            Self::Write => "write",
-            Self::Admin => "admin",
-        }
-    }
-
-    fn parse(text: &str) -> Option<Self> {
-        [Self::Read, Self::Write, Self::Admin].into_iter().find(|scope| scope.as_str() == text)
-    }
-}
-
-impl fmt::Display for Scope {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(self.as_str())
-    }
-}
 
 /// When keys are asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -105,8 +72,7 @@ impl KeyRing {
     /// Reads them anew.
     pub async fn refresh(&self, catalog: &Catalog) -> Result<(), CatalogError> {
         let keys = catalog.key_hashes().await?.into_iter();
-        let keys = keys.filter_map(|key| Some((key.id, (Scope::parse(&key.scope)?, key.hash)))).collect();
-        self.0.store(Some(Arc::new(keys)));
+        self.0.store(Some(Arc::new(keys.map(|key| (key.id, (key.scope, key.hash))).collect())));
         Ok(())
     }
 

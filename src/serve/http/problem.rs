@@ -15,8 +15,7 @@ use tracing::error;
 use utoipa::ToSchema;
 
 use crate::bundle::Kind;
-use crate::catalog::{CatalogError, EditError};
-use crate::serve::access::keys::Scope;
+use crate::catalog::{CatalogError, EditError, Scope};
 use crate::serve::capacity::engine::EngineError;
 use crate::serve::models::store::VersionError;
 

@@ -13,11 +13,10 @@ use utoipa_axum::routes;
 use super::similar::{Item, Scored, source_of};
 use crate::bundle::{Kind, Vocabulary};
 use crate::catalog::PlaylistContents;
-use crate::recommend::completion;
-use crate::recommend::completion::Completed;
-use crate::recommend::diversify::{diversify, likeness, pool_for};
+use crate::recommend::completion::{Completed, CompletionModel};
+use crate::recommend::dispatch::{Completer, CompletionMethod};
 use crate::recommend::explain::Reason;
-use crate::recommend::{Completion, Recommended, SimilarityModel, Source};
+use crate::recommend::{Completion, SimilarityModel, Source};
 use crate::serve::capacity::engine::Lane;
 use crate::serve::http::extract::{BoundedList, Diversity, JsonBody, Limit, Object, OptionalJsonBody};
 use crate::serve::http::problem::{ApiError, Problem};
@@ -36,20 +35,6 @@ pub fn router() -> OpenApiRouter<AppState> {
     OpenApiRouter::new().routes(routes!(complete)).routes(routes!(complete_inline))
 }
 
-/// What recommends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum CompletionModel {
-    /// several retrievers and a learned ranking
-    Ranking,
-    /// NeuMF with clustered neighbours, filled up by popularity
-    Neumf,
-    /// track vectors, filled up by popularity
-    Track2vec,
-    /// the most popular tracks, the same for everyone
-    Popularity,
-}
-
 /// How to complete a stored playlist. All of it may be left out.
 #[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -62,7 +47,7 @@ pub struct CompleteRequest {
     #[schema(value_type = Vec<String>, max_items = 10_000)]
     pub exclude: BoundedList<String, MAX_TRACKS>,
     /// what recommends; left out, `ranking`, or `track2vec` as long as no completion model is loaded
-    pub model: Option<CompletionModel>,
+    pub model: Option<CompletionMethod>,
     /// a published version of the model; left out, the current one
     pub version: Option<String>,
     /// 0 for the most relevant tracks, towards 1 for ones less and less like each other
@@ -88,7 +73,7 @@ pub struct InlineCompleteRequest {
     #[schema(value_type = Vec<String>, max_items = 10_000)]
     pub exclude: BoundedList<String, MAX_TRACKS>,
     /// what recommends; left out, `ranking`, or `track2vec` as long as no completion model is loaded
-    pub model: Option<CompletionModel>,
+    pub model: Option<CompletionMethod>,
     /// a published version of the model; left out, the current one
     pub version: Option<String>,
     /// 0 for the most relevant tracks, towards 1 for ones less and less like each other
@@ -268,7 +253,7 @@ struct Asked {
     playlists: Vec<PlaylistContents>,
     exclude: Vec<String>,
     limit: Limit,
-    model: Option<CompletionModel>,
+    model: Option<CompletionMethod>,
     version: Option<String>,
     diversity: Diversity,
     explain: bool,
@@ -291,33 +276,43 @@ impl Answer {
     }
 }
 
-/// Who answers.
+/// The loaded model that answers, and by which method.
 enum Answerer {
-    Completion(Arc<Loaded<completion::CompletionModel>>, CompletionModel),
-    Similarity(Arc<Loaded<SimilarityModel>>, CompletionModel),
+    Completion(Arc<Loaded<CompletionModel>>, CompletionMethod),
+    Similarity(Arc<Loaded<SimilarityModel>>, CompletionMethod),
 }
 
 impl Answerer {
-    async fn choose(state: &AppState, model: Option<CompletionModel>, version: Option<&str>) -> Result<Self, ApiError> {
-        use CompletionModel::{Neumf, Popularity, Ranking, Track2vec};
-        let (mut completion, mut similarity) = (state.models.completion(), state.models.similarity());
-        // A version is one of the kind that answers.
-        match model {
-            Some(Track2vec) => similarity = state.models.similarity_of(version).await?,
-            None if completion.is_none() => similarity = state.models.similarity_of(version).await?,
-            _ => completion = state.models.completion_of(version).await?,
-        }
-        match (model, completion, similarity) {
-            (None | Some(Ranking), Some(loaded), _) => Ok(Self::Completion(loaded, Ranking)),
-            (Some(Neumf), Some(loaded), _) if loaded.model.has_neumf() => Ok(Self::Completion(loaded, Neumf)),
-            (Some(Neumf), Some(_), _) => {
-                Err(ApiError::UnknownModel("the loaded completion model was trained without `neumf`".to_owned()))
-            }
-            (Some(Popularity), Some(loaded), _) => Ok(Self::Completion(loaded, Popularity)),
-            (None | Some(Track2vec), _, Some(loaded)) => Ok(Self::Similarity(loaded, Track2vec)),
-            (Some(Popularity), None, Some(loaded)) => Ok(Self::Similarity(loaded, Popularity)),
-            (Some(Track2vec), _, None) => Err(ApiError::NoModel(Kind::Similarity)),
-            _ => Err(ApiError::NoModel(Kind::Completion)),
+    async fn choose(
+        state: &AppState,
+        model: Option<CompletionMethod>,
+        version: Option<&str>,
+    ) -> Result<Self, ApiError> {
+        let has_completion = state.models.completion().is_some();
+        let default = if has_completion { CompletionMethod::Ranking } else { CompletionMethod::Track2vec };
+        let method = model.unwrap_or(default);
+        let similarity = match method.kind() {
+            // A version is one of the kind that answers.
+            Kind::Similarity => state.models.similarity_of(version).await?,
+            _ => match state.models.completion_of(version).await? {
+                Some(loaded) if Completer::Completion(&loaded.model).supports(method) => {
+                    return Ok(Self::Completion(loaded, method));
+                }
+                Some(_) => {
+                    let reason = "the loaded completion model was trained without `neumf`";
+                    return Err(ApiError::UnknownModel(reason.to_owned()));
+                }
+                None => state.models.similarity().filter(|_| method == CompletionMethod::Popularity),
+            },
+        };
+        let missing = if model == Some(CompletionMethod::Track2vec) { Kind::Similarity } else { Kind::Completion };
+        similarity.map(|loaded| Self::Similarity(loaded, method)).ok_or(ApiError::NoModel(missing))
+    }
+
+    fn completer(&self) -> (Completer<'_>, CompletionMethod) {
+        match self {
+            Self::Completion(loaded, method) => (Completer::Completion(&loaded.model), *method),
+            Self::Similarity(loaded, method) => (Completer::Similarity(&loaded.model), *method),
         }
     }
 
@@ -325,13 +320,6 @@ impl Answerer {
         match self {
             Self::Completion(loaded, _) => loaded.manifest.version.clone(),
             Self::Similarity(loaded, _) => loaded.manifest.version.clone(),
-        }
-    }
-
-    fn vocabulary(&self) -> &Vocabulary {
-        match self {
-            Self::Completion(loaded, _) => loaded.model.vocabulary(),
-            Self::Similarity(loaded, _) => loaded.model.vocabulary(),
         }
     }
 
@@ -352,13 +340,13 @@ impl Answerer {
     /// The second version of what answers, where it is due.
     fn shadow(&self, state: &AppState) -> Option<Self> {
         match self {
-            Self::Completion(_, model) => {
+            Self::Completion(_, method) => {
                 let shadow = state.models.completion_shadow().filter(|shadow| shadow.is_due())?;
-                Some(Self::Completion(shadow.loaded.clone(), *model))
+                Some(Self::Completion(shadow.loaded.clone(), *method))
             }
-            Self::Similarity(_, model) => {
+            Self::Similarity(_, method) => {
                 let shadow = state.models.similarity_shadow().filter(|shadow| shadow.is_due())?;
-                Some(Self::Similarity(shadow.loaded.clone(), *model))
+                Some(Self::Similarity(shadow.loaded.clone(), *method))
             }
         }
     }
@@ -367,49 +355,6 @@ impl Answerer {
     fn parts(&self, playlists: usize) -> Vec<Range<usize>> {
         let size = if matches!(self, Self::Completion(..)) { 1 } else { 16 };
         (0..playlists).step_by(size).map(|first| first..(first + size).min(playlists)).collect()
-    }
-
-    fn complete(&self, playlists: &[Completion]) -> Vec<Vec<Completed>> {
-        let diversifies = matches!(self, Self::Completion(_, CompletionModel::Ranking));
-        if diversifies || playlists.iter().all(|playlist| playlist.diversity == 0.0) {
-            return self.most_relevant(playlists);
-        }
-        let with_pool = |playlist: &Completion| Completion { limit: pool_for(playlist.limit), ..playlist.clone() };
-        let pools = self.most_relevant(&playlists.iter().map(with_pool).collect::<Vec<_>>());
-        let alike = |left, right| match self {
-            Self::Completion(loaded, _) => likeness(&loaded.model.bundle().index, left, right),
-            Self::Similarity(loaded, _) => loaded.model.likeness(left, right),
-        };
-        let choose = |(pool, playlist): (Vec<Completed>, &Completion)| -> Vec<Completed> {
-            let rows: Vec<u32> = pool.iter().map(|item| item.recommended.row).collect();
-            let relevance: Vec<f32> = pool.iter().map(|item| item.recommended.score).collect();
-            let chosen = diversify(alike, &rows, &relevance, playlist.diversity, playlist.limit);
-            chosen.into_iter().map(|place| pool[place].clone()).collect()
-        };
-        pools.into_iter().zip(playlists).map(choose).collect()
-    }
-
-    fn most_relevant(&self, playlists: &[Completion]) -> Vec<Vec<Completed>> {
-        let popular = |popular: &dyn Fn(&[u32], usize) -> Vec<Recommended>| -> Vec<Vec<Completed>> {
-            let answers = playlists.iter().map(|playlist| popular(&playlist.forbidden(), playlist.limit));
-            answers.map(|items| items.into_iter().map(Completed::from).collect()).collect()
-        };
-        match self {
-            Self::Completion(loaded, CompletionModel::Popularity) => {
-                popular(&|rows, limit| loaded.model.popular(rows, limit))
-            }
-            Self::Similarity(loaded, CompletionModel::Popularity) => {
-                popular(&|rows, limit| loaded.model.popular(rows, limit))
-            }
-            Self::Completion(loaded, CompletionModel::Neumf) => {
-                playlists.iter().map(|playlist| loaded.model.complete_by_neumf(playlist)).collect()
-            }
-            Self::Completion(loaded, _) => playlists.iter().map(|playlist| loaded.model.complete(playlist)).collect(),
-            Self::Similarity(loaded, _) => {
-                let answers = loaded.model.complete(playlists).into_iter();
-                answers.map(|items| items.into_iter().map(Completed::from).collect()).collect()
-            }
-        }
     }
 }
 
@@ -460,7 +405,8 @@ fn shadow(state: &AppState, answerer: &Answerer, asked: &Arc<Asked>, withheld: &
 
 /// On an engine thread.
 fn answer(answerer: &Answerer, asked: &Asked, part: Range<usize>, withheld: &Snapshot) -> Vec<Answer> {
-    let vocabulary = answerer.vocabulary();
+    let (completer, method) = answerer.completer();
+    let vocabulary = completer.vocabulary();
     let withheld = answerer.withheld(withheld);
     let (excluded, unknown_exclusions) = rows(vocabulary, &asked.exclude);
     let mut unknown = Vec::with_capacity(part.len());
@@ -484,8 +430,8 @@ fn answer(answerer: &Answerer, asked: &Asked, part: Range<usize>, withheld: &Sna
         let reasons = item.reasons.iter().filter(|_| asked.explain);
         reasons.map(|reason| ReasonBody::new(reason, vocabulary)).collect()
     };
-    answerer
-        .complete(&playlists)
+    completer
+        .complete(method, &playlists)
         .iter()
         .zip(unknown)
         .map(|(items, mut unknown_tracks)| {

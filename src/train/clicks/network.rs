@@ -8,11 +8,13 @@ use super::optimizer::RowOptimizer;
 use super::settings::ClickSettings;
 use crate::dataset::listens::table::Inputs;
 use crate::evaluate::auc;
-use crate::scoring::clicks::network::{ClickGradients, ClickNetwork, ClickShape};
+use crate::scoring::clicks::network::ClickNetwork;
+use crate::scoring::clicks::shape::ClickShape;
 use crate::train::checkpoint::RunContext;
 use crate::train::epochs::{BatchLoss, EarlyStop, Learner, LearnerState, LearningRate, Run, Schedule};
 use crate::train::error::TrainError;
 use crate::train::sampling::ShuffledExamples;
+use crate::train::torch::click_networks::{ClickGradients, gradients as compute_gradients};
 
 /// Rows to learn from, or to be measured on.
 #[derive(Debug, Clone, Copy)]
@@ -143,7 +145,7 @@ impl Learner for ClickLearner<'_> {
             numbers.extend_from_slice(&training.inputs.numbers[place * of_numbers..(place + 1) * of_numbers]);
             targets.push(f32::from(u8::from(training.targets[place])));
         }
-        self.network.gradients(fields, numbers, targets, gradients);
+        compute_gradients(&self.network, fields, numbers, targets, gradients);
         let (rate, width) = (learning_rate as f32, self.network.shape.width());
         rows.clear();
         sums.clear();

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::optimizer::Optimizer;
 use crate::dataset::listens::features::FeatureGroup;
-use crate::scoring::clicks::network::Architecture;
+use crate::scoring::clicks::shape::Architecture;
 use crate::train::error::TrainError;
 
 /// Models of click probability.

@@ -3,7 +3,7 @@
 use super::settings::ClickSettings;
 use crate::dataset::listens::features::{FeatureGroup, Field, number_names};
 use crate::dataset::listens::table::{Encoding, Variant};
-use crate::scoring::clicks::network::{Architecture, ClickShape, Subject};
+use crate::scoring::clicks::shape::{Architecture, ClickShape, Subject};
 
 /// Fields that networks embed.
 pub(super) fn fields(variant: Variant) -> Vec<Field> {

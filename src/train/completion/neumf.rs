@@ -8,8 +8,9 @@ use tch::{Kind, Tensor};
 use tracing::info;
 
 use super::interaction_sampler::{InteractionSampler, InteractionSampling};
-use crate::bundle::{Array, DenseLayer, NeumfBundle};
-use crate::math::Csr;
+use crate::bundle::NeumfBundle;
+use crate::math::{Array, Csr};
+use crate::scoring::neumf::DenseLayer;
 use crate::train::checkpoint::RunContext;
 use crate::train::epochs::{BatchLoss, Learner, LearnerState, LearningRate, Run, Schedule};
 use crate::train::error::TrainError;

@@ -6,11 +6,11 @@
 //! (backfitting; Hastie and Tibshirani 1990), which for shrunken means and Gaussian processes converges to the posterior
 //! mean of all of them together.
 
-use crate::bundle::{Array, ImplicitBundle, RatingsBundle, RatingsShape, Vocabulary};
+use crate::bundle::{ImplicitBundle, RatingsBundle, RatingsShape, Vocabulary};
 use crate::dataset::{Event, Feedback, by_user};
-use crate::math::Csr;
 use crate::math::linear::{dot, gram};
 use crate::math::truncated_svd::{Decomposition, decompose};
+use crate::math::{Array, Csr};
 use crate::recommend::ratings::fold_in::{Prior, Residual, fold_in};
 use crate::recommend::ratings::{Heard, RatingsModel};
 use crate::train::error::TrainError;

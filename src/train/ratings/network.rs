@@ -11,8 +11,10 @@ use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
 use super::gaussian::{counts, moments};
-use crate::bundle::{Array, HiddenLayer, RatingsBundle, RatingsShape, Vocabulary};
+use crate::bundle::{RatingsBundle, RatingsShape, Vocabulary};
 use crate::dataset::{Event, Feedback};
+use crate::math::Array;
+use crate::scoring::ratings::HiddenLayer;
 use crate::train::checkpoint::RunContext;
 use crate::train::epochs::{BatchLoss, EarlyStop, Learner, LearnerState, LearningRate, Run, Schedule};
 use crate::train::error::TrainError;

@@ -202,8 +202,8 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let (file, held_out) = (folder.path().join("tuning/trials.jsonl"), held_out());
         let (parts, interrupt) = (Parts::new(20, 1), Interrupt::default());
-        let begin =
-            |data: &str| Tuning::begin(&held_out, &parts, data, &file, RunContext::new(1, &interrupt)).expect("begins");
+        let context = RunContext::new(1, &interrupt);
+        let begin = |data: &'static str| tuner(&held_out, &parts, data, &file, context).expect("begins");
         let grid = parse_grid("window=1,2").expect("a grid");
 
         let trials = begin("a").along(&base(), &grid, |_| ()).expect("trials");
