@@ -21,9 +21,8 @@ use crate::progress::Interrupt;
 use crate::recommend::clicks::ENSEMBLE;
 use crate::train::RunContext;
 use crate::train::clicks::tuning::{Trial, TuneTask, tune as search};
-use crate::train::clicks::{
-    ClickModelName, ClickSettings, ClickTask, Optimizer, Preset, SplitKind, learn, mark, train_clicks,
-};
+use crate::train::clicks::{ClickModelName, ClickSettings, ClickTask, Preset, SplitKind, learn, mark, train_clicks};
+use crate::train::optimizer::Optimizer;
 
 /// What of a preset is set otherwise.
 #[derive(Debug, Clone, clap::Args)]

@@ -25,9 +25,9 @@ pub struct BoostingSettings {
     pub bins: usize,
     /// share of the groups that a tree sees
     pub group_share: f64,
-    /// share of the features that a level may ask about
+    /// share of the features that a level may split on
     pub feature_share: f64,
-    /// what is minimised
+    /// what is minimized
     pub objective: Objective,
     /// random seed
     pub seed: u64,
@@ -35,7 +35,7 @@ pub struct BoostingSettings {
     pub threads: usize,
 }
 
-/// What boosting minimises.
+/// What boosting minimizes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Objective {
     /// mean logistic loss of the rows
@@ -119,8 +119,8 @@ struct Sums {
     curvature: f32,
 }
 
-/// Boosts on `data`, on from the trees `begun` of a run that was stopped. `each_tree` hears of every tree with the
-/// ensemble so far, and stops it by answering false.
+/// Boosts on `data`, continuing from the trees `begun` of a stopped run. `each_tree` is called after every tree with the
+/// ensemble so far, and stops boosting by returning false.
 pub fn boost(
     data: &BoostingData,
     settings: &BoostingSettings,
@@ -154,7 +154,7 @@ pub fn boost(
     let features_of_a_level = ((features.len() as f64 * settings.feature_share).ceil() as usize).max(1);
     while trees.trees() < settings.trees {
         differentiate(data, settings.objective, &scores, &mut sums, settings.threads);
-        // A generator for each tree, so that a run goes on as it would have gone.
+        // A generator for each tree, so that a resumed run grows the trees of an uninterrupted one.
         let mut rng = Xoshiro256PlusPlus::seed_from_u64(settings.seed ^ (trees.trees() as u64) << 32);
         groups.sort_unstable();
         groups.shuffle(&mut rng);
@@ -165,16 +165,15 @@ pub fn boost(
         leaf_of.fill(0);
         for level in 0..settings.depth {
             features.shuffle(&mut rng);
-            let asked = &features[..features_of_a_level.min(features.len())];
-            let question = best_question(data, settings, asked, &seen, &sums, &leaf_of, 1 << level);
-            // Where no further question gains anything (the penalty outweighs it in small leaves) the tree asks its last one
-            // again: all trees are of one depth.
-            let asked_last = (level > 0).then(|| {
+            let candidates = &features[..features_of_a_level.min(features.len())];
+            let question = best_question(data, settings, candidates, &seen, &sums, &leaf_of, 1 << level);
+            // Where no further question gains anything (the penalty outweighs it in small leaves) the tree repeats its last one: all trees are of one depth.
+            let repeated = (level > 0).then(|| {
                 let last = trees.features.len() - 1;
                 (usize::from(trees.features[last]), trees.thresholds[last])
             });
-            // Not even a first question: nothing is left to ask.
-            let Some((feature, threshold)) = question.or(asked_last) else { return trees };
+            // Not even a first question gains anything.
+            let Some((feature, threshold)) = question.or(repeated) else { return trees };
             trees.features.push(feature as u8);
             trees.thresholds.push(threshold);
             data.answer(feature, threshold, level, &mut leaf_of);

@@ -5,8 +5,8 @@
 //! to it as a line of JSON; the same search on the same data continues from there.
 
 use std::collections::BTreeMap;
-use std::fs::{File, OpenOptions};
-use std::io::{self, BufRead, BufReader, Seek, Write};
+use std::fs::OpenOptions;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use rand::{RngExt, SeedableRng};
@@ -20,6 +20,8 @@ use super::error::TrainError;
 const HALVING: usize = 3;
 /// The parameter that successive halving sets.
 const EPOCHS: &str = "epochs";
+/// Of settings drawn at random, many parameters are changed.
+const DRAWN: Change = ("drawn", 0.0);
 /// A coordinate search multiplies and divides a setting by this in the first round; by its root in the next, and so on.
 const FACTOR: f32 = 2.0;
 /// A coordinate search takes a smaller gain for chance.
@@ -77,6 +79,15 @@ impl<S> Parameter<S> {
         (self.get)(settings)
     }
 
+    fn applied(&self, base: &S, value: f64) -> S
+    where
+        S: Clone,
+    {
+        let mut settings = base.clone();
+        (self.set)(&mut settings, value);
+        settings
+    }
+
     fn draw(&self, rng: &mut Xoshiro256PlusPlus) -> Option<f64> {
         let (from, to, scale) = self.range?;
         let value = match scale {
@@ -108,7 +119,7 @@ impl Grid {
             Ok(number) if number.is_finite() => Ok(number),
             _ => Err(format!("{value:?} is not a number")),
         };
-        let grid = find(space, name)?.grid;
+        let grid = space[position(space, name)?].grid;
         let values = values.map_or(Ok(grid.to_vec()), |values| values.split(',').map(number).collect())?;
         Ok(Self { name: name.to_owned(), values })
     }
@@ -122,77 +133,56 @@ impl Grid {
     }
 }
 
-fn find<'a, S>(space: &'a [Parameter<S>], name: &str) -> Result<&'a Parameter<S>, String> {
-    space.iter().find(|parameter| parameter.name == name).ok_or_else(|| {
+fn position<S>(space: &[Parameter<S>], name: &str) -> Result<usize, String> {
+    space.iter().position(|parameter| parameter.name == name).ok_or_else(|| {
         let names: Vec<&str> = space.iter().map(|parameter| parameter.name).collect();
         format!("there is no setting {name:?} to tune; there are {}", names.join(", "))
     })
 }
 
-/// Settings that were tried, and what came of them.
-pub trait Trial: Clone + Serialize {
-    /// what is searched for
-    type Settings: Clone + PartialEq;
+/// The parameter that a search changed, and its value.
+pub type Change = (&'static str, f64);
 
-    /// What was tried.
-    fn settings(&self) -> &Self::Settings;
+type Evaluation<'a, S, T> = Box<dyn FnMut(&S, Change) -> Result<T, TrainError> + 'a>;
 
-    /// Notes which setting a coordinate search changed, and to what.
-    fn note_change(&mut self, _name: &'static str, _value: f64) {}
-}
-
-type Evaluation<'a, T> = Box<dyn FnMut(&<T as Trial>::Settings) -> Result<T, TrainError> + 'a>;
-
-/// A search over a space of settings.
-pub struct Tuner<'a, T: Trial> {
-    space: Vec<Parameter<T::Settings>>,
-    evaluate: Evaluation<'a, T>,
+/// A search over a space of settings `S`, in which each trial is a `T`.
+pub struct Tuner<'a, S, T> {
+    space: Vec<Parameter<S>>,
+    evaluate: Evaluation<'a, S, T>,
     file: Option<PathBuf>,
     /// all trials, those of earlier runs included
-    pub trials: Vec<T>,
+    pub trials: Vec<(S, T)>,
 }
 
-impl<'a, T: Trial> Tuner<'a, T> {
+impl<'a, S: Clone + PartialEq, T: Clone + Serialize> Tuner<'a, S, T> {
     /// A search over `space`, in which `evaluate` makes a trial of settings.
-    pub fn new(
-        space: Vec<Parameter<T::Settings>>,
-        evaluate: impl FnMut(&T::Settings) -> Result<T, TrainError> + 'a,
-    ) -> Self {
+    pub fn new(space: Vec<Parameter<S>>, evaluate: impl FnMut(&S, Change) -> Result<T, TrainError> + 'a) -> Self {
         Self { space, evaluate: Box::new(evaluate), file: None, trials: Vec::new() }
     }
 
-    /// Continues from those trials in `file` that `counts` accepts, and appends new ones.
+    /// Continues from those trials in `file` that `known` finds the settings of, and appends new ones.
     ///
     /// # Errors
     ///
     /// When the file can't be read, or a line of it is no trial. The last line may be cut short, if the search was killed
     /// while it was written; it is removed.
-    pub fn with_file(mut self, file: &Path, counts: impl Fn(&T) -> bool) -> Result<Self, TrainError>
+    pub fn with_file(self, file: &Path, known: impl Fn(&T) -> Option<S>) -> Result<Self, TrainError>
     where
         T: DeserializeOwned,
     {
-        self.trials = read_trials(file)?.into_iter().filter(counts).collect();
-        self.file = Some(file.to_owned());
-        Ok(self)
+        let trials = read_trials(file)?.into_iter().filter_map(|trial| Some((known(&trial)?, trial))).collect();
+        Ok(Self { trials, file: Some(file.to_owned()), ..self })
     }
 
-    /// The trial of `settings`, in which `change` was made: one from the file, or a new one. Calls `each` with it.
-    fn attempt(
-        &mut self,
-        settings: &T::Settings,
-        change: Option<(&'static str, f64)>,
-        mut each: impl FnMut(&T),
-    ) -> Result<T, TrainError> {
-        let known = self.trials.iter().find(|trial| self.file.is_some() && trial.settings() == settings).cloned();
+    /// The trial of `settings`: one from the file, or a new one. Calls `each` with it.
+    fn attempt(&mut self, settings: &S, change: Change, mut each: impl FnMut(&T)) -> Result<T, TrainError> {
+        let known = self.trials.iter().find(|(tried, _)| self.file.is_some() && tried == settings);
         let trial = match known {
-            Some(trial) => trial,
+            Some((_, trial)) => trial.clone(),
             None => {
-                let mut trial = (self.evaluate)(settings)?;
-                if let Some((name, value)) = change {
-                    trial.note_change(name, value);
-                }
+                let trial = (self.evaluate)(settings, change)?;
                 self.append(&trial)?;
-                self.trials.push(trial.clone());
+                self.trials.push((settings.clone(), trial.clone()));
                 trial
             }
         };
@@ -200,20 +190,20 @@ impl<'a, T: Trial> Tuner<'a, T> {
         Ok(trial)
     }
 
-    fn attempt_all(&mut self, all: &[T::Settings], mut each: impl FnMut(&T)) -> Result<Vec<T>, TrainError> {
-        all.iter().map(|settings| self.attempt(settings, None, &mut each)).collect()
-    }
-
     /// A trial for each value of `grid`; `each` is called with every one.
-    pub fn along(&mut self, base: &T::Settings, grid: &Grid, each: impl FnMut(&T)) -> Result<Vec<T>, TrainError> {
-        let parameter = find(&self.space, &grid.name).map_err(TrainError::Settings)?;
-        let settings = grid.values.iter().map(|&value| with(parameter, base, value));
-        let settings: Vec<T::Settings> = settings.collect();
-        self.attempt_all(&settings, each)
+    pub fn along(&mut self, base: &S, grid: &Grid, mut each: impl FnMut(&T)) -> Result<Vec<T>, TrainError> {
+        let place = position(&self.space, &grid.name).map_err(TrainError::Settings)?;
+        let values = grid.values.iter();
+        values
+            .map(|&value| {
+                let settings = self.space[place].applied(base, value);
+                self.attempt(&settings, (self.space[place].name, value), &mut each)
+            })
+            .collect()
     }
 
     /// `base`, and settings drawn around it until there are `count`.
-    fn draw(&self, base: &T::Settings, count: usize, seed: u64) -> Vec<T::Settings> {
+    fn draw(&self, base: &S, count: usize, seed: u64) -> Vec<S> {
         let mut rng = Xoshiro256PlusPlus::seed_from_u64(seed);
         let mut drawn = vec![base.clone()];
         while drawn.len() < count.max(1) {
@@ -231,76 +221,79 @@ impl<'a, T: Trial> Tuner<'a, T> {
     /// Tries `base` and settings drawn at random, `count` in all; `each` is called with every trial.
     pub fn random(
         &mut self,
-        base: &T::Settings,
+        base: &S,
         count: usize,
         seed: u64,
-        each: impl FnMut(&T),
+        mut each: impl FnMut(&T),
     ) -> Result<Vec<T>, TrainError> {
         let drawn = self.draw(base, count, seed);
-        self.attempt_all(&drawn, each)
+        drawn.iter().map(|settings| self.attempt(settings, DRAWN, &mut each)).collect()
     }
 
     /// Draws `count` settings at random, trains each for a ninth of `epochs`, the best third of them for a third, and the
     /// best third of those for all; `each` is called with every trial. Returns the last round, the highest score first.
     pub fn halve(
         &mut self,
-        base: &T::Settings,
+        base: &S,
         count: usize,
         seed: u64,
         epochs: u32,
         score: impl Fn(&T) -> f64,
         mut each: impl FnMut(&T),
     ) -> Result<Vec<T>, TrainError> {
-        let mut settings = self.draw(base, count, seed);
-        let mut round_epochs = epochs as usize / (HALVING * HALVING);
+        let place = position(&self.space, EPOCHS).map_err(TrainError::Settings)?;
+        let (mut drawn, epochs) = (self.draw(base, count, seed), epochs as usize);
+        let mut round_epochs = epochs / (HALVING * HALVING);
         loop {
-            let parameter = find(&self.space, EPOCHS).map_err(TrainError::Settings)?;
-            settings.iter_mut().for_each(|settings| (parameter.set)(settings, round_epochs as f64));
-            let mut trials = self.attempt_all(&settings, &mut each)?;
-            sort_best(&mut trials, &score);
-            if round_epochs >= epochs as usize {
-                return Ok(trials);
+            let mut round = Vec::new();
+            for settings in &drawn {
+                let settings = self.space[place].applied(settings, round_epochs as f64);
+                round.push((self.attempt(&settings, DRAWN, &mut each)?, settings));
             }
-            trials.truncate(settings.len().div_ceil(HALVING));
-            settings = trials.iter().map(|trial| trial.settings().clone()).collect();
-            round_epochs = (round_epochs.max(1) * HALVING).min(epochs as usize);
+            sort_best(&mut round, |(trial, _)| score(trial));
+            if round_epochs >= epochs {
+                return Ok(round.into_iter().map(|(trial, _)| trial).collect());
+            }
+            round.truncate(drawn.len().div_ceil(HALVING));
+            drawn = round.into_iter().map(|(_, settings)| settings).collect();
+            round_epochs = (round_epochs.max(1) * HALVING).min(epochs);
             // What is left of a division by nine would be a round of its own.
-            if round_epochs * HALVING > epochs as usize {
-                round_epochs = epochs as usize;
+            if round_epochs * HALVING > epochs {
+                round_epochs = epochs;
             }
         }
     }
 
     /// Makes one setting after another smaller and larger, and keeps what raises the score; `each` is called with every
-    /// trial. Skips settings that `is_valid` rejects. Returns the best trial.
+    /// trial. Skips settings that `is_valid` rejects. Returns the best settings and their trial.
     pub fn coordinate(
         &mut self,
-        start: &T::Settings,
+        start: &S,
         rounds: usize,
-        is_valid: impl Fn(&T::Settings) -> bool,
+        is_valid: impl Fn(&S) -> bool,
         score: impl Fn(&T) -> f64,
         mut each: impl FnMut(&T),
-    ) -> Result<T, TrainError> {
-        let mut best = self.attempt(start, Some(("start", 0.0)), &mut each)?;
+    ) -> Result<(S, T), TrainError> {
+        let (mut settings, mut best) = (start.clone(), self.attempt(start, ("start", 0.0), &mut each)?);
         let mut factor = FACTOR;
         for _ in 0..rounds {
             for place in 0..self.space.len() {
-                let (name, value) = (self.space[place].name, self.space[place].value(best.settings()));
+                let (name, value) = (self.space[place].name, self.space[place].value(&settings));
                 for changed in [value * f64::from(factor), value / f64::from(factor)] {
-                    let candidate = with(&self.space[place], best.settings(), changed);
-                    if candidate == *best.settings() || !is_valid(&candidate) {
+                    let candidate = self.space[place].applied(&settings, changed);
+                    if candidate == settings || !is_valid(&candidate) {
                         continue;
                     }
-                    let trial = self.attempt(&candidate, Some((name, changed)), &mut each)?;
+                    let trial = self.attempt(&candidate, (name, changed), &mut each)?;
                     if score(&trial) > score(&best) + LEAST_GAIN {
-                        best = trial;
+                        (settings, best) = (candidate, trial);
                         break; // a gain in one direction is a loss in the other
                     }
                 }
             }
             factor = factor.sqrt();
         }
-        Ok(best)
+        Ok((settings, best))
     }
 
     fn append(&self, trial: &T) -> Result<(), TrainError> {
@@ -314,12 +307,6 @@ impl<'a, T: Trial> Tuner<'a, T> {
         let mut file = OpenOptions::new().create(true).append(true).open(path).map_err(failed)?;
         file.write_all(&line).and_then(|()| file.sync_data()).map_err(failed)
     }
-}
-
-fn with<S: Clone>(parameter: &Parameter<S>, base: &S, value: f64) -> S {
-    let mut settings = base.clone();
-    (parameter.set)(&mut settings, value);
-    settings
 }
 
 /// Sorts trials by falling score; of equal ones the earlier stays first.
@@ -339,22 +326,14 @@ fn read_trials<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>, TrainError> {
     if !path.exists() {
         return Ok(Vec::new());
     }
-    let mut reader = BufReader::new(OpenOptions::new().read(true).write(true).open(path).map_err(failed)?);
-    let (mut trials, mut line, mut whole) = (Vec::new(), String::new(), 0u64);
-    loop {
-        line.clear();
-        let length = reader.read_line(&mut line).map_err(failed)?;
-        if length == 0 {
-            return Ok(trials);
-        }
-        if !line.ends_with('\n') {
-            let file: &mut File = reader.get_mut();
-            file.set_len(whole).and_then(|()| file.rewind()).map_err(failed)?;
-            return Ok(trials);
-        }
-        let trial = serde_json::from_str(&line)
-            .map_err(|error| failed(io::Error::other(format!("line {} is no trial: {error}", trials.len() + 1))))?;
-        trials.push(trial);
-        whole += length as u64;
+    let text = std::fs::read_to_string(path).map_err(failed)?;
+    let whole = text.rfind('\n').map_or(0, |last| last + 1);
+    if whole < text.len() {
+        OpenOptions::new().write(true).open(path).and_then(|file| file.set_len(whole as u64)).map_err(failed)?;
     }
+    let trial = |(number, line): (usize, &str)| {
+        serde_json::from_str(line)
+            .map_err(|error| failed(io::Error::other(format!("line {} is no trial: {error}", number + 1))))
+    };
+    text[..whole].lines().enumerate().map(trial).collect()
 }

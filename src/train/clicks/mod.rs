@@ -3,7 +3,6 @@
 mod ensemble;
 mod learning;
 pub mod network;
-mod optimizer;
 mod settings;
 mod shape;
 mod training;
@@ -11,6 +10,5 @@ mod trees;
 pub mod tuning;
 
 pub use learning::{ClickTask, LearnedClicks, SplitKind, learn, mark};
-pub use optimizer::Optimizer;
 pub use settings::{ClickModelName, ClickSettings, Preset};
 pub use training::train_clicks;

@@ -4,7 +4,6 @@
 use rand::SeedableRng;
 use rand_xoshiro::Xoshiro256PlusPlus;
 
-use super::optimizer::RowOptimizer;
 use super::settings::ClickSettings;
 use crate::dataset::listens::table::Inputs;
 use crate::evaluate::auc;
@@ -13,6 +12,7 @@ use crate::scoring::clicks::shape::ClickShape;
 use crate::train::checkpoint::RunContext;
 use crate::train::epochs::{BatchLoss, EarlyStop, Learner, LearnerState, LearningRate, Run, Schedule};
 use crate::train::error::TrainError;
+use crate::train::optimizer::{RowOptimizer, StepRates};
 use crate::train::sampling::ShuffledExamples;
 use crate::train::torch::click_networks::{ClickGradients, gradients as compute_gradients};
 
@@ -146,7 +146,8 @@ impl Learner for ClickLearner<'_> {
             targets.push(f32::from(u8::from(training.targets[place])));
         }
         compute_gradients(&self.network, fields, numbers, targets, gradients);
-        let (rate, width) = (learning_rate as f32, self.network.shape.width());
+        let rates = StepRates::single(self.settings.optimizer, learning_rate as f32, step);
+        let width = self.network.shape.width();
         rows.clear();
         sums.clear();
         for (&row, gradient) in fields.iter().zip(gradients.looked_up.chunks_exact(width)) {
@@ -160,13 +161,13 @@ impl Learner for ClickLearner<'_> {
             let sum = &mut sums[*place as usize * width..(*place as usize + 1) * width];
             sum.iter_mut().zip(gradient).for_each(|(sum, value)| *sum += value);
         }
-        self.table.step(&mut self.network.table, width, rows, sums, self.settings.l2 as f32, rate, step);
+        self.table.step(&mut self.network.table, width, rows, sums, self.settings.l2 as f32, rates);
         for ((values, state), gradient) in self.network.dense.iter_mut().zip(&mut self.dense).zip(&gradients.dense) {
             let width = values.len();
             // Biases and the one weight of the whole are free.
             let l2 = if width == 1 { 0.0 } else { self.settings.dense_l2 as f32 };
             if !gradient.is_empty() {
-                state.step(values, width, &[0], gradient, l2, rate, step);
+                state.step(values, width, &[0], gradient, l2, rates);
             }
         }
         BatchLoss { mean: gradients.loss, examples: batch.len() }

@@ -2,10 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::optimizer::Optimizer;
 use crate::dataset::listens::features::FeatureGroup;
 use crate::scoring::clicks::shape::Architecture;
 use crate::train::error::TrainError;
+use crate::train::optimizer::Optimizer;
+use crate::train::settings::{above_0, below_1, check, from_0};
 
 /// Models of click probability.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, clap::ValueEnum)]
@@ -102,7 +103,7 @@ pub struct ClickSettings {
     pub seeds: u32,
     /// groups of numbers that take part
     pub groups: Vec<FeatureGroup>,
-    /// questions of a tree
+    /// splits of a tree
     pub depth: u32,
 }
 
@@ -185,19 +186,15 @@ impl ClickSettings {
     }
 
     pub(super) fn check(&self) -> Result<(), TrainError> {
-        let reject = |text: &str| Err(TrainError::Settings(text.to_owned()));
-        match () {
-            () if !(0.0..1.0).contains(&self.dropout) => reject("--dropout must be from 0 to below 1"),
-            () if !(self.learning_rate > 0.0 && self.learning_rate.is_finite()) => {
-                reject("--learning-rate must be above 0")
-            }
-            () if !(self.l2 >= 0.0 && self.dense_l2 >= 0.0) => reject("--l2 and --dense-l2 must be 0 or above"),
-            () if !(self.decay > 0.0 && self.decay <= 1.0) => reject("--decay must be above 0 and at most 1"),
-            () if self.hidden.iter().any(|units| !(1..=4096).contains(units)) => {
-                reject("--hidden must be numbers from 1 to 4096")
-            }
-            () if self.groups.is_empty() => reject("--groups must name a group of features"),
-            () => Ok(()),
+        below_1(&[("--dropout", self.dropout)])?;
+        above_0(&[("--learning-rate", self.learning_rate)])?;
+        from_0(&[("--l2", self.l2), ("--dense-l2", self.dense_l2)])?;
+        check(&[("--decay", self.decay)], |decay| decay > 0.0 && decay <= 1.0, "above 0 and at most 1")?;
+        let units: Vec<(&str, f64)> = self.hidden.iter().map(|&units| ("--hidden", units.into())).collect();
+        check(&units, |units| (1.0..=4096.0).contains(&units), "numbers from 1 to 4096")?;
+        match self.groups.is_empty() {
+            true => Err(TrainError::Settings("--groups must name a group of features".to_owned())),
+            false => Ok(()),
         }
     }
 }

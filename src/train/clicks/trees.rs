@@ -64,13 +64,13 @@ pub(super) fn fit_trees(
     });
     context.check()?;
     if validation.is_some() {
-        keep(&mut trees, best.1);
+        truncate(&mut trees, best.1);
     }
     Ok(trees)
 }
 
-/// Keeps the first trees alone.
-fn keep(trees: &mut ObliviousTrees, count: usize) {
+/// Keeps the first `count` trees.
+fn truncate(trees: &mut ObliviousTrees, count: usize) {
     trees.features.truncate(count * trees.depth);
     trees.thresholds.truncate(count * trees.depth);
     trees.leaves.truncate(count << trees.depth);

@@ -13,7 +13,7 @@ use crate::recommend::clicks::ENSEMBLE;
 use crate::train::checkpoint::RunContext;
 use crate::train::error::TrainError;
 use crate::train::tuning::Scale::{Even, Logarithmic};
-use crate::train::tuning::{self, Parameter, Tuner, sort_best};
+use crate::train::tuning::{Parameter, Tuner, sort_best};
 
 /// What to search.
 #[derive(Debug, Clone)]
@@ -54,23 +54,15 @@ pub struct Tuned {
     pub trials: Vec<Trial>,
     /// the best ones together, on the validation part
     pub ensemble: ClickMetrics,
-    /// the same on what was set aside and never looked at, if anything was: each of the best ones, and the ensemble
+    /// the same on what was set aside, if anything was: each of the best ones, and the ensemble
     pub set_aside: Vec<(String, ClickMetrics)>,
-}
-
-impl tuning::Trial for Trial {
-    type Settings = ClickSettings;
-
-    fn settings(&self) -> &ClickSettings {
-        &self.settings
-    }
 }
 
 /// Tries settings drawn at random; calls `each` with every trial.
 pub fn tune(search: &TuneTask<'_>, context: RunContext<'_>, mut each: impl FnMut(&Trial)) -> Result<Tuned, TrainError> {
     let (task, model) = (search.task, search.model);
     let (training, validation) = parts(&task, context.threads)?;
-    let evaluate = |settings: &ClickSettings| {
+    let evaluate = |settings: &ClickSettings, _| {
         settings.check()?;
         let (member, chosen) = choose("trial", model, settings, &training, &validation, task.seed, context)?;
         let scores = member.score(&validation.fields, &validation.numbers);
@@ -101,53 +93,29 @@ pub fn tune(search: &TuneTask<'_>, context: RunContext<'_>, mut each: impl FnMut
 
 /// What is drawn, around `start`.
 fn space(model: ClickModelName, start: &ClickSettings) -> Vec<Parameter<ClickSettings>> {
-    type Settings = ClickSettings;
+    let drawn = |from, to, set: fn(&mut ClickSettings, f64)| Parameter::new("", set).range(from, to, Logarithmic);
     if model == ClickModelName::Trees {
         return vec![
-            Parameter::new("learning-rate", |settings: &mut Settings, value| settings.learning_rate = value).range(
-                0.01,
-                0.1,
-                Logarithmic,
-            ),
-            Parameter::new("l2", |settings: &mut Settings, value| settings.l2 = value).range(1.0, 50.0, Logarithmic),
-            Parameter::new("depth", |settings: &mut Settings, value| settings.depth = value as u32).range(
-                3.0,
-                8.0,
-                Logarithmic,
-            ),
+            drawn(0.01, 0.1, |settings, value| settings.learning_rate = value),
+            drawn(1.0, 50.0, |settings, value| settings.l2 = value),
+            drawn(3.0, 8.0, |settings, value| settings.depth = value as u32),
         ];
     }
     let mut space = vec![
-        Parameter::new("learning-rate", |settings: &mut Settings, value| settings.learning_rate = value).range(
-            3e-4,
-            3e-3,
-            Logarithmic,
-        ),
-        Parameter::new("l2", |settings: &mut Settings, value| settings.l2 = value).range(1e-4, 1e-2, Logarithmic),
-        Parameter::new("dense-l2", |settings: &mut Settings, value| settings.dense_l2 = value).range(
-            1e-4,
-            2e-2,
-            Logarithmic,
-        ),
-        Parameter::new("dim", |settings: &mut Settings, value| settings.dim = value as u32).range(
-            2.0,
-            17.0,
-            Logarithmic,
-        ),
-        Parameter::new("batch", |settings: &mut Settings, value| {
-            settings.batch = 1 << (value.log2().round() as u32);
-        })
-        .range(64.0, 1024.0, Logarithmic),
+        drawn(3e-4, 3e-3, |settings, value| settings.learning_rate = value),
+        drawn(1e-4, 1e-2, |settings, value| settings.l2 = value),
+        drawn(1e-4, 2e-2, |settings, value| settings.dense_l2 = value),
+        drawn(2.0, 17.0, |settings, value| settings.dim = value as u32),
+        drawn(64.0, 1024.0, |settings, value| settings.batch = 1 << (value.log2().round() as u32)),
     ];
-    for (layer, &units) in start.hidden.iter().enumerate() {
-        let set = move |settings: &mut Settings, factor| {
+    space.extend(start.hidden.iter().enumerate().map(|(layer, &units)| {
+        let set = move |settings: &mut ClickSettings, factor| {
             settings.hidden[layer] = ((f64::from(units) * factor) as u32).max(4);
         };
-        space.push(Parameter::new("hidden", set).range(0.5, 2.0, Logarithmic));
-    }
-    space.push(
-        Parameter::new("dropout", |settings: &mut Settings, value| settings.dropout = value).range(0.0, 0.6, Even),
-    );
+        Parameter::new("", set).range(0.5, 2.0, Logarithmic)
+    }));
+    space
+        .push(Parameter::new("", |settings: &mut ClickSettings, value| settings.dropout = value).range(0.0, 0.6, Even));
     space
 }
 

@@ -8,13 +8,13 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 
 use crate::bundle::CompletionIndex;
 use crate::dataset::{Corpus, Masked, SeedKind, mask};
-use crate::progress::{Interrupt, Progress};
 use crate::recommend::rank::features::{WIDTH, candidates};
 use crate::recommend::rank::{LONGEST_ANSWER, candidates_for};
 use crate::recommend::retrieve::{Query, Workspace};
-use crate::train::checkpoint::{State, StateFile};
+use crate::train::checkpoint::{RunContext, State, StateFile};
 use crate::train::error::TrainError;
 use crate::train::gradient_boosting::Examples;
+use crate::train::parallel::map_in_parallel;
 
 /// How to sample examples.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -23,8 +23,6 @@ pub struct Sampling {
     pub maskings: usize,
     /// candidates of a masked playlist that were not in it
     pub negatives: usize,
-    /// threads that share the playlists
-    pub threads: usize,
     /// random seed
     pub seed: u64,
 }
@@ -53,48 +51,26 @@ fn state<'a>(examples: &'a mut Examples, groups: &'a mut Vec<i64>) -> State<'a> 
     ]
 }
 
-/// Masks `playlists` and queries `index`, which must not hold them, for candidates. `None` when interrupted.
+/// Masks `playlists` and queries `index`, which must not hold them, for candidates.
 pub fn collect_examples(
     corpus: &Corpus,
     index: &CompletionIndex,
     playlists: &[u32],
     sampling: &Sampling,
-    interrupt: &Interrupt,
-) -> Option<Examples> {
+    context: RunContext<'_>,
+) -> Result<Examples, TrainError> {
     let mut rng = Xoshiro256PlusPlus::seed_from_u64(sampling.seed ^ u64::from(playlists.first().copied().unwrap_or(0)));
     let masked = mask_all(corpus, playlists, sampling.maskings, &mut rng);
-    let progress = Progress::start("examples", masked.len() as u64);
-    let share = masked.len().div_ceil(sampling.threads.max(1)).max(1);
-    let parts: Vec<Option<Examples>> = std::thread::scope(|scope| {
-        let workers: Vec<_> = masked
-            .chunks(share)
-            .map(|masked| {
-                let progress = &progress;
-                scope.spawn(move || {
-                    let mut workspace = Workspace::default();
-                    let mut examples = Examples::default();
-                    for (done, (seed, masked)) in masked.iter().enumerate() {
-                        if interrupt.is_raised() {
-                            return None;
-                        }
-                        add(index, masked, *seed, sampling.negatives, &mut workspace, &mut examples);
-                        progress.at(done as u64 * sampling.threads as u64, || format!("{done} playlists a thread"));
-                    }
-                    Some(examples)
-                })
-            })
-            .collect();
-        workers.into_iter().map(|worker| worker.join().ok().flatten()).collect()
-    });
+    let examples = map_in_parallel("examples", &masked, context, |(seed, masked), workspace| {
+        sample(index, masked, *seed, sampling.negatives, workspace)
+    })?;
     let mut all = Examples::default();
-    for part in parts {
-        all.append(part?);
-    }
-    Some(all)
+    examples.into_iter().for_each(|examples| all.append(examples));
+    Ok(all)
 }
 
 /// Every playlist `times` times, each time in the way that it is long enough for and that came up least so far, with a
-/// random seed for each. The ways that ask for long playlists are so kept for those.
+/// random seed for each. Long playlists are thus left to the ways that need them.
 fn mask_all<'a>(
     corpus: &'a Corpus,
     playlists: &[u32],
@@ -121,14 +97,14 @@ fn mask_all<'a>(
 }
 
 /// All hidden tracks that are candidates, and a sample of the other candidates.
-fn add(
+fn sample(
     index: &CompletionIndex,
     masked: &Masked<'_>,
     seed: u64,
     negatives: usize,
     workspace: &mut Workspace,
-    examples: &mut Examples,
-) {
+) -> Examples {
+    let mut examples = Examples::default();
     let mut excluded = masked.seeds.clone();
     excluded.sort_unstable();
     let query = Query::new(index, masked.title, &masked.seeds);
@@ -137,7 +113,7 @@ fn add(
     let (mut chosen, mut others): (Vec<usize>, Vec<usize>) =
         (0..found.rows.len()).partition(|&place| hidden.contains(&found.rows[place]));
     if chosen.is_empty() {
-        return;
+        return examples;
     }
     let mut rng = Xoshiro256PlusPlus::seed_from_u64(seed);
     let (sampled, _) = others.partial_shuffle(&mut rng, negatives);
@@ -148,6 +124,7 @@ fn add(
         examples.labels.push(hidden.contains(&found.rows[place]));
     }
     examples.groups.push(examples.labels.len());
+    examples
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use crate::math::Csr;
 use crate::math::linear::gram;
 use crate::math::top_k::sort_best;
 use crate::progress::Progress;
-use crate::train::als::{AlsSettings, factorise};
+use crate::train::als::{AlsSettings, factorize};
 use crate::train::checkpoint::RunContext;
 use crate::train::error::TrainError;
 use crate::train::similarity::track2vec::Architecture;
@@ -20,7 +20,7 @@ const VECTOR_LENGTH: usize = 64;
 const FEWEST_PLACEMENTS: usize = 2;
 /// Epochs of Track2Vec.
 const EPOCHS: u32 = 4;
-/// Neighbours kept of an artist.
+/// Neighbors of an artist, at most.
 const ARTIST_NEIGHBOURS: usize = 50;
 /// An artist's neighbours are counted in at most this many of its playlists.
 const ARTIST_SAMPLE: usize = 2_000;
@@ -92,7 +92,7 @@ pub fn build_index(
     }
     let artist_names: Vec<String> = corpus.artist_names.iter().map(|name| normalise(name)).collect();
     let track_names: Vec<String> = corpus.track_names.iter().map(|name| normalise(name)).collect();
-    let factors = factorise(&playlists, &postings, settings, |iteration| {
+    let factors = factorize(&playlists, &postings, settings, |iteration| {
         progress.at(iteration as u64 + 1, || format!("least squares {}/{iterations}", iteration + 1));
         !context.interrupt.is_raised()
     });
@@ -171,7 +171,7 @@ fn vectors(
     };
     let mut vectors = vec![0.0; postings.rows() * VECTOR_LENGTH];
     if !common.is_empty() {
-        // The stage of its own is not kept: it is short.
+        // Too short a stage for a checkpoint of its own.
         let context = RunContext { checkpoint: None, ..context };
         let trained = fit(&data, &training, None, context, |run| after_epoch(run.epochs()))?;
         for (&row, vector) in common.iter().zip(trained.vectors.chunks_exact(VECTOR_LENGTH)) {

@@ -9,8 +9,8 @@ use crate::math::Csr;
 use crate::train::sampling::{Mixing, Sampler, Slots};
 use crate::train::torch::neumf::InteractionBatch;
 
-/// Draws after which a track of the playlist itself passes as a negative: only a playlist with nearly all tracks of the
-/// catalog comes to that.
+/// Draws after which a track of the playlist itself passes as a negative: that happens only for a playlist of nearly all
+/// tracks of the catalog.
 const MOST_DRAWS: usize = 32;
 
 /// How to sample.

@@ -15,7 +15,8 @@ use crate::train::checkpoint::RunContext;
 use crate::train::epochs::{BatchLoss, Learner, LearnerState, LearningRate, Run, Schedule};
 use crate::train::error::TrainError;
 use crate::train::k_means::k_means;
-use crate::train::row_adam::RowAdam;
+use crate::train::optimizer::RowAdam;
+use crate::train::settings::{above_0, check, from_0};
 use crate::train::torch::neumf::{InteractionBatch, Neumf, NeumfShape, Penalties};
 
 /// Hyper-parameters of NeuMF and of the clusters of its playlists.
@@ -59,20 +60,13 @@ pub struct NeumfSettings {
 
 impl NeumfSettings {
     fn check(&self) -> Result<(), TrainError> {
-        let reject = |text: &str| Err(TrainError::Settings(text.to_owned()));
         if self.dense.len() < 2 || !self.dense[0].is_multiple_of(2) || self.dense.contains(&0) {
-            return reject("--neumf-dense needs two sizes or more, the first of them even");
+            let text = "--neumf-dense must be two sizes or more, the first of them even";
+            return Err(TrainError::Settings(text.to_owned()));
         }
-        if !(self.learning_rate > 0.0 && self.learning_rate.is_finite()) {
-            return reject("--neumf-learning-rate must be above 0");
-        }
-        if [self.l2, self.activation_l2].iter().any(|penalty| !(*penalty >= 0.0 && penalty.is_finite())) {
-            return reject("--neumf-l2 and --neumf-activation-l2 must be 0 or more");
-        }
-        if !(-10.0..=10.0).contains(&self.exponent) {
-            return reject("--neumf-exponent must be between -10 and 10");
-        }
-        Ok(())
+        above_0(&[("--neumf-learning-rate", self.learning_rate)])?;
+        from_0(&[("--neumf-l2", self.l2), ("--neumf-activation-l2", self.activation_l2)])?;
+        check(&[("--neumf-exponent", self.exponent)], |value| (-10.0..=10.0).contains(&value), "from -10 to 10")
     }
 }
 

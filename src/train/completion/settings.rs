@@ -6,6 +6,7 @@ use super::neumf::NeumfSettings;
 use crate::train::als::AlsSettings;
 use crate::train::error::TrainError;
 use crate::train::gradient_boosting::{BoostingSettings, Objective};
+use crate::train::settings::above_0;
 
 /// Bins of a feature.
 pub(super) const BINS: usize = 64;
@@ -25,7 +26,7 @@ pub struct CompletionSettings {
     /// L2 penalty on the factors
     #[arg(long, default_value_t = 0.05)]
     pub als_regularization: f32,
-    /// Parts that the playlists are dealt into to learn the ranking: each is asked about in an index of the others
+    /// Parts that the playlists are dealt into to learn the ranking: each is queried in an index of the others
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(2..=100))]
     pub folds: u32,
     /// Playlists to learn the ranking from, at most
@@ -43,7 +44,7 @@ pub struct CompletionSettings {
     /// Trees that learn the order of candidates, added to the others
     #[arg(long, default_value_t = 250, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub order_trees: u32,
-    /// Questions a tree
+    /// Splits of a tree
     #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..=8))]
     pub depth: u32,
     /// Learning rate of the trees
@@ -52,7 +53,7 @@ pub struct CompletionSettings {
     /// Random seed: the same data, settings and seed give the same bundle on the same machine
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
-    /// Leave out NeuMF, which takes longest and is only asked by requests that name it
+    /// Leave out NeuMF, which takes longest and answers only requests that name it
     #[arg(long)]
     pub without_neumf: bool,
     /// how to train NeuMF
@@ -62,16 +63,11 @@ pub struct CompletionSettings {
 
 impl CompletionSettings {
     pub(super) fn check(&self) -> Result<(), TrainError> {
-        for (name, value) in [
-            ("--als-alpha", self.als_alpha),
-            ("--als-regularization", self.als_regularization),
-            ("--tree-rate", self.tree_rate),
-        ] {
-            if !(value > 0.0 && value.is_finite()) {
-                return Err(TrainError::Settings(format!("{name} must be above 0")));
-            }
-        }
-        Ok(())
+        above_0(&[
+            ("--als-alpha", self.als_alpha.into()),
+            ("--als-regularization", self.als_regularization.into()),
+            ("--tree-rate", self.tree_rate.into()),
+        ])
     }
 
     pub(super) fn als(&self, threads: usize) -> AlsSettings {

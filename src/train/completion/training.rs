@@ -61,7 +61,7 @@ impl TrainedCompletion {
 
 /// Trains on `corpus` and publishes a bundle below `models`.
 ///
-/// Blocking, for minutes to hours. `interrupt` stops it; the same call goes on from there.
+/// Blocking, for minutes to hours. `interrupt` stops it; the same call continues from there.
 pub fn train_completion(
     corpus: &Corpus,
     settings: &CompletionSettings,
@@ -147,12 +147,8 @@ fn collect(
     dealt.shuffle(&mut rng);
     let folds = settings.folds as usize;
     let a_fold = (settings.ranking_playlists as usize).div_ceil(folds);
-    let sampling = Sampling {
-        maskings: settings.maskings as usize,
-        negatives: settings.negatives as usize,
-        threads: context.threads,
-        seed: settings.seed,
-    };
+    let sampling =
+        Sampling { maskings: settings.maskings as usize, negatives: settings.negatives as usize, seed: settings.seed };
     let mut all = Examples::default();
     for fold in 0..folds {
         let file = context.file(&format!("fold-{fold}"));
@@ -166,8 +162,7 @@ fn collect(
         others.sort_unstable();
         let own: Vec<u32> = (fold..dealt.len()).step_by(folds).take(a_fold).map(|place| dealt[place]).collect();
         let index = build_index(corpus, &others, &settings.als(context.threads), "fold", context)?;
-        let examples =
-            collect_examples(corpus, &index, &own, &sampling, context.interrupt).ok_or(TrainError::Stopped)?;
+        let examples = collect_examples(corpus, &index, &own, &sampling, context)?;
         info!(fold = fold + 1, of = folds, candidates = examples.labels.len(), "collected examples");
         if let Some(file) = file {
             save_examples(&file, &examples)?;

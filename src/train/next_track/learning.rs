@@ -4,8 +4,6 @@
 //! is to be predicted which track followed the one that is last now. A list for every track is computed once, when the
 //! model is published, so that a server only looks it up.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_xoshiro::Xoshiro256PlusPlus;
@@ -19,6 +17,7 @@ use crate::scoring::oblivious_trees::ObliviousTrees;
 use crate::train::checkpoint::RunContext;
 use crate::train::error::TrainError;
 use crate::train::gradient_boosting::{BoostingData, BoostingSettings, Examples, Objective, boost};
+use crate::train::parallel::map_in_parallel;
 
 /// Enough queries to learn from; with fewer playlists, more than one track is taken off their ends.
 const QUERIES: usize = 20_000;
@@ -56,7 +55,7 @@ pub fn learn(
         queries.shuffle(&mut rng);
         queries.truncate(QUERIES);
         let placements = Placements::new(&cut, &corpus.artist_of, &corpus.album_of, vocabulary);
-        let found = for_each_query("examples", &queries, context, |query, workspace| {
+        let found = map_in_parallel("examples", &queries, context, |query, workspace| {
             let candidates = placements.candidates(query.query, workspace);
             let mut rng = Xoshiro256PlusPlus::seed_from_u64(seed ^ u64::from(query.query) << 32);
             sample(&candidates, query.target, &mut rng)
@@ -92,7 +91,7 @@ pub fn learn(
     context.check().map(|()| trees)
 }
 
-/// Playlists with `round` tracks taken off their ends, and what is asked of them: which was the first of those.
+/// Playlists with `round` tracks taken off their ends, and the queries: which track was the first of those?
 fn cut(playlists: &Csr, round: usize) -> (Csr, Vec<NextTrackQuery>) {
     let mut queries = Vec::new();
     let lists = playlists.iter().map(|rows| {
@@ -100,7 +99,7 @@ fn cut(playlists: &Csr, round: usize) -> (Csr, Vec<NextTrackQuery>) {
         if left >= SHORTEST {
             queries.push(NextTrackQuery { query: rows[left - 1], target: rows[left] });
         }
-        // A playlist too short to ask of still says what goes with what.
+        // A playlist too short for a query still shows which tracks go together.
         rows[..if left >= SHORTEST { left } else { rows.len() }].iter().copied()
     });
     let cut = Csr::from_lists(lists);
@@ -131,7 +130,7 @@ pub fn rank(
     limit: usize,
     context: RunContext<'_>,
 ) -> Result<Vec<Vec<(u32, f32)>>, TrainError> {
-    for_each_query("next tracks", tracks, context, |&track, workspace| {
+    map_in_parallel("next tracks", tracks, context, |&track, workspace| {
         let candidates = placements.candidates(track, workspace);
         let scores = trees.score(&candidates.features);
         let mut ranked: Vec<(u32, f32)> = candidates.rows.into_iter().zip(scores).collect();
@@ -140,7 +139,7 @@ pub fn rank(
     })
 }
 
-/// Where the targets stand in the lists of what comes after the tracks that ask.
+/// Ranks of the targets in the lists of what comes after the queries' tracks.
 pub fn measure(
     placements: &Placements<'_>,
     trees: &ObliviousTrees,
@@ -161,7 +160,7 @@ pub fn measure_co_occurrence(
     limit: usize,
     context: RunContext<'_>,
 ) -> Result<Ranks, TrainError> {
-    let lists = for_each_query("co-occurrence", queries, context, |query, workspace| {
+    let lists = map_in_parallel("co-occurrence", queries, context, |query, workspace| {
         placements.co_occurring(query.query, both_sides, limit, workspace)
     })?;
     Ok(places(queries, &lists))
@@ -170,37 +169,4 @@ pub fn measure_co_occurrence(
 fn places(queries: &[NextTrackQuery], lists: &[Vec<(u32, f32)>]) -> Ranks {
     let places = queries.iter().zip(lists);
     Ranks(places.map(|(query, list)| list.iter().position(|next| next.0 == query.target)).collect())
-}
-
-/// Results of `work` for each of `items`, in their order; threads take them in turns.
-fn for_each_query<T: Sync, R: Send>(
-    what: &'static str,
-    items: &[T],
-    context: RunContext<'_>,
-    work: impl Fn(&T, &mut Workspace) -> R + Sync,
-) -> Result<Vec<R>, TrainError> {
-    /// Items that a thread takes at a time.
-    const CHUNK: usize = 64;
-    let progress = Progress::start(what, items.len() as u64);
-    let next = AtomicUsize::new(0);
-    let mut parts: Vec<(usize, Vec<R>)> = std::thread::scope(|scope| {
-        let worker = || {
-            let mut workspace = Workspace::default();
-            let mut done = Vec::new();
-            loop {
-                let first = next.fetch_add(CHUNK, Ordering::Relaxed);
-                if first >= items.len() || context.interrupt.is_raised() {
-                    return done;
-                }
-                let chunk = &items[first..(first + CHUNK).min(items.len())];
-                done.push((first, chunk.iter().map(|item| work(item, &mut workspace)).collect::<Vec<R>>()));
-                progress.at(first as u64, || format!("{first} of {}", items.len()));
-            }
-        };
-        let workers: Vec<_> = (0..context.threads.max(1)).map(|_| scope.spawn(worker)).collect();
-        workers.into_iter().filter_map(|worker| worker.join().ok()).flatten().collect()
-    });
-    context.check()?;
-    parts.sort_unstable_by_key(|part| part.0);
-    Ok(parts.into_iter().flat_map(|part| part.1).collect())
 }

@@ -18,8 +18,9 @@ use crate::scoring::ratings::HiddenLayer;
 use crate::train::checkpoint::RunContext;
 use crate::train::epochs::{BatchLoss, EarlyStop, Learner, LearnerState, LearningRate, Run, Schedule};
 use crate::train::error::TrainError;
-use crate::train::row_adam::RowAdam;
+use crate::train::optimizer::RowAdam;
 use crate::train::sampling::ShuffledExamples;
+use crate::train::settings::{below_1, from_0};
 use crate::train::torch::rating_network::{RatingArchitecture, RatingBatch, RatingNetwork, RatingShape};
 
 /// What a user's bias is drawn to that of all others by, in ratings: the networks leave it free.
@@ -27,7 +28,7 @@ const BIAS_PRECISION: f32 = 1.0;
 /// The plan for which the published figures were measured.
 const PLAN: &str = "0.001x1,0.01x3,0.001x6";
 
-/// A learning rate and for how many epochs it is kept.
+/// A learning rate and its number of epochs.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Stage {
     /// of Adam
@@ -80,32 +81,10 @@ pub struct NetworkSettings {
     pub patience: u32,
 }
 
-impl Default for NetworkSettings {
-    /// The published ones.
-    fn default() -> Self {
-        Self {
-            factors: 50,
-            l2: 1e-4,
-            plan: PLAN.split(',').filter_map(|stage| stage.parse().ok()).collect(),
-            batch: 64,
-            units: 70,
-            input_dropout: 0.3,
-            hidden_dropout: 0.75,
-            patience: 0,
-        }
-    }
-}
-
 impl NetworkSettings {
     pub(super) fn check(&self) -> Result<(), TrainError> {
-        let reject = |text: &str| Err(TrainError::Settings(text.to_owned()));
-        if !(self.l2 >= 0.0 && self.l2.is_finite()) {
-            return reject("--l2 must be 0 or above");
-        }
-        if ![self.input_dropout, self.hidden_dropout].iter().all(|chance| (0.0..1.0).contains(chance)) {
-            return reject("--input-dropout and --hidden-dropout must be from 0 to below 1");
-        }
-        Ok(())
+        from_0(&[("--l2", self.l2)])?;
+        below_1(&[("--input-dropout", self.input_dropout), ("--hidden-dropout", self.hidden_dropout)])
     }
 
     /// Learning rate of each epoch.
@@ -176,7 +155,7 @@ fn range_of(ratings: &[Event]) -> (f32, f32) {
     moments(ratings.iter().filter_map(|event| event.rating)).2
 }
 
-/// Of predictions kept within the `range` of ratings.
+/// Of predictions clamped to the `range` of ratings.
 fn mean_squared_error(network: &RatingNetwork, ratings: &[Event], range: (f32, f32)) -> f64 {
     let predicted = predict(network, ratings, range);
     let errors = ratings.iter().zip(predicted);
@@ -249,7 +228,7 @@ impl Learner for RatingLearner<'_> {
     /// What a step drops depends on the steps before it.
     const STOPS_WITHIN_EPOCHS: bool = false;
 
-    /// The generator that shuffled the ratings goes on with what is dropped.
+    /// The generator that shuffled the ratings draws what is dropped.
     fn begin_epoch(&mut self, epoch: usize, sampler: &ShuffledExamples) {
         self.rng = sampler.shuffled(epoch).1;
     }

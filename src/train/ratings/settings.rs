@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::gaussian::GaussianSettings;
 use super::network::NetworkSettings;
 use crate::train::error::TrainError;
+use crate::train::settings::check;
 use crate::train::torch::rating_network::RatingArchitecture;
 
 /// Models of ratings.
@@ -64,9 +65,7 @@ pub struct RatingsSettings {
 
 impl RatingsSettings {
     pub(super) fn check(&self) -> Result<(), TrainError> {
-        if !(0.0..=0.9).contains(&self.withheld) {
-            return Err(TrainError::Settings("--withheld must be from 0 to 0.9".to_owned()));
-        }
+        check(&[("--withheld", self.withheld)], |share| (0.0..=0.9).contains(&share), "from 0 to 0.9")?;
         self.gaussian.check()?;
         self.network.check()
     }

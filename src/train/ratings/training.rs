@@ -39,12 +39,12 @@ impl Trained {
 }
 
 impl Rater for Trained {
-    fn predict(&self, known: &[Event], asked: &[Event]) -> Vec<f32> {
+    fn predict(&self, known: &[Event], queries: &[Event]) -> Vec<f32> {
         if let Some(network) = &self.network {
-            return predict(network, asked, self.model.bundle().shape.range);
+            return predict(network, queries, self.model.bundle().shape.range);
         }
         let taste = self.model.taste(&heard(known));
-        asked.iter().map(|event| self.model.predict(&taste, event.track, Some(event.at))).collect()
+        queries.iter().map(|event| self.model.predict(&taste, event.track, Some(event.at))).collect()
     }
 
     fn rank(&self, known: &[Event], limit: usize) -> Vec<u32> {
@@ -66,19 +66,7 @@ pub fn learn(
 ) -> Result<Trained, TrainError> {
     settings.check()?;
     let Some(architecture) = name.architecture() else {
-        let baseline = GaussianSettings {
-            directions: 0,
-            genres: 0,
-            popularity_variance: 1e-6,
-            session_variance: 0.0,
-            track_variance: 0.2,
-            user_variance: 0.2,
-            ..settings.gaussian.clone()
-        };
-        let gaussian = if name == RatingsModelName::Baseline { &baseline } else { &settings.gaussian };
-        let mut bundle = gaussian::fit(feedback, events, gaussian, settings.seed, context.threads)?;
-        bundle.shape.model = name.as_str().to_owned();
-        return Ok(Trained { model: RatingsModel::new(bundle), network: None, epochs: None, epoch_seconds: None });
+        return learn_gaussian(feedback, events, name, &settings.gaussian, settings.seed, context);
     };
     tch::set_num_threads(context.threads as i32);
     let rows = (feedback.users(), feedback.tracks());
@@ -97,6 +85,26 @@ pub fn learn(
         epochs: Some(trained.epochs),
         epoch_seconds: Some(trained.epoch_seconds),
     })
+}
+
+/// Learns the default model, or the baseline.
+pub(super) fn learn_gaussian(
+    feedback: &Feedback,
+    events: &[Event],
+    name: RatingsModelName,
+    settings: &GaussianSettings,
+    seed: u64,
+    context: RunContext<'_>,
+) -> Result<Trained, TrainError> {
+    let mut settings = settings.clone();
+    if name == RatingsModelName::Baseline {
+        (settings.directions, settings.genres) = (0, 0);
+        (settings.popularity_variance, settings.session_variance) = (1e-6, 0.0);
+        (settings.track_variance, settings.user_variance) = (0.2, 0.2);
+    }
+    let mut bundle = gaussian::fit(feedback, events, &settings, seed, context.threads)?;
+    bundle.shape.model = name.as_str().to_owned();
+    Ok(Trained { model: RatingsModel::new(bundle), network: None, epochs: None, epoch_seconds: None })
 }
 
 /// Trains a model of `feedback` and publishes it in the folder `models`.

@@ -4,13 +4,12 @@
 use serde::Serialize;
 
 use super::gaussian::GaussianSettings;
-use super::network::NetworkSettings;
-use super::settings::{RatingsModelName, RatingsSettings};
-use super::training::learn;
+use super::settings::RatingsModelName;
+use super::training::learn_gaussian;
 use crate::dataset::{Feedback, FeedbackSplit};
 use crate::train::checkpoint::RunContext;
 use crate::train::error::TrainError;
-use crate::train::tuning::{self, Parameter, Tuner};
+use crate::train::tuning::{Change, Parameter, Tuner};
 
 /// A setting that was tried.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -23,21 +22,6 @@ pub struct Trial {
     pub mse: f64,
     /// NDCG@10 on them
     pub ndcg_at_10: f64,
-    /// all settings
-    #[serde(skip)]
-    pub settings: GaussianSettings,
-}
-
-impl tuning::Trial for Trial {
-    type Settings = GaussianSettings;
-
-    fn settings(&self) -> &GaussianSettings {
-        &self.settings
-    }
-
-    fn note_change(&mut self, name: &'static str, value: f64) {
-        (self.setting, self.value) = (name.to_owned(), value as f32);
-    }
 }
 
 /// Settings that were found.
@@ -56,16 +40,15 @@ pub struct Tuned {
 }
 
 fn space() -> Vec<Parameter<GaussianSettings>> {
-    type Settings = GaussianSettings;
-    type Variance = fn(&mut Settings) -> &mut f32;
-    fn variance(name: &'static str, of: Variance) -> Parameter<Settings> {
+    type Of<T> = fn(&mut GaussianSettings) -> &mut T;
+    let variance = |name, of: Of<f32>| {
         Parameter::new(name, move |settings, value| *of(settings) = value as f32)
             .read_by(move |settings| f64::from(*of(&mut settings.clone())))
-    }
-    fn count(name: &'static str, of: fn(&mut Settings) -> &mut u32) -> Parameter<Settings> {
+    };
+    let count = |name, of: Of<u32>| {
         Parameter::new(name, move |settings, value| *of(settings) = (value as f32).round().max(1.0) as u32)
             .read_by(move |settings| f64::from(*of(&mut settings.clone())))
-    }
+    };
     vec![
         variance("session-variance", |settings| &mut settings.session_variance),
         count("session-gap", |settings| &mut settings.session_gap),
@@ -96,21 +79,18 @@ pub fn tune(
     if parts.held_out.is_empty() {
         return Err(TrainError::TooLittleData("the catalog has too few ratings to withhold any".to_owned()));
     }
-    let evaluate = |gaussian: &GaussianSettings| {
+    let evaluate = |gaussian: &GaussianSettings, (setting, value): Change| {
         context.check()?;
-        let (gaussian, network) = (gaussian.clone(), NetworkSettings::default());
-        let settings = RatingsSettings { withheld: 0.0, seed, gaussian, network };
-        let trained = learn(feedback, &parts.training, RatingsModelName::Gp, &settings, context)?;
+        let trained = learn_gaussian(feedback, &parts.training, RatingsModelName::Gp, gaussian, seed, context)?;
         let metrics = trained.measure(&parts.training, &parts.held_out, feedback.users());
-        let (mse, ndcg_at_10, settings) = (metrics.mse, metrics.ndcg_at_10, settings.gaussian);
-        Ok(Trial { setting: String::new(), value: 0.0, mse, ndcg_at_10, settings })
+        let (setting, value) = (setting.to_owned(), value as f32);
+        Ok(Trial { setting, value, mse: metrics.mse, ndcg_at_10: metrics.ndcg_at_10 })
     };
     let mut tuner = Tuner::new(space(), evaluate);
-    let best = tuner.coordinate(start, rounds, |settings| settings.check().is_ok(), |trial| -trial.mse, each)?;
-    let flag = |parameter: &Parameter<GaussianSettings>| {
-        format!("--{} {}", parameter.name, parameter.value(&best.settings) as f32)
-    };
-    let flags: Vec<String> = space().iter().map(flag).collect();
-    let (mse, ndcg_at_10, settings) = (best.mse, best.ndcg_at_10, best.settings);
-    Ok(Tuned { settings, flags: flags.join(" "), mse, ndcg_at_10, trials: tuner.trials })
+    let is_valid = |settings: &GaussianSettings| settings.check().is_ok();
+    let (settings, Trial { mse, ndcg_at_10, .. }) =
+        tuner.coordinate(start, rounds, is_valid, |trial| -trial.mse, each)?;
+    let flags = space().iter().map(|parameter| format!("--{} {}", parameter.name, parameter.value(&settings) as f32));
+    let trials = std::mem::take(&mut tuner.trials).into_iter().map(|(_, trial)| trial).collect();
+    Ok(Tuned { flags: flags.collect::<Vec<String>>().join(" "), settings, mse, ndcg_at_10, trials })
 }

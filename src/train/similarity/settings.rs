@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::track2vec::Architecture;
 use crate::train::error::TrainError;
 use crate::train::next_track::TREES;
+use crate::train::settings::{above_0, check, from_0};
 
 /// Pairs to train on when the number of epochs is left open. More of them fit the training playlists better, and what
 /// comes next no better (docs/models/track2vec.md).
@@ -73,16 +74,8 @@ impl SimilaritySettings {
 
     /// Rejects settings that are out of range.
     pub fn check(&self) -> Result<(), TrainError> {
-        let reject = |text: &str| Err(TrainError::Settings(text.to_owned()));
-        if !(self.learning_rate > 0.0 && self.learning_rate.is_finite()) {
-            return reject("--learning-rate must be above 0");
-        }
-        if !(self.subsample >= 0.0 && self.subsample.is_finite()) {
-            return reject("--subsample must be 0 or more");
-        }
-        if !(-10.0..=10.0).contains(&self.alpha) {
-            return reject("--alpha must be between -10 and 10");
-        }
-        Ok(())
+        above_0(&[("--learning-rate", self.learning_rate)])?;
+        from_0(&[("--subsample", self.subsample)])?;
+        check(&[("--alpha", self.alpha)], |alpha| (-10.0..=10.0).contains(&alpha), "from -10 to 10")
     }
 }

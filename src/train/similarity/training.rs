@@ -22,7 +22,7 @@ use crate::train::checkpoint::{Checkpoint, RunContext};
 use crate::train::epochs::{BatchLoss, Learner, LearnerState, LearningRate, Run, Schedule};
 use crate::train::error::TrainError;
 use crate::train::next_track::{Placements, learn, measure, rank};
-use crate::train::row_adam::PlainRowAdam;
+use crate::train::optimizer::{Optimizer, RowOptimizer, StepRates};
 use crate::train::sampling::Sampler;
 
 /// Batches that accuracy is measured on.
@@ -126,7 +126,8 @@ fn next_tracks(
     Ok(Some((NextTracks::new(&lists), metrics)))
 }
 
-const PROTOCOL: &str = "last track of each playlist held out, the one before it asked with, every trained track ranked";
+const PROTOCOL: &str =
+    "last track of each playlist held out, queried with the one before it, every trained track ranked";
 
 #[derive(Serialize)]
 struct MetricsRecord {
@@ -213,8 +214,8 @@ pub struct VectorLearner<'a> {
     data: &'a HeldOut,
     threads: usize,
     model: Track2Vec,
-    tables: Vec<PlainRowAdam>,
-    unit: PlainRowAdam,
+    tables: Vec<RowOptimizer>,
+    unit: RowOptimizer,
 }
 
 impl<'a> VectorLearner<'a> {
@@ -227,15 +228,16 @@ impl<'a> VectorLearner<'a> {
             .map(|law| law.sample_iter(&mut rng).take(data.vocabulary * dimensions).collect())
             .unwrap_or_default();
         let model = Track2Vec::new(settings.architecture, data.vocabulary, dimensions, initial);
-        let tables = model.tables.iter().map(|table| PlainRowAdam::new(table.len())).collect();
-        let unit = PlainRowAdam::new(model.unit.len());
+        let adam = |values: usize| RowOptimizer::new(Optimizer::Adam, values);
+        let tables = model.tables.iter().map(|table| adam(table.len())).collect();
+        let unit = adam(model.unit.len());
         Self { settings, data, threads, model, tables, unit }
     }
 
     /// `[vocabulary * dimensions]` values, rows of length 1, and their lengths before that; zero for tracks that training
     /// never saw.
     pub fn vectors(&self) -> (Vec<f32>, Vec<f32>) {
-        let (mut vectors, mut lengths) = self.model.normalised_vectors();
+        let (mut vectors, mut lengths) = self.model.normalized_vectors();
         let rows = vectors.chunks_exact_mut(self.model.dimensions()).zip(&mut lengths);
         for ((vector, length), &count) in rows.zip(&self.data.counts) {
             if count == 0 {
@@ -278,12 +280,12 @@ impl<'a> Learner for VectorLearner<'a> {
         let gradients = self.model.gradients(batch, self.settings.negatives as f32, self.threads);
         let (of_targets, of_contexts) = gradients.slots.split_at(batch.target_rows.len() * gradients.stride);
         let lists = [(&batch.target_rows, of_targets), (&batch.context_rows, of_contexts)];
-        let width = self.model.dimensions();
+        let (width, rates) = (self.model.dimensions(), StepRates::adam(learning_rate, step));
         for ((table, adam), (rows, gradient)) in self.model.tables.iter_mut().zip(&mut self.tables).zip(lists) {
-            adam.step(table, width, rows, gradient, learning_rate, step);
+            adam.step(table, width, rows, gradient, 0.0, rates);
         }
         if self.settings.architecture == Architecture::Cosine {
-            self.unit.step(&mut self.model.unit, 2, &[0], &gradients.unit, learning_rate, step);
+            self.unit.step(&mut self.model.unit, 2, &[0], &gradients.unit, 0.0, rates);
         }
         BatchLoss { mean: gradients.loss, examples: batch.targets.len() }
     }

@@ -11,40 +11,42 @@ use crate::evaluate::next_track::{Distance, Parts, rank_by_vectors};
 use crate::train::checkpoint::RunContext;
 use crate::train::error::TrainError;
 use crate::train::tuning::Scale::{Even, Logarithmic};
-use crate::train::tuning::{self, Grid, Parameter, Tuner};
+use crate::train::tuning::{Grid, Parameter, Tuner};
 
 /// Validation queries that a learning curve is measured on after every epoch.
 const CURVE_QUERIES: usize = 1_000;
 
 /// All settings that can be searched for.
 fn space() -> Vec<Parameter<SimilaritySettings>> {
-    type Settings = SimilaritySettings;
-    let space = [
-        Parameter::new("alpha", |settings: &mut Settings, value| settings.alpha = value)
-            .grid(&[-1.0, -0.7, -0.5, -0.2, 0.0, 0.2, 0.5, 0.7, 1.0])
-            .range(-1.0, 1.0, Even),
-        Parameter::new("dim", |settings: &mut Settings, value| settings.dim = whole(value))
-            .grid(&[30.0, 50.0, 64.0, 100.0, 150.0])
-            .range(32.0, 160.0, Logarithmic),
-        Parameter::new("window", |settings: &mut Settings, value| settings.window = whole(value))
-            .grid(&[1.0, 2.0, 3.0, 5.0, 7.0, 10.0])
-            .range(1.0, 10.0, Logarithmic),
-        Parameter::new("negatives", |settings: &mut Settings, value| settings.negatives = whole(value))
-            .grid(&[1.0, 2.0, 5.0, 10.0, 20.0])
-            .range(1.0, 20.0, Logarithmic),
-        Parameter::new("subsample", |settings: &mut Settings, value| settings.subsample = value)
-            .grid(&[0.0, 1e-6, 1e-5, 1e-4, 1e-3])
-            .range(1e-6, 1e-3, Logarithmic),
-        Parameter::new("learning-rate", |settings: &mut Settings, value| settings.learning_rate = value)
-            .grid(&[0.001, 0.002, 0.005, 0.01, 0.02])
-            .range(0.001, 0.02, Logarithmic),
-        Parameter::new("epochs", |settings: &mut Settings, value| settings.epochs = whole(value))
-            .grid(&[1.0, 2.0, 3.0, 5.0, 10.0, 20.0]),
-        Parameter::new("batch", |settings: &mut Settings, value| settings.batch = whole(value))
-            .grid(&[1024.0, 4096.0, 16384.0]),
-        Parameter::new("pool", |settings: &mut Settings, value| settings.pool = whole(value))
-            .grid(&[8.0, 16.0, 32.0, 64.0]),
-    ];
+    let set = Parameter::<SimilaritySettings>::new;
+    let space =
+        [
+            set("alpha", |settings, value| settings.alpha = value)
+                .grid(&[-1.0, -0.7, -0.5, -0.2, 0.0, 0.2, 0.5, 0.7, 1.0])
+                .range(-1.0, 1.0, Even),
+            set("dim", |settings, value| settings.dim = whole(value)).grid(&[30.0, 50.0, 64.0, 100.0, 150.0]).range(
+                32.0,
+                160.0,
+                Logarithmic,
+            ),
+            set("window", |settings, value| settings.window = whole(value))
+                .grid(&[1.0, 2.0, 3.0, 5.0, 7.0, 10.0])
+                .range(1.0, 10.0, Logarithmic),
+            set("negatives", |settings, value| settings.negatives = whole(value))
+                .grid(&[1.0, 2.0, 5.0, 10.0, 20.0])
+                .range(1.0, 20.0, Logarithmic),
+            set("subsample", |settings, value| settings.subsample = value).grid(&[0.0, 1e-6, 1e-5, 1e-4, 1e-3]).range(
+                1e-6,
+                1e-3,
+                Logarithmic,
+            ),
+            set("learning-rate", |settings, value| settings.learning_rate = value)
+                .grid(&[0.001, 0.002, 0.005, 0.01, 0.02])
+                .range(0.001, 0.02, Logarithmic),
+            set("epochs", |settings, value| settings.epochs = whole(value)).grid(&[1.0, 2.0, 3.0, 5.0, 10.0, 20.0]),
+            set("batch", |settings, value| settings.batch = whole(value)).grid(&[1024.0, 4096.0, 16384.0]),
+            set("pool", |settings, value| settings.pool = whole(value)).grid(&[8.0, 16.0, 32.0, 64.0]),
+        ];
     space.map(Parameter::rounded).into()
 }
 
@@ -118,14 +120,6 @@ impl Metric {
     }
 }
 
-impl tuning::Trial for Trial {
-    type Settings = SimilaritySettings;
-
-    fn settings(&self) -> &SimilaritySettings {
-        &self.settings
-    }
-}
-
 /// A search on the validation part of `held_out`, which continues from the trials on the same `data` in `file`.
 pub fn tuner<'a>(
     held_out: &'a HeldOut,
@@ -133,15 +127,16 @@ pub fn tuner<'a>(
     data: &'a str,
     file: &Path,
     context: RunContext<'a>,
-) -> Result<Tuner<'a, Trial>, TrainError> {
+) -> Result<Tuner<'a, SimilaritySettings, Trial>, TrainError> {
     let validation: Vec<NextTrackQuery> = parts.validation.iter().map(|&query| held_out.queries[query]).collect();
     if validation.is_empty() {
         return Err(TrainError::TooLittleData(
             "the catalog has no playlist of four or more tracks to compare settings by".to_owned(),
         ));
     }
-    let evaluate = move |settings: &SimilaritySettings| evaluate(held_out, &validation, settings, data, context);
-    Tuner::new(space(), evaluate).with_file(file, |trial| trial.data == data)
+    let evaluate = move |settings: &SimilaritySettings, _| evaluate(held_out, &validation, settings, data, context);
+    let known = |trial: &Trial| (trial.data == data).then(|| trial.settings.clone());
+    Tuner::new(space(), evaluate).with_file(file, known)
 }
 
 fn evaluate(
@@ -214,10 +209,10 @@ mod tests {
         let text = std::fs::read_to_string(&file).expect("the trials");
         std::fs::write(&file, &text[..text.len() - 10]).expect("written");
         let mut search = begin("a");
-        let read: Vec<u32> = search.trials.iter().map(|trial| trial.settings.window).collect();
+        let read: Vec<u32> = search.trials.iter().map(|(settings, _)| settings.window).collect();
         assert_eq!(read, [1]);
         let again = search.along(&base(), &grid, |_| ()).expect("trials");
-        assert!(again[0] == search.trials[0], "it was trained again");
+        assert!(again[0] == search.trials[0].1, "it was trained again");
         assert_eq!((again[1].hit_at_10, again[1].loss), (trials[1].hit_at_10, trials[1].loss));
         assert_eq!(std::fs::read_to_string(&file).expect("the trials").lines().count(), 2);
 
@@ -248,8 +243,8 @@ mod tests {
         assert_eq!(epochs, [[1; 9].as_slice(), &[3; 3], &[9]].concat());
         let best_of_second = rounds[9..12].iter().map(|round| round.1).fold(0.0, f64::max);
         assert!(last.len() == 1 && search.trials.len() == 13);
-        let chosen = search.trials[9..12].iter().find(|trial| trial.hit_at_10 == best_of_second).expect("a trial");
-        assert_eq!(SimilaritySettings { epochs: 3, ..last[0].settings.clone() }, chosen.settings);
+        let chosen = search.trials[9..12].iter().find(|(_, trial)| trial.hit_at_10 == best_of_second).expect("a trial");
+        assert_eq!(SimilaritySettings { epochs: 3, ..last[0].settings.clone() }, chosen.0);
     }
 
     #[test]
