@@ -22,7 +22,7 @@ use crate::bundle::{
 };
 use crate::dataset::{Corpus, Texts};
 use crate::progress::{Interrupt, Progress};
-use crate::recommend::rank::features::FEATURES;
+use crate::recommend::rank::FEATURES;
 use crate::scoring::oblivious_trees::ObliviousTrees;
 use crate::train::checkpoint::{Checkpoint, RunContext, SAVE_INTERVAL};
 use crate::train::error::TrainError;
