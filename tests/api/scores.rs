@@ -10,6 +10,7 @@ use segue::dataset::listens::table::{Inputs, Variant, replay};
 use segue::progress::Interrupt;
 use segue::recommend::clicks::{ClickModel, ensemble, probability};
 use segue::scoring::clicks::shape::{Architecture, ClickShape, Subject};
+use segue::train::RunContext;
 use segue::train::clicks::network::{Examples, NetworkTask, train_network};
 use segue::train::clicks::{ClickModelName, ClickSettings, Preset};
 use serde_json::{Value, json};
@@ -299,7 +300,8 @@ fn two_million_rows_of_thirteen_fields() {
         ClickSettings { batch: 8_192, epochs: 1, ..ClickSettings::preset(ClickModelName::Deepfm, Preset::Published) };
     let training = Examples { inputs: &inputs, targets: &targets };
     let task = NetworkTask { shape, training, validation: None, rates: vec![1e-3; 2], seed: 1 };
-    let trained = train_network(&task, &settings, None, &Interrupt::default()).expect("trained");
+    let trained =
+        train_network(&task, &settings, "network", RunContext::new(1, &Interrupt::default())).expect("trained");
     let memory = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let peak = memory.lines().find(|line| line.starts_with("VmHWM")).unwrap_or("no word of memory");
     println!("{:.0} rows/s; {peak}", trained.rows_per_second);
