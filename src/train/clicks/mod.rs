@@ -19,9 +19,9 @@ use tracing::info;
 
 use super::TrainError;
 use crate::bundle::{BundleWriter, ClickBundle, ClickMember, Kind, Manifest, NewManifest, Scorer, Vocabulary};
-use crate::dataset::listens::features::{ClickState, FeatureGroup, Field, number_names};
-use crate::dataset::listens::history::Listening;
-use crate::dataset::listens::table::{ClickTable, Encoding, Variant, replay};
+use crate::dataset::listens::{
+    ClickState, ClickTable, Encoding, FeatureGroup, Field, Listening, Variant, number_names, replay,
+};
 use crate::evaluate::{ClickMetrics, auc, measure_clicks};
 use crate::progress::Interrupt;
 use crate::recommend::clicks::{ENSEMBLE, ensemble};
@@ -607,7 +607,7 @@ fn fit(
 }
 
 fn names_len() -> usize {
-    crate::dataset::listens::features::NUMBERS
+    crate::dataset::listens::NUMBERS
 }
 
 /// Trains `models` on all listens of `listening` and publishes them in the folder `folder`.
@@ -692,8 +692,7 @@ pub fn member_auc(member: &ClickMember, rows: &ClickTable) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dataset::listens::features::{FIELDS, NUMBERS};
-    use crate::dataset::listens::history::{Click, Source, SourceValues, TrackFields, UserFields};
+    use crate::dataset::listens::{Click, FIELDS, ListenSource, NUMBERS, SourceValues, TrackFields, UserFields};
     use crate::recommend::clicks::ENSEMBLE;
 
     /// Users who come back, each with a chance of its own, the more so from one of two sources.
@@ -708,7 +707,7 @@ mod tests {
             Click {
                 user: user as u32,
                 track: track as u32,
-                source: Source { tab: 1, screen: kind, kind },
+                source: ListenSource { tab: 1, screen: kind, kind },
                 target: Some(rng.random::<f64>() < 1.0 / (1.0 + (-odds).exp())),
             }
         });

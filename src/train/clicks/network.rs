@@ -13,7 +13,7 @@ use tch::Tensor;
 
 use super::ClickSettings;
 use super::optimizer::RowOptimizer;
-use crate::dataset::listens::table::Inputs;
+use crate::dataset::listens::Inputs;
 use crate::evaluate::auc;
 use crate::progress::{Interrupt, Progress};
 use crate::scoring::clicks::network::ClickNetwork;

@@ -2,7 +2,7 @@
 
 use super::{ClickSettings, Fitted, Running};
 use crate::bundle::Scorer;
-use crate::dataset::listens::table::{ClickTable, Encoding};
+use crate::dataset::listens::{ClickTable, Encoding};
 use crate::evaluate::auc;
 use crate::recommend::clicks::tree_features;
 use crate::scoring::oblivious_trees::ObliviousTrees;
