@@ -1,21 +1,33 @@
 //! The command line: one file a subcommand, each thin.
 
-mod clicks;
-mod demo;
-mod evaluate;
 mod export;
 mod generate;
 mod healthcheck;
 mod import;
 mod keys;
+mod loaded_model;
 mod models;
 mod openapi;
-mod ratings;
 mod serve;
 mod similar;
-mod similarity;
 mod submit;
+
+#[cfg(feature = "train")]
+mod clicks;
+#[cfg(feature = "train")]
+mod demo;
+#[cfg(feature = "train")]
+mod evaluate;
+#[cfg(feature = "train")]
+mod ratings;
+#[cfg(feature = "train")]
+mod similarity;
+#[cfg(feature = "train")]
 mod train;
+#[cfg(feature = "train")]
+mod tune;
+#[cfg(not(feature = "train"))]
+mod without_training;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -28,9 +40,14 @@ use crate::config;
 use crate::progress::Interrupt;
 use crate::telemetry::{self, LogFormat};
 
-pub use evaluate::{CompletionArguments, EvaluateCommand};
 pub use submit::SubmitArguments;
-pub use train::{SimilarityArguments, TrainCommand};
+#[cfg(feature = "train")]
+pub use {
+    evaluate::{CompletionArguments, EvaluateCommand},
+    train::{SimilarityArguments, TrainCommand},
+};
+#[cfg(not(feature = "train"))]
+use {without_training as demo, without_training as evaluate, without_training as train, without_training as tune};
 
 /// The file of settings that is read when it is there.
 const CONFIG_FILE: &str = "segue.toml";
@@ -97,23 +114,11 @@ pub enum Command {
     #[command(after_help = "Example:\n  segue generate --playlists 5000 --tracks 8000 --seed 7 --out data/synthetic")]
     Generate(generate::GenerateArguments),
     /// Train a model on the catalog and publish it
-    Train {
-        /// What to train
-        #[command(subcommand)]
-        command: TrainCommand,
-    },
+    Train(train::TrainArguments),
     /// Measure how good models are
-    Evaluate {
-        /// What to measure
-        #[command(subcommand)]
-        command: EvaluateCommand,
-    },
+    Evaluate(evaluate::EvaluateArguments),
     /// Look for better settings of a model, on data withheld from training
-    Tune {
-        /// What to tune
-        #[command(subcommand)]
-        command: ratings::TuneCommand,
-    },
+    Tune(tune::TuneArguments),
     /// Complete a challenge set and write the submission to the RecSys Challenge 2018
     #[command(
         after_help = "Example:\n  segue submit --challenge challenge_set.json --out submission.csv --team us --email us@example.org\n\nEvery playlist gets 500 distinct tracks, none of them a seed; where that can't be, nothing is written."
@@ -273,9 +278,9 @@ async fn dispatch(cli: Cli, effective: &str, interrupt: &Interrupt) -> anyhow::R
         Command::Demo(arguments) => demo::run(global, arguments, interrupt).await,
         Command::Import { format } => import::run(global, format, interrupt).await,
         Command::Generate(arguments) => generate::run(&arguments),
-        Command::Train { command } => train::run(global, command, interrupt).await,
-        Command::Evaluate { command } => evaluate::run(global, command, interrupt).await,
-        Command::Tune { command } => ratings::tune(global, command, interrupt).await,
+        Command::Train(arguments) => train::run(global, arguments, interrupt).await,
+        Command::Evaluate(arguments) => evaluate::run(global, arguments, interrupt).await,
+        Command::Tune(arguments) => tune::run(global, arguments, interrupt).await,
         Command::Submit(arguments) => submit::run(global, arguments, interrupt).await,
         Command::Serve(settings) => serve::run(global, &settings, interrupt).await,
         Command::Keys { command } => keys::run(global, command).await,

@@ -1,9 +1,8 @@
-//! `segue train ratings`, `segue evaluate ratings`, `segue tune`
+//! `segue train ratings`, `segue evaluate ratings`, `segue tune ratings`
 
 use std::process::ExitCode;
 use std::time::Instant;
 
-use clap::Subcommand;
 use serde::Serialize;
 use tracing::info;
 
@@ -78,26 +77,6 @@ pub struct EvaluateRatings {
     /// How to report
     #[arg(long, value_enum, default_value_t = ReportFormat::Table)]
     pub format: ReportFormat,
-}
-
-/// What can be tuned.
-#[derive(Debug, Subcommand)]
-pub enum TuneCommand {
-    /// The default model of ratings, one setting after another
-    #[command(
-        after_help = "Example:\n  segue tune ratings --rounds 2 --without 0.2 --seed 0\n\nEach setting in turn is made smaller and larger, and stays where the error on withheld ratings is least. The flags\nfor `segue train ratings` are printed at the end. With --without, that share of the ratings is set aside first, as\n`segue evaluate ratings --withheld` does with the same seed: settings that are to be evaluated have not seen it."
-    )]
-    Ratings(TuneRatings),
-    /// A model of click probability, by random search
-    #[command(
-        after_help = "Example:\n  segue tune clicks --model field-network --trials 30 --without 0.2\n\nThe first trial has the settings given, the others are drawn at random. They are judged on the last part of the\nlistens; with --without that share of the last ones is set aside first, and only at the end measured on. The flags of\nthe best are printed at the end."
-    )]
-    Clicks(super::clicks::TuneClicks),
-    /// Track2Vec, by which track came next
-    #[command(
-        after_help = "Examples:\n  segue tune similarity --grid alpha --dim 100 --epochs 3\n  segue tune similarity --search 27 --search-epochs 9\n  segue --config data/tuning/similarity/best.toml train similarity\n\nSettings are compared on the validation part; the test part is looked at once, with the best ones. Every trial is kept\nin trials.jsonl: Ctrl-C stops the search, and the same command goes on from there."
-    )]
-    Similarity(super::similarity::TuneSimilarity),
 }
 
 /// How to tune, and how to report.
@@ -262,12 +241,7 @@ fn measure(
     Ok(figures)
 }
 
-pub(super) async fn tune(global: &Global, command: TuneCommand, interrupt: &Interrupt) -> anyhow::Result<ExitCode> {
-    let arguments = match command {
-        TuneCommand::Ratings(arguments) => arguments,
-        TuneCommand::Clicks(arguments) => return super::clicks::tune(global, arguments, interrupt).await,
-        TuneCommand::Similarity(arguments) => return super::similarity::tune(global, arguments, interrupt).await,
-    };
+pub(super) async fn tune(global: &Global, arguments: TuneRatings, interrupt: &Interrupt) -> anyhow::Result<ExitCode> {
     anyhow::ensure!((0.0..=0.9).contains(&arguments.without), "--without must be from 0 to 0.9");
     let catalog = global.catalog().await?;
     let feedback = load(&catalog).await?;

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::{Global, ReportFormat, print_text};
 use crate::bundle::{SimilarityBundle, Vocabulary};
-use crate::catalog::{Catalog, TrackName};
+use crate::catalog::{Catalog, TrackId, TrackName};
 use crate::dataset::{Found, TrackFinder};
 use crate::recommend::SimilarityModel;
 
@@ -95,7 +95,9 @@ pub(super) async fn run(global: &Global, arguments: SimilarArguments) -> anyhow:
 
 /// The row of the track that is called so, or what to tell the person.
 async fn find(catalog: &Catalog, vocabulary: &Vocabulary, query: &str) -> anyhow::Result<Result<u32, String>> {
-    if let Some(track) = catalog.track(query).await? {
+    if let Ok(id) = TrackId::storable(query)
+        && let Some(track) = catalog.track(&id).await?
+    {
         let told = format!(
             "the model does not know {} – {} yet: it came after the last training; `segue train similarity` trains again",
             track.artist, track.name

@@ -4,6 +4,7 @@ mod challenge;
 mod clicks;
 mod completion;
 pub mod next_track;
+#[cfg(feature = "train")]
 pub mod pictures;
 mod ratings;
 mod report;

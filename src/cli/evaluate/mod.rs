@@ -8,9 +8,10 @@ use anyhow::Context;
 use clap::Subcommand;
 use tracing::info;
 
+use super::loaded_model::LoadedModel;
 use super::train::all_processors;
 use super::{Global, ReportFormat};
-use crate::bundle::{BundleError, BundleFolder, CompletionBundle, Kind, Manifest, SimilarityBundle, Vocabulary};
+use crate::bundle::{BundleFolder, Kind, SimilarityBundle, Vocabulary};
 use crate::dataset::Corpus;
 use crate::evaluate::pictures::bars;
 use crate::evaluate::{
@@ -19,12 +20,20 @@ use crate::evaluate::{
 use crate::progress::Interrupt;
 use crate::recommend::SimilarityModel;
 use crate::recommend::completion::CompletionModel;
-use crate::recommend::dispatch::{Completer, CompletionMethod};
+use crate::recommend::dispatch::CompletionMethod;
 use crate::train::completion::{CompletionSettings, learn};
 use crate::train::similarity::{NextTracksSettings, SimilaritySettings, train_similarity};
 
 /// Tracks whose names are asked for in one query.
 const NAMES: usize = 20_000;
+
+/// What to measure.
+#[derive(Debug, clap::Args)]
+pub struct EvaluateArguments {
+    /// What to measure
+    #[command(subcommand)]
+    pub command: EvaluateCommand,
+}
 
 /// What can be evaluated.
 #[derive(Debug, Subcommand)]
@@ -93,60 +102,6 @@ fn trained_only(argument: clap::Arg) -> clap::Arg {
     }
 }
 
-/// A loaded bundle to evaluate.
-pub(super) enum LoadedModel {
-    Completion(Box<CompletionModel>),
-    Similarity(Box<SimilarityModel>),
-}
-
-impl LoadedModel {
-    /// Loads the current bundle of the kind that `method` needs.
-    pub(super) fn load(models: &Path, method: CompletionMethod) -> Result<(Manifest, Self), BundleError> {
-        Ok(match method.kind() {
-            Kind::Similarity => {
-                let (manifest, bundle) = SimilarityBundle::load_current(models)?;
-                (manifest, Self::Similarity(Box::new(SimilarityModel::new(bundle))))
-            }
-            _ => {
-                let (manifest, bundle) = CompletionBundle::load_current(models)?;
-                (manifest, Self::Completion(Box::new(CompletionModel::new(bundle))))
-            }
-        })
-    }
-
-    pub(super) fn completer(&self) -> Completer<'_> {
-        match self {
-            Self::Completion(model) => Completer::Completion(model),
-            Self::Similarity(model) => Completer::Similarity(model),
-        }
-    }
-
-    fn kind(&self) -> Kind {
-        match self {
-            Self::Completion(_) => Kind::Completion,
-            Self::Similarity(_) => Kind::Similarity,
-        }
-    }
-
-    /// Checks that the bundle contains what `methods` need.
-    pub(super) fn check(&self, methods: &[CompletionMethod]) -> anyhow::Result<()> {
-        let mut own = methods.iter().filter(|method| method.kind() == self.kind());
-        if own.any(|&method| !self.completer().supports(method)) {
-            anyhow::bail!("the current completion bundle was trained without neumf; `segue train completion` trains it")
-        }
-        Ok(())
-    }
-
-    /// A method that needs this kind of bundle.
-    pub(super) fn recommender(&self, method: CompletionMethod) -> Recommender<'_> {
-        let completer = self.completer();
-        Recommender::new(method.name(), move |playlists| {
-            let lists = completer.complete(method, playlists).into_iter();
-            lists.map(|list| list.into_iter().map(|track| track.recommended.row).collect()).collect()
-        })
-    }
-}
-
 pub(super) fn picture_file(path: &str) -> Result<PathBuf, String> {
     let path = PathBuf::from(path);
     match path.extension().and_then(|extension| extension.to_str()) {
@@ -155,8 +110,12 @@ pub(super) fn picture_file(path: &str) -> Result<PathBuf, String> {
     }
 }
 
-pub(super) async fn run(global: &Global, command: EvaluateCommand, interrupt: &Interrupt) -> anyhow::Result<ExitCode> {
-    let arguments = match command {
+pub(super) async fn run(
+    global: &Global,
+    arguments: EvaluateArguments,
+    interrupt: &Interrupt,
+) -> anyhow::Result<ExitCode> {
+    let arguments = match arguments.command {
         EvaluateCommand::Completion(arguments) => arguments,
         EvaluateCommand::Clicks(arguments) => return super::clicks::evaluate(global, arguments, interrupt).await,
         EvaluateCommand::Ratings(arguments) => return super::ratings::evaluate(global, arguments, interrupt).await,

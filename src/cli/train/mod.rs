@@ -13,6 +13,14 @@ use crate::progress::Interrupt;
 use crate::train::completion::{CompletionSettings, train_completion};
 use crate::train::similarity::{NextTracksSettings, SimilaritySettings, train_similarity};
 
+/// What to train.
+#[derive(Debug, clap::Args)]
+pub struct TrainArguments {
+    /// What to train
+    #[command(subcommand)]
+    pub command: TrainCommand,
+}
+
 /// What can be trained.
 #[derive(Debug, Subcommand)]
 pub enum TrainCommand {
@@ -76,9 +84,9 @@ pub struct SimilarityArguments {
     pub threads: u16,
 }
 
-pub(super) async fn run(global: &Global, command: TrainCommand, interrupt: &Interrupt) -> anyhow::Result<ExitCode> {
+pub(super) async fn run(global: &Global, arguments: TrainArguments, interrupt: &Interrupt) -> anyhow::Result<ExitCode> {
     let catalog = global.catalog().await?;
-    let manifest = match command {
+    let manifest = match arguments.command {
         TrainCommand::Completion(arguments) => completion(global, &catalog, arguments, interrupt).await?,
         TrainCommand::Similarity(arguments) => similarity(global, &catalog, arguments, interrupt).await?,
         TrainCommand::Clicks(arguments) => super::clicks::train(global, &catalog, arguments, interrupt).await?,
