@@ -1,7 +1,7 @@
 //! Calibration of scores, and the weights of an ensemble's members.
 
 use crate::bundle::ClickMember;
-use crate::dataset::listens::table::ClickTable;
+use crate::dataset::listens::ClickTable;
 use crate::evaluate::{ClickMetrics, measure_clicks};
 
 /// Chooses the members' weights by forward selection with replacement (Caruana et al. 2004) for the least loss on the

@@ -14,9 +14,9 @@ use super::settings::{ClickModelName, ClickSettings};
 use super::shape::{fields, shape};
 use super::trees::fit_trees;
 use crate::bundle::{ClickMember, Scorer};
-use crate::dataset::listens::features::{ClickState, NUMBERS, number_names};
-use crate::dataset::listens::history::Listening;
-use crate::dataset::listens::table::{ClickTable, Encoding, Variant, replay};
+use crate::dataset::listens::Listening;
+use crate::dataset::listens::{ClickState, NUMBERS, number_names};
+use crate::dataset::listens::{ClickTable, Encoding, Variant, replay};
 use crate::evaluate::{ClickMetrics, measure_clicks};
 use crate::recommend::clicks::{ENSEMBLE, ensemble};
 use crate::train::checkpoint::RunContext;
@@ -280,8 +280,8 @@ fn fit(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dataset::listens::features::FIELDS;
-    use crate::dataset::listens::history::{Click, Source, SourceValues, TrackFields, UserFields};
+    use crate::dataset::listens::FIELDS;
+    use crate::dataset::listens::{Click, ListenSource, SourceValues, TrackFields, UserFields};
     use crate::progress::Interrupt;
     use crate::train::checkpoint::Checkpoint;
     use crate::train::clicks::settings::Preset;
@@ -298,7 +298,7 @@ mod tests {
             Click {
                 user: user as u32,
                 track: track as u32,
-                source: Source { tab: 1, screen: kind, kind },
+                source: ListenSource { tab: 1, screen: kind, kind },
                 target: Some(rng.random::<f64>() < 1.0 / (1.0 + (-odds).exp())),
             }
         });

@@ -5,7 +5,7 @@ use rand::SeedableRng;
 use rand_xoshiro::Xoshiro256PlusPlus;
 
 use super::settings::ClickSettings;
-use crate::dataset::listens::table::Inputs;
+use crate::dataset::listens::Inputs;
 use crate::evaluate::auc;
 use crate::scoring::clicks::network::ClickNetwork;
 use crate::scoring::clicks::shape::ClickShape;

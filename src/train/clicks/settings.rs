@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::dataset::listens::features::FeatureGroup;
+use crate::dataset::listens::FeatureGroup;
 use crate::scoring::clicks::shape::Architecture;
 use crate::train::error::TrainError;
 use crate::train::optimizer::Optimizer;

@@ -1,8 +1,8 @@
 //! The shape of a network over an encoding of listens: which inputs it has, and what each is about.
 
 use super::settings::ClickSettings;
-use crate::dataset::listens::features::{FeatureGroup, Field, number_names};
-use crate::dataset::listens::table::{Encoding, Variant};
+use crate::dataset::listens::{Encoding, Variant};
+use crate::dataset::listens::{FeatureGroup, Field, number_names};
 use crate::scoring::clicks::shape::{Architecture, ClickShape, Subject};
 
 /// Fields that networks embed.

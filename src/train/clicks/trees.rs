@@ -1,7 +1,7 @@
 //! Boosted oblivious trees on the numbers: the one member of the ensemble that is not a network.
 
 use super::settings::ClickSettings;
-use crate::dataset::listens::table::{ClickTable, Encoding};
+use crate::dataset::listens::{ClickTable, Encoding};
 use crate::evaluate::auc;
 use crate::recommend::clicks::tree_features;
 use crate::scoring::oblivious_trees::ObliviousTrees;
