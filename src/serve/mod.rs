@@ -211,7 +211,8 @@ impl AppState {
         };
         let catalog = catalog.for_requests(settings.database_connections);
         let metrics = Metrics::new();
-        let models = ModelStore::new(models, &metrics);
+        let engine = Engine::start(threads, settings.engine_queue, metrics.clone())?;
+        let models = ModelStore::new(models, &metrics, &engine);
         let gate = Gate::default();
         Ok(Self(Arc::new(Shared {
             names: Names::new(catalog.clone(), models.clone(), gate.clone(), metrics.clone()),
@@ -230,7 +231,7 @@ impl AppState {
             bulk: Arc::new(Semaphore::new(settings.max_bulk_requests)),
             catalog,
             models,
-            engine: Engine::start(threads, settings.engine_queue, metrics.clone())?,
+            engine,
             scores: score_batch(),
             nearest: routes::similar::nearest_batch(),
             metrics,

@@ -4,14 +4,15 @@
 //! read and checked whole before it takes over; one that does not check out is refused, and what was there goes on.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use tracing::{error, info, warn};
 
+use super::engine::{Engine, Lane};
 use super::kept::Kept;
 use super::memory::give_back;
 use super::metrics::Metrics;
@@ -58,7 +59,7 @@ impl<M: Served> Loaded<M> {
 
     fn open(models: &Path, version: &str) -> Result<Self, BundleError> {
         let loaded = M::load(&BundleFolder::open(&models.join(M::KIND.as_str()).join(version), M::KIND)?)?;
-        loaded.model.warm_up();
+        loaded.model.trials().iter().for_each(|trial| trial());
         Ok(loaded)
     }
 
@@ -77,10 +78,15 @@ impl<M: Served> Loaded<M> {
     }
 }
 
+/// A piece of work for warm-up.
+type Trial<'a> = Box<dyn Fn() + 'a>;
+
 /// A model that a bundle of one kind makes.
 pub trait Served: Send + Sync + Sized + 'static {
     /// the bundle's kind
     const KIND: Kind;
+    /// Lanes of the engine in which its work waits.
+    const LANES: &'static [Lane];
 
     /// The app's ids of the rows of tracks that it recommends; none for a model that only scores what it is told to.
     fn ids(&self) -> Option<&Vocabulary>;
@@ -88,8 +94,9 @@ pub trait Served: Send + Sync + Sized + 'static {
     /// Tracks that it may recommend.
     fn candidates(&self) -> usize;
 
-    /// Answers something, so that what is mapped is in memory before the first request.
-    fn warm_up(&self);
+    /// Pieces of work like those that requests bring: what is mapped is in memory once they have run, and how long they take
+    /// then is how long requests will take.
+    fn trials(&self) -> Vec<Trial<'_>>;
 
     /// Reads a bundle and checks it whole.
     fn load(folder: &BundleFolder) -> Result<Loaded<Self>, BundleError>;
@@ -97,6 +104,8 @@ pub trait Served: Send + Sync + Sized + 'static {
 
 impl Served for SimilarityModel {
     const KIND: Kind = Kind::Similarity;
+    /// Without a completion model, it completes playlists too.
+    const LANES: &'static [Lane] = &Lane::ALL;
 
     fn ids(&self) -> Option<&Vocabulary> {
         Some(self.vocabulary())
@@ -106,10 +115,11 @@ impl Served for SimilarityModel {
         Self::candidates(self)
     }
 
-    fn warm_up(&self) {
-        if !self.vocabulary().is_empty() {
-            self.similar(0, 50);
+    fn trials(&self) -> Vec<Trial<'_>> {
+        if self.vocabulary().is_empty() {
+            return Vec::new();
         }
+        vec![Box::new(|| drop(self.similar(0, 50)))]
     }
 
     fn load(folder: &BundleFolder) -> Result<Loaded<Self>, BundleError> {
@@ -120,6 +130,7 @@ impl Served for SimilarityModel {
 
 impl Served for CompletionModel {
     const KIND: Kind = Kind::Completion;
+    const LANES: &'static [Lane] = &[Lane::Completion, Lane::Batch];
 
     fn ids(&self) -> Option<&Vocabulary> {
         Some(self.vocabulary())
@@ -129,12 +140,14 @@ impl Served for CompletionModel {
         self.bundle().index.popular.len()
     }
 
-    fn warm_up(&self) {
+    fn trials(&self) -> Vec<Trial<'_>> {
         let popular = &self.bundle().index.popular;
-        for seeds in [&popular[..popular.len().min(5)], &popular[popular.len() / 2..][..popular.len().min(1)]] {
-            let title = Some("summer hits".to_owned());
-            self.complete(&Completion { title, seeds: seeds.to_vec(), limit: 100, ..Completion::default() });
-        }
+        let trial = |seeds: &[u32]| -> Trial<'_> {
+            let (title, seeds) = (Some("summer hits".to_owned()), seeds.to_vec());
+            let playlist = Completion { title, seeds, limit: 100, ..Completion::default() };
+            Box::new(move || drop(self.complete(&playlist)))
+        };
+        vec![trial(&popular[..popular.len().min(5)]), trial(&popular[popular.len() / 2..][..popular.len().min(1)])]
     }
 
     fn load(folder: &BundleFolder) -> Result<Loaded<Self>, BundleError> {
@@ -145,6 +158,7 @@ impl Served for CompletionModel {
 
 impl Served for RatingsModel {
     const KIND: Kind = Kind::Ratings;
+    const LANES: &'static [Lane] = &[Lane::Quick];
 
     fn ids(&self) -> Option<&Vocabulary> {
         Some(self.vocabulary())
@@ -154,11 +168,14 @@ impl Served for RatingsModel {
         self.vocabulary().len()
     }
 
-    fn warm_up(&self) {
-        if !self.vocabulary().is_empty() {
+    fn trials(&self) -> Vec<Trial<'_>> {
+        if self.vocabulary().is_empty() {
+            return Vec::new();
+        }
+        vec![Box::new(|| {
             let taste = self.taste(&[Heard { row: 0, rating: None, at: 0 }]);
             self.recommend(&taste, &[], 50);
-        }
+        })]
     }
 
     fn load(folder: &BundleFolder) -> Result<Loaded<Self>, BundleError> {
@@ -189,6 +206,7 @@ impl<M> Shadow<M> {
 
 impl Served for ClickModel {
     const KIND: Kind = Kind::Clicks;
+    const LANES: &'static [Lane] = &[Lane::Quick];
 
     fn ids(&self) -> Option<&Vocabulary> {
         None
@@ -198,9 +216,9 @@ impl Served for ClickModel {
         self.bundle().tracks.len()
     }
 
-    fn warm_up(&self) {
+    fn trials(&self) -> Vec<Trial<'_>> {
         let question = Question { user: String::new(), tracks: vec![String::new()], ..Question::default() };
-        self.answer(&question);
+        vec![Box::new(move || drop(self.answer(&question)))]
     }
 
     fn load(folder: &BundleFolder) -> Result<Loaded<Self>, BundleError> {
@@ -213,22 +231,27 @@ impl Served for ClickModel {
 #[derive(Debug)]
 pub struct Slot<M> {
     current: Arc<ArcSwapOption<Loaded<M>>>,
+    /// held by whoever replaces it: what was read first must not take over last
+    replacing: Arc<Mutex<()>>,
     shadow: Arc<ArcSwapOption<Shadow<M>>>,
     /// other versions that requests named, the one loaded last at the end
     pinned: Arc<ArcSwap<Vec<Arc<Loaded<M>>>>>,
     /// held by whoever loads one of them
     pinning: Arc<tokio::sync::Mutex<()>>,
     metrics: Metrics,
+    engine: Engine,
 }
 
 impl<M> Clone for Slot<M> {
     fn clone(&self) -> Self {
         Self {
             current: self.current.clone(),
+            replacing: self.replacing.clone(),
             shadow: self.shadow.clone(),
             pinned: self.pinned.clone(),
             pinning: self.pinning.clone(),
             metrics: self.metrics.clone(),
+            engine: self.engine.clone(),
         }
     }
 }
@@ -258,14 +281,14 @@ pub struct ModelStore {
 }
 
 impl ModelStore {
-    /// An empty store over the folder `models`.
-    pub fn new(models: &Path, metrics: &Metrics) -> Self {
+    /// An empty store over the folder `models`. The models that it loads tell the engine how long their work takes.
+    pub fn new(models: &Path, metrics: &Metrics, engine: &Engine) -> Self {
         Self {
             folder: models.to_owned(),
-            completion: Slot::new(metrics),
-            similarity: Slot::new(metrics),
-            ratings: Slot::new(metrics),
-            clicks: Slot::new(metrics),
+            completion: Slot::new(metrics, engine),
+            similarity: Slot::new(metrics, engine),
+            ratings: Slot::new(metrics, engine),
+            clicks: Slot::new(metrics, engine),
         }
     }
 
@@ -375,13 +398,17 @@ impl ModelStore {
         [completion, similarity, ratings, clicks].into_iter().flatten().collect()
     }
 
-    /// Loads the current bundle of a kind and lets it take over. Blocking.
+    /// Loads the current bundle of a kind and lets it take over, loaded already or not. Blocking.
     pub fn load(&self, kind: Kind) -> Result<(), BundleError> {
+        self.load_current(kind, true)
+    }
+
+    fn load_current(&self, kind: Kind, again: bool) -> Result<(), BundleError> {
         match kind {
-            Kind::Completion => self.completion.load(&self.folder),
-            Kind::Similarity => self.similarity.load(&self.folder),
-            Kind::Ratings => self.ratings.load(&self.folder),
-            Kind::Clicks => self.clicks.load(&self.folder),
+            Kind::Completion => self.completion.load(&self.folder, again),
+            Kind::Similarity => self.similarity.load(&self.folder, again),
+            Kind::Ratings => self.ratings.load(&self.folder, again),
+            Kind::Clicks => self.clicks.load(&self.folder, again),
         }
     }
 
@@ -415,7 +442,7 @@ impl ModelStore {
                     continue;
                 }
                 let store = self.clone();
-                match tokio::task::spawn_blocking(move || store.load(kind)).await {
+                match tokio::task::spawn_blocking(move || store.load_current(kind, false)).await {
                     Ok(Ok(())) => *refused = None,
                     Ok(Err(error)) => {
                         error!("the new bundle is refused, the old one goes on: {error}");
@@ -430,15 +457,24 @@ impl ModelStore {
 }
 
 impl<M: Served> Slot<M> {
-    fn new(metrics: &Metrics) -> Self {
-        let (current, shadow, pinned, pinning) = Default::default();
-        Self { current, shadow, pinned, pinning, metrics: metrics.clone() }
+    fn new(metrics: &Metrics, engine: &Engine) -> Self {
+        let (current, replacing, shadow, pinned, pinning) = Default::default();
+        Self { current, replacing, shadow, pinned, pinning, metrics: metrics.clone(), engine: engine.clone() }
     }
 
-    fn load(&self, models: &Path) -> Result<(), BundleError> {
+    fn replacing(&self) -> MutexGuard<'_, ()> {
+        self.replacing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Loads the current version; `again`: even if it is the one that is loaded.
+    fn load(&self, models: &Path, again: bool) -> Result<(), BundleError> {
+        let _replacing = self.replacing();
         let began = Instant::now();
         let none = || BundleError::None { kind: M::KIND, folder: models.join(M::KIND.as_str()) };
         let version = current_version(models, M::KIND).ok_or_else(none)?;
+        if !again && self.current.load().as_ref().is_some_and(|loaded| loaded.manifest.version == version) {
+            return Ok(());
+        }
         self.take_over(Loaded::open(models, &version)?, began);
         Ok(())
     }
@@ -491,6 +527,7 @@ impl<M: Served> Slot<M> {
     }
 
     fn activate(&self, models: &Path, version: &str) -> Result<(), VersionError> {
+        let _replacing = self.replacing();
         let began = Instant::now();
         let loaded = Self::open(models, version)?;
         bundle::activate(models, M::KIND, version).map_err(VersionError::ReadOnly)?;
@@ -509,7 +546,7 @@ impl<M: Served> Slot<M> {
     }
 
     fn load_at_start(&self, models: &Path) {
-        match self.load(models) {
+        match self.load(models, true) {
             Ok(()) => return,
             Err(error @ BundleError::None { .. }) => return warn!("{error}"),
             Err(error) => error!("the current bundle is refused: {error}"),
@@ -532,6 +569,12 @@ impl<M: Served> Slot<M> {
     }
 
     fn take_over(&self, loaded: Loaded<M>, began: Instant) {
+        for trial in loaded.model.trials() {
+            let began = Instant::now();
+            trial();
+            let seconds = began.elapsed().as_secs_f64();
+            M::LANES.iter().for_each(|&lane| self.engine.warm(lane, seconds));
+        }
         let Manifest { kind, version, data, .. } = &loaded.manifest;
         info!(%kind, version, tracks = data.tracks, playlists = data.playlists, "loaded a model");
         self.metrics.swapped(&loaded.manifest, loaded.model.candidates(), began.elapsed().as_secs_f64());
