@@ -1,12 +1,15 @@
 //! What comes next in a playlist.
 
+use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Path, State};
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use utoipa::openapi::RefOr;
+use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
+use utoipa::{PartialSchema, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -34,6 +37,23 @@ const MAX_TRACKS: usize = 10_000;
 /// Routes of completion.
 pub fn router() -> OpenApiRouter<AppState> {
     OpenApiRouter::new().routes(routes!(complete)).routes(routes!(complete_inline))
+}
+
+impl PartialSchema for CompletionMethod {
+    fn schema() -> RefOr<Schema> {
+        let names = ["ranking", "neumf", "track2vec", "popularity"];
+        ObjectBuilder::new()
+            .schema_type(Type::String)
+            .description(Some("What recommends."))
+            .enum_values(Some(names))
+            .into()
+    }
+}
+
+impl ToSchema for CompletionMethod {
+    fn name() -> Cow<'static, str> {
+        "CompletionModel".into()
+    }
 }
 
 /// How to complete a stored playlist. All of it may be left out.
