@@ -173,7 +173,7 @@ impl Shared {
         let patience = (PATIENCE * work).clamp(LEAST_WAIT.as_secs_f64(), MOST_WAIT.as_secs_f64());
         let is_full = queue.lanes[lane as usize].jobs.len() >= self.capacity;
         if is_full || queue.wait(lane, self.threads, seconds) > patience {
-            self.metrics.engine_refused(lane);
+            self.metrics.engine_rejected(lane);
             return Err(EngineError::Full);
         }
         Ok(())
