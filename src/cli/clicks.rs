@@ -17,10 +17,10 @@ use crate::evaluate::ClickMetrics;
 use crate::evaluate::pictures::reliability;
 use crate::progress::Interrupt;
 use crate::recommend::clicks::ENSEMBLE;
+use crate::train::RunContext;
 use crate::train::clicks::tuning::{Trial, TuneTask, tune as search};
-use crate::train::clicks::{
-    ClickModelName, ClickSettings, ClickTask, Optimizer, Preset, Running, SplitKind, learn, mark, train_clicks,
-};
+use crate::train::clicks::{ClickModelName, ClickSettings, ClickTask, Preset, SplitKind, learn, mark, train_clicks};
+use crate::train::optimizer::Optimizer;
 
 /// What of a preset is set otherwise.
 #[derive(Debug, Clone, clap::Args)]
@@ -296,8 +296,8 @@ fn measure(
         split,
         seed,
     };
-    let running = Running { threads: threads(arguments.threads), resume: None, interrupt };
-    let learned = learn(&task, &arguments.overrides.models(&arguments.model), running)?;
+    let context = RunContext::new(threads(arguments.threads), interrupt);
+    let learned = learn(&task, &arguments.overrides.models(&arguments.model), context)?;
     let table: &ClickTable = &learned.table;
     let rows: Vec<usize> = (0..table.rows()).filter(|&row| set_aside[table.clicks[row]]).collect();
     let measured = learned.measure(&table.select(&rows));
@@ -377,13 +377,13 @@ pub(super) async fn tune(global: &Global, arguments: TuneClicks, interrupt: &Int
             trials: arguments.trials as usize,
             best: arguments.best as usize,
         };
-        let running = Running { threads: threads(arguments.threads), resume: None, interrupt: &interrupt };
+        let context = RunContext::new(threads(arguments.threads), &interrupt);
         let tell = |trial: &Trial| {
             if format == ReportFormat::Table {
                 println!("AUC {:.4}  logloss {:.4}  {}", trial.auc, trial.logloss, trial.flags);
             }
         };
-        search(&task, running, tell)
+        search(&task, context, tell)
     };
     let tuned = tokio::task::spawn_blocking(searching).await??;
     match format {

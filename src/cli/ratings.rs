@@ -13,10 +13,11 @@ use crate::catalog::Catalog;
 use crate::dataset::{Feedback, split};
 use crate::evaluate::RatingMetrics;
 use crate::progress::Interrupt;
+use crate::train::RunContext;
 use crate::train::ratings::gaussian::GaussianSettings;
 use crate::train::ratings::network::NetworkSettings;
 use crate::train::ratings::tuning::{Trial, tune as search};
-use crate::train::ratings::{RatingsModelName, RatingsSettings, Running, learn, train_ratings};
+use crate::train::ratings::{RatingsModelName, RatingsSettings, learn, train_ratings};
 
 /// Share of the training ratings that a network which stops early withholds for that.
 const EARLY_STOP_SHARE: f64 = 0.1;
@@ -213,9 +214,9 @@ fn measure(
                 gaussian: arguments.gaussian.clone(),
                 network: arguments.network.clone(),
             };
-            let running = Running { threads: arguments.threads.get(model), resume_file: None, interrupt };
+            let context = RunContext::new(arguments.threads.get(model), interrupt);
             let started = Instant::now();
-            let trained = learn(feedback, &parts.training, model, &settings, running)?;
+            let trained = learn(feedback, &parts.training, model, &settings, context)?;
             let train_seconds = started.elapsed().as_secs_f64();
             let metrics = trained.measure(&parts.training, &parts.held_out, feedback.users());
             info!(model = model.as_str(), seed, mse = metrics.mse, ndcg_at_10 = metrics.ndcg_at_10, "measured");
@@ -259,8 +260,8 @@ pub(super) async fn tune(global: &Global, arguments: TuneRatings, interrupt: &In
                 );
             }
         };
-        let running = Running { threads, resume_file: None, interrupt: &interrupt };
-        search(&feedback, &parts, &arguments.gaussian, arguments.rounds as usize, arguments.seed, running, tell)
+        let context = RunContext::new(threads, &interrupt);
+        search(&feedback, &parts, &arguments.gaussian, arguments.rounds as usize, arguments.seed, context, tell)
     };
     let tuned = tokio::task::spawn_blocking(tuning).await??;
     match format {

@@ -18,9 +18,11 @@ use crate::evaluate::next_track::{Distance, Parts, Ranks, rank_by_vectors};
 use crate::evaluate::pictures::bars;
 use crate::evaluate::pictures::bars::LineChart;
 use crate::progress::Interrupt;
-use crate::train::next_track::{self, NextTrackSettings, Placements};
-use crate::train::similarity::tuning::{CurvePoint, Grid, Metric, Trial, Tuning};
+use crate::train::RunContext;
+use crate::train::next_track::{self, Placements};
+use crate::train::similarity::tuning::{CurvePoint, Metric, Trial, all_grids, parse_grid, tuner};
 use crate::train::similarity::{Fitted, SimilaritySettings, fit};
+use crate::train::tuning::{Grid, sort_best, write_best};
 
 /// What to measure, on what, and how to report.
 #[derive(Debug, clap::Args)]
@@ -143,7 +145,7 @@ async fn load(global: &Global) -> anyhow::Result<Corpus> {
 }
 
 fn measure(corpus: &Corpus, arguments: &EvaluateSimilarity, interrupt: &Interrupt) -> anyhow::Result<Report> {
-    let (settings, threads) = (&arguments.settings, threads(arguments.threads));
+    let (settings, context) = (&arguments.settings, RunContext::new(threads(arguments.threads), interrupt));
     settings.check()?;
     let held_out = corpus.sequences.hold_out_last(settings.min_count);
     anyhow::ensure!(!held_out.queries.is_empty(), "the catalog has no playlist of four or more tracks to ask of");
@@ -170,27 +172,26 @@ fn measure(corpus: &Corpus, arguments: &EvaluateSimilarity, interrupt: &Interrup
             NextTrackModel::Next => {
                 let ablated = next_track::Part::ALL.into_iter().filter(|_| arguments.ablation).map(Some);
                 for without in std::iter::once(None).chain(ablated) {
-                    let learning = NextTrackSettings { trees: arguments.next_trees, seed: settings.seed, threads };
                     let left_out: Vec<next_track::Part> = without.into_iter().collect();
                     let started = Instant::now();
                     let (playlists, vocabulary) = (&held_out.playlists, held_out.vocabulary);
-                    let trees = next_track::learn(corpus, playlists, vocabulary, &learning, &left_out, interrupt)?;
+                    let (trees, seed) = (arguments.next_trees, settings.seed);
+                    let trees = next_track::learn(corpus, playlists, vocabulary, trees, seed, &left_out, context)?;
                     let seconds = started.elapsed().as_secs_f64();
-                    let ranks = next_track::measure(&placements, &trees, queries, limit, threads, interrupt)?;
+                    let ranks = next_track::measure(&placements, &trees, queries, limit, context)?;
                     add(model, without, ranks, seconds);
                 }
             }
             NextTrackModel::CoOccurrence | NextTrackModel::Follows => {
                 let both_sides = model == NextTrackModel::CoOccurrence;
-                let ranks =
-                    next_track::measure_co_occurrence(&placements, both_sides, queries, limit, threads, interrupt)?;
+                let ranks = next_track::measure_co_occurrence(&placements, both_sides, queries, limit, context)?;
                 add(model, None, ranks, 0.0);
             }
             NextTrackModel::Cosine | NextTrackModel::Euclidean => {
                 let distance = if model == NextTrackModel::Cosine { Distance::Cosine } else { Distance::Euclidean };
                 let fitted = match &fitted {
                     Some(fitted) => fitted,
-                    None => fitted.insert(vectors(&held_out, settings, threads, interrupt)?),
+                    None => fitted.insert(vectors(&held_out, settings, context)?),
                 };
                 let ranks = rank_by_vectors(&fitted.vectors, &fitted.lengths, distance, queries, limit);
                 add(model, None, ranks, fitted.seconds);
@@ -201,23 +202,10 @@ fn measure(corpus: &Corpus, arguments: &EvaluateSimilarity, interrupt: &Interrup
     Ok(Report { protocol: arguments.protocol, tracks: held_out.vocabulary, queries: queries.len(), models })
 }
 
-fn vectors(
-    held_out: &HeldOut,
-    settings: &SimilaritySettings,
-    threads: usize,
-    interrupt: &Interrupt,
-) -> anyhow::Result<Fitted> {
-    let fitted = fit(
-        held_out,
-        settings,
-        threads,
-        || !interrupt.is_raised(),
-        |done| {
-            info!(epoch = done.epoch, loss = done.loss, "trained");
-        },
-    );
-    anyhow::ensure!(!interrupt.is_raised(), "stopped");
-    fitted.context("the vectors could not be trained: too little data, or too high a --learning-rate")
+fn vectors(held_out: &HeldOut, settings: &SimilaritySettings, context: RunContext<'_>) -> anyhow::Result<Fitted> {
+    Ok(fit(held_out, settings, Some("training"), context, |run| {
+        info!(epoch = run.epochs(), loss = run.loss(), "trained");
+    })?)
 }
 
 fn print_table(report: &Report, lengths: &[u16]) {
@@ -251,7 +239,7 @@ fn print_table(report: &Report, lengths: &[u16]) {
 pub struct TuneSimilarity {
     /// One setting over several values, the others as given: alpha, or alpha=-1,-0.5,0; may be repeated. Without --grid
     /// and --search: every setting in turn
-    #[arg(long, value_name = "SETTING[=VALUES]", value_parser = Grid::parse)]
+    #[arg(long, value_name = "SETTING[=VALUES]", value_parser = parse_grid)]
     pub grid: Vec<Grid>,
     /// Draw so many settings by chance, and train the better ones longer
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..=10_000))]
@@ -333,12 +321,12 @@ fn trial_line(trial: &Trial) -> String {
 }
 
 fn search(corpus: &Corpus, arguments: &TuneSimilarity, folder: &Path, interrupt: &Interrupt) -> anyhow::Result<Tuned> {
-    let (base, threads) = (&arguments.settings, threads(arguments.threads));
+    let (base, context) = (&arguments.settings, RunContext::new(threads(arguments.threads), interrupt));
     base.check()?;
     let held_out = corpus.sequences.hold_out_last(base.min_count);
     let parts = Parts::new(held_out.queries.len(), base.seed);
     let data = &corpus.sequences.fingerprint.sha256;
-    let mut tuning = Tuning::begin(&held_out, &parts, data, &folder.join("trials.jsonl"), threads, interrupt)?;
+    let mut tuning = tuner(&held_out, &parts, data, &folder.join("trials.jsonl"), context)?;
     info!(trials = tuning.trials.len(), validation = parts.validation.len(), "read what was tried before");
     let tell = |trial: &Trial| {
         if arguments.format == ReportFormat::Table {
@@ -346,7 +334,7 @@ fn search(corpus: &Corpus, arguments: &TuneSimilarity, folder: &Path, interrupt:
         }
     };
     let grids = match (arguments.grid.as_slice(), arguments.search) {
-        ([], None) => Grid::all(),
+        ([], None) => all_grids(),
         (grids, _) => grids.to_vec(),
     };
     let (mut files, mut trials) = (Vec::new(), Vec::new());
@@ -356,35 +344,21 @@ fn search(corpus: &Corpus, arguments: &TuneSimilarity, folder: &Path, interrupt:
         trials.extend(along);
     }
     if let Some(count) = arguments.search {
-        trials.extend(tuning.halve(base, count.into(), arguments.search_epochs, arguments.metric, tell)?);
+        let (epochs, metric) = (arguments.search_epochs, arguments.metric);
+        trials.extend(tuning.halve(base, count.into(), base.seed, epochs, |trial| metric.of(trial), tell)?);
     }
-    // The first of the best, so that the same trials have the same winner.
     let metric = arguments.metric;
-    let best = trials.iter().rev().max_by(|left, right| metric.of(left).total_cmp(&metric.of(right))).cloned();
-    let best = best.context("nothing was tried")?;
-    trials.sort_by(|left, right| metric.of(right).total_cmp(&metric.of(left)));
+    sort_best(&mut trials, |trial| metric.of(trial));
+    let best = trials.first().cloned().context("nothing was tried")?;
     files.extend(draw(&chart_of_curves(&trials), &folder.join("curves"))?);
     let path = folder.join("best.toml");
-    std::fs::write(&path, config_of(&best.settings)?).with_context(|| path.display().to_string())?;
+    write_best(&path, "similarity", &best.settings)?;
     files.extend([path, folder.join("trials.jsonl")]);
 
-    let fitted = vectors(&held_out, &best.settings, threads, interrupt)?;
+    let fitted = vectors(&held_out, &best.settings, context)?;
     let queries: Vec<_> = parts.test.iter().map(|&query| held_out.queries[query]).collect();
     let ranks = rank_by_vectors(&fitted.vectors, &fitted.lengths, Distance::Cosine, &queries, 10);
     Ok(Tuned { metric, best, test: Metrics::new(&ranks, &[10]), trials: tuning.trials.len(), files })
-}
-
-/// As a file of settings that `segue --config FILE train similarity` takes.
-fn config_of(settings: &SimilaritySettings) -> anyhow::Result<String> {
-    #[derive(Serialize)]
-    struct Train<'a> {
-        similarity: &'a SimilaritySettings,
-    }
-    #[derive(Serialize)]
-    struct File<'a> {
-        train: Train<'a>,
-    }
-    Ok(toml::to_string(&File { train: Train { similarity: settings } })?)
 }
 
 fn chart_of_grid(grid: &Grid, trials: &[Trial]) -> LineChart {
