@@ -40,23 +40,6 @@ pub fn router() -> OpenApiRouter<AppState> {
     OpenApiRouter::new().routes(routes!(complete)).routes(routes!(complete_inline))
 }
 
-impl PartialSchema for CompletionMethod {
-    fn schema() -> RefOr<Schema> {
-        let names = ["ranking", "neumf", "track2vec", "popularity"];
-        ObjectBuilder::new()
-            .schema_type(Type::String)
-            .description(Some("What recommends."))
-            .enum_values(Some(names))
-            .into()
-    }
-}
-
-impl ToSchema for CompletionMethod {
-    fn name() -> Cow<'static, str> {
-        "CompletionModel".into()
-    }
-}
-
 /// How much to diversify: from 0 to 1.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(try_from = "f64")]
@@ -75,6 +58,23 @@ impl TryFrom<f64> for Diversity {
 
     fn try_from(value: f64) -> Result<Self, String> {
         if (0.0..=1.0).contains(&value) { Ok(Self(value as f32)) } else { Err("must be between 0 and 1".to_owned()) }
+    }
+}
+
+impl PartialSchema for CompletionMethod {
+    fn schema() -> RefOr<Schema> {
+        let names = ["ranking", "neumf", "track2vec", "popularity"];
+        ObjectBuilder::new()
+            .schema_type(Type::String)
+            .description(Some("What recommends."))
+            .enum_values(Some(names))
+            .into()
+    }
+}
+
+impl ToSchema for CompletionMethod {
+    fn name() -> Cow<'static, str> {
+        "CompletionModel".into()
     }
 }
 
