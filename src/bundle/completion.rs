@@ -136,12 +136,12 @@ pub struct CompletionIndex {
     /// `[N, vector_length]`: the tracks' vectors by Track2Vec, of length 1; zeros for tracks that less than two playlists hold
     pub vectors: Values<f32>,
     /// what follows from the rest
-    pub derived: Derived,
+    pub derived: DerivedTables,
 }
 
 /// What follows from the rest of an index: not stored, computed when it is built or loaded.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct Derived {
+pub struct DerivedTables {
     /// length of a factor
     pub dimensions: usize,
     /// length of a vector
@@ -210,7 +210,7 @@ impl CompletionIndex {
             let rows = popular.iter().flat_map(|&row| &table[row as usize * length..][..length]);
             ByteTable::new(&rows.copied().collect::<Vec<f32>>(), length)
         };
-        self.derived = Derived {
+        self.derived = DerivedTables {
             dimensions,
             vector_length,
             popular_factors: of_popular(&self.factors, dimensions),
@@ -325,7 +325,7 @@ impl CompletionIndex {
             gram,
             alpha: alpha[0],
             vectors,
-            derived: Derived::default(),
+            derived: DerivedTables::default(),
             playlists,
         };
         index.derive();
