@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::{Global, ReportFormat, print_text};
 use crate::bundle::{SimilarityBundle, Vocabulary};
 use crate::catalog::{Catalog, TrackId, TrackName};
-use crate::dataset::{Found, TrackFinder};
+use crate::dataset::{TrackFinder, TrackMatches};
 use crate::recommend::SimilarityModel;
 
 /// Ids whose names are looked up at a time.
@@ -111,7 +111,7 @@ async fn find(catalog: &Catalog, vocabulary: &Vocabulary, query: &str) -> anyhow
         rows.iter().take(TOLD).map(|&row| format!("\n  {}", label(vocabulary, &names, row))).collect()
     };
     Ok(match TrackFinder::new(rows.iter().map(name_of)).find(query, TOLD) {
-        Found::Track(rows) => {
+        TrackMatches::Track(rows) => {
             if let [_, others @ ..] = rows.as_slice()
                 && !others.is_empty()
             {
@@ -123,7 +123,7 @@ async fn find(catalog: &Catalog, vocabulary: &Vocabulary, query: &str) -> anyhow
             }
             Ok(rows[0])
         }
-        Found::Several(rows) => {
+        TrackMatches::Several(rows) => {
             let and_more = if rows.len() > TOLD { "\n  and more" } else { "" };
             Err(format!(
                 "{} tracks are called {query:?}; say which artist, or give the id:{}{and_more}",
@@ -131,8 +131,12 @@ async fn find(catalog: &Catalog, vocabulary: &Vocabulary, query: &str) -> anyhow
                 list(&rows)
             ))
         }
-        Found::Nearest(rows) if rows.is_empty() => Err(format!("no track is called {query:?}, or anything like it")),
-        Found::Nearest(rows) => Err(format!("no track is called {query:?}; the nearest names are:{}", list(&rows))),
+        TrackMatches::Nearest(rows) if rows.is_empty() => {
+            Err(format!("no track is called {query:?}, or anything like it"))
+        }
+        TrackMatches::Nearest(rows) => {
+            Err(format!("no track is called {query:?}; the nearest names are:{}", list(&rows)))
+        }
     })
 }
 

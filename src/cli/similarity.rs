@@ -13,7 +13,7 @@ use tracing::info;
 use super::evaluate::write_picture;
 use super::train::threads;
 use super::{Global, ReportFormat};
-use crate::dataset::{Corpus, HeldOut};
+use crate::dataset::{Corpus, HeldOutSequences};
 use crate::evaluate::next_track::{Distance, Parts, Ranks, rank_by_vectors};
 use crate::evaluate::pictures::bars;
 use crate::evaluate::pictures::bars::LineChart;
@@ -202,7 +202,11 @@ fn measure(corpus: &Corpus, arguments: &EvaluateSimilarity, interrupt: &Interrup
     Ok(Report { protocol: arguments.protocol, tracks: held_out.vocabulary, queries: queries.len(), models })
 }
 
-fn vectors(held_out: &HeldOut, settings: &SimilaritySettings, context: RunContext<'_>) -> anyhow::Result<Fitted> {
+fn vectors(
+    held_out: &HeldOutSequences,
+    settings: &SimilaritySettings,
+    context: RunContext<'_>,
+) -> anyhow::Result<Fitted> {
     Ok(fit(held_out, settings, Some("training"), context, |run| {
         info!(epoch = run.epochs(), loss = run.loss(), "trained");
     })?)

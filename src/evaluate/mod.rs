@@ -19,6 +19,6 @@ pub use completion::{EvaluateError, Recommend, Recommender, evaluate};
 pub use metrics::{CompletionMetrics, LIST_LENGTH, completion_metrics};
 pub use ratings::{Rater, RatingMetrics, measure_ratings};
 pub use report::{CoverageAt10, LatencyMs, ModelReport, Report};
-pub use splits::{Split, Withheld, evaluate_split};
+pub use splits::{HeldOutPlaylist, Split, evaluate_split};
 pub use submission::{SubmissionError, Team, submit};
 pub use test_set::{PartialPlaylist, TestPlaylist, TestSet};

@@ -212,7 +212,7 @@ async fn on_split(global: &Global, arguments: &CompletionArguments, interrupt: &
     let mut settings = arguments.settings.clone();
     settings.without_neumf |= !arguments.model.contains(&CompletionMethod::Neumf);
     let split = Split::new(&corpus, arguments.playlists as usize, settings.seed).map_err(anyhow::Error::msg)?;
-    info!(withheld = split.withheld.len(), remaining = split.remaining.len(), "split the catalog's playlists");
+    info!(held_out = split.held_out.len(), remaining = split.remaining.len(), "split the catalog's playlists");
     // Apart from what is published, which has seen all playlists.
     let folder = global.home.join("data/evaluation");
     let (models, interrupt) = (arguments.model.clone(), interrupt.clone());

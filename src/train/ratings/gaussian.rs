@@ -12,7 +12,7 @@ use crate::math::linear::{dot, gram};
 use crate::math::truncated_svd::{Decomposition, decompose};
 use crate::math::{Array, Csr};
 use crate::recommend::ratings::fold_in::{Prior, Residual, fold_in};
-use crate::recommend::ratings::{Heard, RatingsModel};
+use crate::recommend::ratings::{RatingsModel, TasteEvent};
 use crate::train::error::TrainError;
 use crate::train::settings::{above_0, from_0};
 
@@ -276,6 +276,6 @@ fn with_affinity(mut bundle: RatingsBundle, events: &[Event], users: usize, spre
 }
 
 /// Events of one user as the model takes them.
-pub fn heard(events: &[Event]) -> Vec<Heard> {
-    events.iter().map(|event| Heard { row: event.track, rating: event.rating, at: event.at }).collect()
+pub fn heard(events: &[Event]) -> Vec<TasteEvent> {
+    events.iter().map(|event| TasteEvent { row: event.track, rating: event.rating, at: event.at }).collect()
 }
