@@ -10,9 +10,10 @@ use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::SimilarityArguments;
-use super::train::CompletionArguments;
-use super::{Global, import};
+use super::global::Global;
+use super::import;
+use super::train::completion::{self, CompletionArguments};
+use super::train::similarity::{self, SimilarityArguments};
 use crate::catalog::Catalog;
 use crate::generate::{GenerateSettings, generate};
 use crate::import::import_mpd;
@@ -64,11 +65,11 @@ pub(super) async fn run(global: &Global, arguments: DemoArguments, interrupt: &I
 
     let global = Global { home: home.folder.clone(), ..global.clone() };
     println!("== Training for completions: retrievers and a ranking");
-    let manifest = super::train::completion(&global, &catalog, short_training()?, interrupt).await?;
+    let manifest = completion::train(&global, &catalog, short_training()?, interrupt).await?;
     println!("published    {} {}", manifest.kind, manifest.version);
 
     println!("== Training Track2Vec");
-    let manifest = super::train::similarity(&global, &catalog, defaults::<SimilarityArguments>()?, interrupt).await?;
+    let manifest = similarity::train(&global, &catalog, defaults::<SimilarityArguments>()?, interrupt).await?;
     let metrics = &manifest.metrics["next_track"];
     println!("published    {} {}", manifest.kind, manifest.version);
     println!("next track   Hit@10 {:.4}, NDCG@10 {:.4}", number(&metrics["hit_at_10"]), number(&metrics["ndcg_at_10"]));

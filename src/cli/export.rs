@@ -5,7 +5,8 @@ use std::process::ExitCode;
 
 use clap::{Subcommand, ValueEnum};
 
-use super::Global;
+use super::data;
+use super::global::Global;
 use crate::bundle::{
     BundleFolder, CompletionBundle, EmbeddingTable, ExportFormat, ExportName, Kind, SimilarityBundle, export_embeddings,
 };
@@ -124,17 +125,17 @@ async fn names_from_catalog(
     bundle: &SimilarityBundle,
     without_names: bool,
 ) -> anyhow::Result<Vec<ExportName>> {
-    let rows: Vec<u32> = (0..bundle.vocabulary.len() as u32).collect();
+    let rows = 0..bundle.vocabulary.len() as u32;
     if without_names {
         return Ok(vec![ExportName::default(); rows.len()]);
     }
     let catalog = global.catalog().await?;
-    let mut names = super::similar::names(&catalog, &bundle.vocabulary, &rows).await?;
+    let mut names = data::names_of_rows(&catalog, &bundle.vocabulary, rows.clone()).await?;
     catalog.close().await;
     let name = |row| {
         names
             .remove(bundle.vocabulary.id(row))
             .map_or_else(ExportName::default, |name| ExportName { name: Some(name.name), artist: Some(name.artist) })
     };
-    Ok(rows.into_iter().map(name).collect())
+    Ok(rows.map(name).collect())
 }

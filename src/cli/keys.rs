@@ -4,7 +4,8 @@ use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 
-use super::{Global, ReportFormat, print_text};
+use super::global::Global;
+use super::output::{ReportFormat, print_text};
 use crate::catalog::Scope;
 use crate::serve::access::keys::NewKey;
 

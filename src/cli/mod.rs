@@ -1,218 +1,42 @@
-//! The command line: one file a subcommand, each thin.
+//! The command line: a file for each command, a folder for each verb of several.
 
-mod clicks;
+mod arguments;
+mod command;
+mod data;
 mod demo;
 mod evaluate;
 mod export;
 mod generate;
+mod global;
 mod healthcheck;
 mod import;
 mod keys;
+mod loaded_model;
 mod models;
 mod openapi;
-mod ratings;
+mod output;
+mod picture;
 mod serve;
 mod similar;
-mod similarity;
 mod submit;
 mod train;
+mod tune;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches};
 
-use crate::catalog::Catalog;
 use crate::config;
 use crate::progress::Interrupt;
-use crate::telemetry::{self, LogFormat};
+use crate::telemetry;
 
-pub use evaluate::{CompletionArguments, EvaluateCommand};
-pub use submit::SubmitArguments;
-pub use train::{SimilarityArguments, TrainCommand};
+pub use command::{Cli, Command, ConfigCommand};
+use global::INTERRUPTED;
 
 /// The file of settings that is read when it is there.
 const CONFIG_FILE: &str = "segue.toml";
-/// Exit code after Ctrl-C, as shells have it.
-const INTERRUPTED: u8 = 130;
-
-/// Segue recommends music over HTTP: what comes next in a playlist, and what sounds like a track.
-#[derive(Debug, Parser)]
-#[command(
-    name = "segue",
-    version,
-    propagate_version = true,
-    after_help = "\
-Settings come from flags, then environment variables, then segue.toml, then defaults; `segue config` prints them.
-SEGUE_LOG says what is logged: error, warn, info (default), debug, or by module, such as segue::serve=debug.
-Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted."
-)]
-pub struct Cli {
-    /// What all subcommands take.
-    #[command(flatten)]
-    pub global: Global,
-    /// What to do.
-    #[command(subcommand)]
-    pub command: Command,
-}
-
-/// What all subcommands take.
-#[derive(Debug, Clone, clap::Args)]
-pub struct Global {
-    /// Folder of all state: bundles in models/, the private PostgreSQL in data/
-    #[arg(long, env = "SEGUE_HOME", default_value = ".", global = true, value_name = "FOLDER")]
-    pub home: PathBuf,
-    /// PostgreSQL 15 or newer that holds the catalog; without it Segue runs a private one
-    #[arg(
-        long,
-        env = "DATABASE_URL",
-        hide_env_values = true,
-        hide_default_value = true,
-        global = true,
-        value_name = "URL"
-    )]
-    pub database_url: Option<String>,
-    /// File of settings [default: segue.toml, if it is there]
-    #[arg(long, env = "SEGUE_CONFIG", global = true, value_name = "FILE")]
-    pub config: Option<PathBuf>,
-    /// How logs are written to standard error
-    #[arg(long, env = "SEGUE_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text, global = true)]
-    pub log_format: LogFormat,
-}
-
-/// What to do.
-#[derive(Debug, Subcommand)]
-pub enum Command {
-    /// Try it: make or read playlists, train, serve, and show two answers
-    #[command(after_help = "Examples:\n  segue demo\n  segue demo --data path/to/mpd/slices")]
-    Demo(demo::DemoArguments),
-    /// Read files of other systems into the catalog
-    Import {
-        /// Format of the files
-        #[command(subcommand)]
-        format: import::ImportFormat,
-    },
-    /// Write synthetic playlists in the format of the Million Playlist Dataset
-    #[command(after_help = "Example:\n  segue generate --playlists 5000 --tracks 8000 --seed 7 --out data/synthetic")]
-    Generate(generate::GenerateArguments),
-    /// Train a model on the catalog and publish it
-    Train {
-        /// What to train
-        #[command(subcommand)]
-        command: TrainCommand,
-    },
-    /// Measure how good models are
-    Evaluate {
-        /// What to measure
-        #[command(subcommand)]
-        command: EvaluateCommand,
-    },
-    /// Look for better settings of a model, on data withheld from training
-    Tune {
-        /// What to tune
-        #[command(subcommand)]
-        command: ratings::TuneCommand,
-    },
-    /// Complete a challenge set and write the submission to the RecSys Challenge 2018
-    #[command(
-        after_help = "Example:\n  segue submit --challenge challenge_set.json --out submission.csv --team us --email us@example.org\n\nEvery playlist gets 500 distinct tracks, none of them a seed; where that can't be, nothing is written."
-    )]
-    Submit(SubmitArguments),
-    /// Answer over HTTP
-    #[command(after_help = "Example:\n  segue serve --listen 0.0.0.0:8080")]
-    Serve(crate::serve::ServeSettings),
-    /// Make, list and revoke keys of the HTTP interface
-    Keys {
-        /// What to do
-        #[command(subcommand)]
-        command: keys::KeysCommand,
-    },
-    /// List the published bundles, or show one
-    #[command(after_help = "Examples:\n  segue models\n  segue models --format json\n  segue models show similarity")]
-    Models(models::ModelsArguments),
-    /// Ask which tracks are like one, by its name or id
-    #[command(
-        after_help = "Examples:\n  segue similar naima\n  segue similar --limit 20 spotify:track:5Wj1rJnCLpMHdLaxsFtJLs\n  segue similar \"miles davis – so what\"\n\nUpper and lower case and punctuation make no difference, nor does the order of artist and title. Where several tracks\nare called so, or none, the answer lists them or the nearest names with their ids, and the exit code is 1."
-    )]
-    Similar(similar::SimilarArguments),
-    /// Write what was learned into files that other programs read
-    Export {
-        /// What to write
-        #[command(subcommand)]
-        command: export::ExportCommand,
-    },
-    /// Create the catalog's tables, or bring them up to date
-    #[command(after_help = "Example:\n  segue migrate --database-url postgres://segue@localhost/segue")]
-    Migrate,
-    /// Print the HTTP contract as YAML, or check that a file still says the same
-    #[command(after_help = "Examples:\n  segue openapi > openapi.yaml\n  segue openapi --check openapi.yaml")]
-    Openapi(openapi::OpenapiArguments),
-    /// Ask a running server whether it is alive; for containers that have no curl
-    #[command(after_help = "Example:\n  segue healthcheck --url http://127.0.0.1:8080/health/ready")]
-    Healthcheck(healthcheck::HealthcheckArguments),
-    /// Print the settings in force, as a file that would set them so, without secrets
-    #[command(
-        after_help = "Example:\n  segue config show > settings.toml        # not over the segue.toml that it reads"
-    )]
-    Config {
-        /// What to do with them
-        #[command(subcommand)]
-        command: Option<ConfigCommand>,
-    },
-}
-
-/// What to do with settings.
-#[derive(Debug, Clone, Copy, Subcommand)]
-pub enum ConfigCommand {
-    /// Print them; the same without a word
-    #[command(after_help = "Example:\n  segue config show")]
-    Show,
-}
-
-impl Command {
-    /// What is logged when `SEGUE_LOG` does not say.
-    fn log_filter(&self) -> &'static str {
-        match self {
-            // Its requests are its own, and what it prints stands between their lines.
-            Self::Demo(_) => "info,sqlx=warn,segue::serve=warn",
-            _ => "info,sqlx=warn",
-        }
-    }
-}
-
-/// How reports are printed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum ReportFormat {
-    /// for people
-    Table,
-    /// for programs
-    Json,
-}
-
-impl Global {
-    fn models(&self) -> PathBuf {
-        self.home.join("models")
-    }
-
-    async fn catalog(&self) -> anyhow::Result<Catalog> {
-        Ok(Catalog::open(self.database_url(), &self.home).await?)
-    }
-
-    /// An empty variable, as compose files leave behind, is one that is not set.
-    fn database_url(&self) -> Option<&str> {
-        self.database_url.as_deref().filter(|url| !url.is_empty())
-    }
-}
-
-/// Prints a long text. Someone who reads its beginning alone (`segue models show similarity | head`) is right to.
-fn print_text(text: &str) -> std::io::Result<()> {
-    use std::io::{ErrorKind, Write};
-    match std::io::stdout().write_all(text.as_bytes()) {
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
-        outcome => outcome,
-    }
-}
 
 /// Runs the command line `arguments`, the program's name first.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
@@ -275,14 +99,14 @@ async fn dispatch(cli: Cli, effective: &str, interrupt: &Interrupt) -> anyhow::R
         Command::Generate(arguments) => generate::run(&arguments),
         Command::Train { command } => train::run(global, command, interrupt).await,
         Command::Evaluate { command } => evaluate::run(global, command, interrupt).await,
-        Command::Tune { command } => ratings::tune(global, command, interrupt).await,
+        Command::Tune { command } => tune::run(global, command, interrupt).await,
         Command::Submit(arguments) => submit::run(global, arguments, interrupt).await,
         Command::Serve(settings) => serve::run(global, &settings, interrupt).await,
         Command::Keys { command } => keys::run(global, command).await,
         Command::Models(arguments) => models::run(global, &arguments),
         Command::Similar(arguments) => similar::run(global, arguments).await,
         Command::Export { command } => export::run(global, command).await,
-        Command::Migrate => global.catalog().await.map(|_| ExitCode::SUCCESS),
+        Command::Migrate => Ok(global.catalog().await.map(|_| ExitCode::SUCCESS)?),
         Command::Openapi(arguments) => openapi::run(&arguments),
         Command::Healthcheck(arguments) => healthcheck::run(&arguments).await,
         Command::Config { command: None | Some(ConfigCommand::Show) } => {

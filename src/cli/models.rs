@@ -7,7 +7,8 @@ use anyhow::{Context, bail};
 use clap::{Subcommand, ValueEnum};
 use serde_json::Value;
 
-use super::{Global, ReportFormat, print_text};
+use super::global::Global;
+use super::output::{ReportFormat, print_text};
 use crate::bundle::{BundleFolder, Kind, Manifest, RatingsBundle, current_version, versions};
 use crate::recommend::ratings::RatingsModel;
 

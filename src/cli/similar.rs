@@ -6,14 +6,14 @@ use std::process::ExitCode;
 use anyhow::bail;
 use serde::Serialize;
 
-use super::{Global, ReportFormat, print_text};
+use super::data;
+use super::global::Global;
+use super::output::{ReportFormat, print_text};
 use crate::bundle::{SimilarityBundle, Vocabulary};
 use crate::catalog::{Catalog, TrackName};
 use crate::dataset::{Found, TrackFinder};
 use crate::recommend::SimilarityModel;
 
-/// Ids whose names are looked up at a time.
-const NAMES: usize = 10_000;
 /// Tracks told of where the one meant is not clear.
 const TOLD: usize = 10;
 
@@ -65,7 +65,7 @@ pub(super) async fn run(global: &Global, arguments: SimilarArguments) -> anyhow:
         false => model.similar(row, arguments.limit.into()),
     };
     let rows: Vec<u32> = std::iter::once(row).chain(similar.iter().map(|item| item.row)).collect();
-    let names = names(&catalog, vocabulary, &rows).await?;
+    let names = data::names_of_rows(&catalog, vocabulary, rows).await?;
     catalog.close().await;
     let answered = |row: u32, score: f32, source: &'static str| {
         let (track_id, name) = (vocabulary.id(row), names.get(vocabulary.id(row)));
@@ -103,7 +103,7 @@ async fn find(catalog: &Catalog, vocabulary: &Vocabulary, query: &str) -> anyhow
         return Ok(Err(told));
     }
     let rows: Vec<u32> = (0..vocabulary.len() as u32).collect();
-    let names = names(catalog, vocabulary, &rows).await?;
+    let names = data::names_of_rows(catalog, vocabulary, rows.iter().copied()).await?;
     let name_of = |&row: &u32| names.get(vocabulary.id(row)).map(|name| (name.name.as_str(), name.artist.as_str()));
     let list = |rows: &[u32]| -> String {
         rows.iter().take(TOLD).map(|&row| format!("\n  {}", label(vocabulary, &names, row))).collect()
@@ -132,20 +132,6 @@ async fn find(catalog: &Catalog, vocabulary: &Vocabulary, query: &str) -> anyhow
         Found::Nearest(rows) if rows.is_empty() => Err(format!("no track is called {query:?}, or anything like it")),
         Found::Nearest(rows) => Err(format!("no track is called {query:?}; the nearest names are:{}", list(&rows))),
     })
-}
-
-/// Names of those of the rows that the catalog has, by id.
-pub(super) async fn names(
-    catalog: &Catalog,
-    vocabulary: &Vocabulary,
-    rows: &[u32],
-) -> anyhow::Result<HashMap<String, TrackName>> {
-    let mut names = HashMap::with_capacity(rows.len());
-    for rows in rows.chunks(NAMES) {
-        let ids: Vec<String> = rows.iter().map(|&row| vocabulary.id(row).to_owned()).collect();
-        names.extend(catalog.track_names(&ids).await?);
-    }
-    Ok(names)
 }
 
 /// A track as people and programs call it.

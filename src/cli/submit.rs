@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use super::Global;
-use super::evaluate::LoadedModel;
+use super::global::Global;
+use super::loaded_model::LoadedModel;
 use crate::evaluate::{Challenge, Team, submit};
 use crate::progress::Interrupt;
 use crate::recommend::dispatch::CompletionMethod;

@@ -1,0 +1,224 @@
+//! `segue evaluate completion`
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Context;
+use tracing::info;
+
+use crate::bundle::{BundleFolder, Kind, SimilarityBundle, Vocabulary};
+use crate::cli::arguments::all_processors;
+use crate::cli::data;
+use crate::cli::global::Global;
+use crate::cli::loaded_model::LoadedModel;
+use crate::cli::output::ReportFormat;
+use crate::cli::picture::{picture_file, write_picture};
+use crate::dataset::Corpus;
+use crate::evaluate::pictures::bars;
+use crate::evaluate::{
+    self, Challenge, EvaluateError, Recommender, Report, Split, TestPlaylist, TestSet, evaluate_split,
+};
+use crate::progress::Interrupt;
+use crate::recommend::SimilarityModel;
+use crate::recommend::completion::CompletionModel;
+use crate::recommend::dispatch::CompletionMethod;
+use crate::train::completion::{CompletionSettings, learn};
+use crate::train::similarity::{NextTracksSettings, SimilaritySettings, train_similarity};
+
+/// What to measure completion on, and how to report.
+#[derive(Debug, clap::Args)]
+#[command(
+    mut_arg("seed", |seed| seed.help("The same seed withholds the same playlists, and trains the same model on the others")),
+    // On a challenge set nothing is trained.
+    mut_args(trained_only)
+)]
+pub struct CompletionArguments {
+    /// Challenge set in the form of challenge_set.json of the RecSys Challenge 2018; may be gzip
+    #[arg(long, value_name = "FILE", requires = "truth")]
+    pub challenge: Option<PathBuf>,
+    /// What it withholds: {pid: {"category": kind of seeds, "holdouts": [track_uri, …]}}
+    #[arg(long, value_name = "FILE", requires = "challenge")]
+    pub truth: Option<PathBuf>,
+    /// Number of the catalog's playlists to withhold, a tenth for each kind of seeds
+    #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..), conflicts_with = "challenge")]
+    pub playlists: u32,
+    /// Models to compare
+    #[arg(
+        long, value_enum, value_delimiter = ',',
+        default_values = ["ranking", "playlist-knn", "item-knn", "als", "title", "popularity"]
+    )]
+    pub model: Vec<CompletionMethod>,
+    /// How to report
+    #[arg(long, value_enum, default_value_t = ReportFormat::Table)]
+    pub format: ReportFormat,
+    /// Also draw the report: FILE.svg or FILE.png
+    #[arg(long, value_name = "FILE", value_parser = picture_file)]
+    pub plot: Option<PathBuf>,
+    /// how to train on what is not withheld
+    #[command(flatten)]
+    pub settings: CompletionSettings,
+}
+
+/// How to train and what to withhold says nothing about a challenge set, which the published models answer.
+fn trained_only(argument: clap::Arg) -> clap::Arg {
+    match argument.get_id().as_str() {
+        "challenge" | "truth" | "model" | "format" | "plot" => argument,
+        _ => argument.conflicts_with("challenge"),
+    }
+}
+
+pub(super) async fn evaluate(
+    global: &Global,
+    arguments: CompletionArguments,
+    interrupt: &Interrupt,
+) -> anyhow::Result<ExitCode> {
+    let report = match (&arguments.challenge, &arguments.truth) {
+        (Some(challenge), Some(truth)) => on_challenge(global, challenge, truth, &arguments.model, interrupt).await?,
+        _ => on_split(global, &arguments, interrupt).await?,
+    };
+    match arguments.format {
+        ReportFormat::Table => println!("{report}"),
+        ReportFormat::Json => println!("{}", serde_json::to_string_pretty(&report)?),
+    }
+    if let Some(path) = &arguments.plot {
+        write_picture(path, &bars::svg(&report)).with_context(|| path.display().to_string())?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// One name for each kind of bundle that `models` need.
+fn kinds(models: &[CompletionMethod]) -> Vec<CompletionMethod> {
+    Kind::ALL.iter().filter_map(|&kind| models.iter().copied().find(|model| model.kind() == kind)).collect()
+}
+
+async fn on_challenge(
+    global: &Global,
+    challenge: &Path,
+    truth: &Path,
+    models: &[CompletionMethod],
+    interrupt: &Interrupt,
+) -> anyhow::Result<Report> {
+    let challenge = Challenge::read(challenge)?;
+    let playlists = challenge.read_truth(truth)?;
+    let mut answering = Vec::new();
+    for name in kinds(models) {
+        let (manifest, bundle) = LoadedModel::load(&global.models(), name)?;
+        info!(version = manifest.version, "evaluating the {} bundle", manifest.kind);
+        bundle.check(models)?;
+        answering.push(bundle);
+    }
+    let artists = artists(global, challenge.artists, &answering, &playlists).await?;
+    let (models, interrupt) = (models.to_vec(), interrupt.clone());
+    let evaluation = tokio::task::spawn_blocking(move || {
+        let artists = artists.iter().map(|(id, name)| (id.as_str(), name.as_str())).collect();
+        measure(&models, &answering, |vocabulary, counts, recommenders| {
+            evaluate::evaluate(&TestSet::new(&playlists, vocabulary, counts, &artists), recommenders, &interrupt)
+        })
+    });
+    Ok(evaluation.await??)
+}
+
+/// Names of the artists of all tracks that can be recommended or are withheld, by id of track: what the challenge set
+/// says (`known`), then what a completion bundle says, then what the catalog says.
+async fn artists(
+    global: &Global,
+    known: HashMap<String, String>,
+    answering: &[LoadedModel],
+    playlists: &[TestPlaylist],
+) -> anyhow::Result<HashMap<String, String>> {
+    let mut artists = known;
+    let mut ids: Vec<String> = playlists.iter().flat_map(|playlist| playlist.holdouts.clone()).collect();
+    for answering in answering {
+        let vocabulary = answering.completer().vocabulary();
+        for row in 0..vocabulary.len() as u32 {
+            let id = vocabulary.id(row).to_owned();
+            match answering {
+                LoadedModel::Completion(model) => drop(artists.insert(id, model.names(row).1.to_owned())),
+                LoadedModel::Similarity(_) => ids.push(id),
+            }
+        }
+    }
+    ids.retain(|id| !artists.contains_key(id));
+    if !ids.is_empty() {
+        let catalog = global.catalog().await?;
+        let names = data::track_names(&catalog, &ids).await?;
+        artists.extend(names.into_iter().map(|(id, track)| (id, track.artist)));
+        catalog.close().await;
+    }
+    Ok(artists)
+}
+
+async fn on_split(global: &Global, arguments: &CompletionArguments, interrupt: &Interrupt) -> anyhow::Result<Report> {
+    let similarity = match arguments.model.contains(&CompletionMethod::Track2vec) {
+        true => Some(published_settings(&global.models())?),
+        false => None,
+    };
+    let corpus = data::read(global, data::corpus).await?;
+    let mut settings = arguments.settings.clone();
+    settings.without_neumf |= !arguments.model.contains(&CompletionMethod::Neumf);
+    let split = Split::new(&corpus, arguments.playlists as usize, settings.seed).map_err(anyhow::Error::msg)?;
+    info!(withheld = split.withheld.len(), remaining = split.remaining.len(), "split the catalog's playlists");
+    // Apart from what is published, which has seen all playlists.
+    let folder = global.home.join("data/evaluation");
+    let (models, interrupt) = (arguments.model.clone(), interrupt.clone());
+    let evaluation = tokio::task::spawn_blocking(move || -> anyhow::Result<Report> {
+        let rest = corpus.select(&split.remaining);
+        let mut answering = Vec::new();
+        for name in kinds(&models) {
+            answering.push(match (name.kind(), &similarity) {
+                (Kind::Similarity, Some(settings)) => {
+                    let no_lists = NextTracksSettings { next_tracks: 0, next_trees: 1 };
+                    train_similarity(&rest, settings, &no_lists, &folder, 1, &interrupt)?;
+                    let (_, bundle) = SimilarityBundle::load_current(&folder)?;
+                    std::fs::remove_dir_all(&folder).with_context(|| folder.display().to_string())?;
+                    LoadedModel::Similarity(Box::new(SimilarityModel::new(bundle)))
+                }
+                _ => LoadedModel::Completion(Box::new(learn_completion(&rest, &settings, &interrupt)?)),
+            });
+        }
+        Ok(measure(&models, &answering, |vocabulary, counts, recommenders| {
+            evaluate_split(&corpus, &split, vocabulary, counts, recommenders, &interrupt)
+        })?)
+    });
+    evaluation.await?
+}
+
+/// The settings that the published similarity bundle was trained with.
+fn published_settings(models: &Path) -> anyhow::Result<SimilaritySettings> {
+    let published = BundleFolder::open_current(models, Kind::Similarity)?;
+    serde_json::from_value(published.manifest().parameters["settings"].clone())
+        .with_context(|| format!("the settings in {}", published.path("manifest.json").display()))
+}
+
+/// In memory: nothing of it is to stay.
+fn learn_completion(
+    corpus: &Corpus,
+    settings: &CompletionSettings,
+    interrupt: &Interrupt,
+) -> anyhow::Result<CompletionModel> {
+    let members: Vec<u32> = (0..corpus.sequences.playlists.rows() as u32).collect();
+    let trained = learn(corpus, &members, settings, all_processors(), None, interrupt)?;
+    Ok(CompletionModel::new(trained.into_bundle(corpus)?))
+}
+
+/// Measures `models`, each in the rows of the bundle that it answers from, and reports them in the order of `models`.
+fn measure(
+    models: &[CompletionMethod],
+    answering: &[LoadedModel],
+    evaluate: impl Fn(&Vocabulary, &[u32], &[Recommender<'_>]) -> Result<Report, EvaluateError>,
+) -> Result<Report, EvaluateError> {
+    let mut merged: Option<Report> = None;
+    for answering in answering {
+        let own = models.iter().filter(|name| name.kind() == answering.kind());
+        let recommenders: Vec<Recommender<'_>> = own.map(|&name| answering.recommender(name)).collect();
+        let report = evaluate(answering.completer().vocabulary(), &answering.completer().placements(), &recommenders)?;
+        match &mut merged {
+            None => merged = Some(report),
+            Some(merged) => merged.models.extend(report.models),
+        }
+    }
+    let mut merged = merged.ok_or(EvaluateError::Empty)?;
+    merged.models.sort_by_key(|report| models.iter().position(|name| name.name() == report.name));
+    Ok(merged)
+}

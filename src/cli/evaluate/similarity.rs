@@ -1,0 +1,237 @@
+//! `segue evaluate similarity`
+
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use anyhow::Context;
+use clap::ValueEnum;
+use serde::Serialize;
+use tracing::info;
+
+use crate::cli::arguments::Threads;
+use crate::cli::data;
+use crate::cli::global::Global;
+use crate::cli::output::ReportFormat;
+use crate::dataset::{Corpus, HeldOut};
+use crate::evaluate::next_track::{Distance, Parts, Ranks, rank_by_vectors};
+use crate::progress::Interrupt;
+use crate::train::next_track::{self, NextTrackSettings, Placements};
+use crate::train::similarity::{Fitted, SimilaritySettings, fit};
+
+/// What to measure, on what, and how to report.
+#[derive(Debug, clap::Args)]
+pub struct EvaluateSimilarity {
+    /// What is asked
+    #[arg(long, value_enum, default_value_t = Protocol::NextTrack)]
+    pub protocol: Protocol,
+    /// Models to compare
+    #[arg(
+        long, value_enum, value_delimiter = ',',
+        default_values = ["next", "co-occurrence", "follows", "cosine", "euclidean"]
+    )]
+    pub model: Vec<NextTrackModel>,
+    /// Also `next` without each part of what it looks at
+    #[arg(long)]
+    pub ablation: bool,
+    /// Lengths of lists to look for the track in
+    #[arg(long, value_delimiter = ',', default_value = "10", value_parser = clap::value_parser!(u16).range(1..=500))]
+    pub k: Vec<u16>,
+    /// Trees of `next`
+    #[arg(long, default_value_t = next_track::TREES, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub next_trees: u32,
+    /// of the vectors
+    #[command(flatten)]
+    pub settings: SimilaritySettings,
+    /// how to compute
+    #[command(flatten)]
+    pub threads: Threads,
+    /// How to report
+    #[arg(long, value_enum, default_value_t = ReportFormat::Table)]
+    pub format: ReportFormat,
+}
+
+/// What is asked of a model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Protocol {
+    /// the last track but one of each playlist asks for the last
+    NextTrack,
+}
+
+/// Models that say what comes after a track.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum NextTrackModel {
+    /// the lists that are published with the vectors: trees over what playlists say of two tracks
+    Next,
+    /// what stands near the track in playlists, weighted by 1 / distance
+    CoOccurrence,
+    /// what stands behind it
+    Follows,
+    /// vectors by the angle between them
+    Cosine,
+    /// vectors by the distance between them, lengths as training left them
+    Euclidean,
+}
+
+/// All models on the same queries.
+#[derive(Debug, Serialize)]
+struct Report {
+    protocol: Protocol,
+    /// tracks that are ranked
+    tracks: usize,
+    queries: usize,
+    models: Vec<ModelFigures>,
+}
+
+#[derive(Debug, Serialize)]
+struct ModelFigures {
+    model: NextTrackModel,
+    /// the part of what `next` looks at that it did without
+    #[serde(skip_serializing_if = "Option::is_none")]
+    without: Option<next_track::Part>,
+    #[serde(flatten)]
+    all: Metrics,
+    validation: Metrics,
+    test: Metrics,
+    train_seconds: f64,
+}
+
+/// `hit_at_10`, `ndcg_at_10`, and so on, and the number of queries.
+#[derive(Debug, Serialize)]
+pub(in crate::cli) struct Metrics {
+    queries: usize,
+    #[serde(flatten)]
+    pub(in crate::cli) at: BTreeMap<String, f64>,
+}
+
+impl Metrics {
+    pub(in crate::cli) fn new(ranks: &Ranks, lengths: &[u16]) -> Self {
+        let at = lengths.iter().flat_map(|&k| {
+            [(format!("hit_at_{k}"), ranks.hit(k.into())), (format!("ndcg_at_{k}"), ranks.ndcg(k.into()))]
+        });
+        Self { queries: ranks.0.len(), at: at.collect() }
+    }
+}
+
+pub(super) async fn evaluate(
+    global: &Global,
+    arguments: EvaluateSimilarity,
+    interrupt: &Interrupt,
+) -> anyhow::Result<ExitCode> {
+    let corpus = data::read(global, data::corpus).await?;
+    let interrupt = interrupt.clone();
+    let measuring =
+        tokio::task::spawn_blocking(move || measure(&corpus, &arguments, &interrupt).map(|report| (report, arguments)));
+    let (report, arguments) = measuring.await??;
+    match arguments.format {
+        ReportFormat::Json => println!("{}", serde_json::to_string_pretty(&report)?),
+        ReportFormat::Table => print_table(&report, &arguments.k),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn measure(corpus: &Corpus, arguments: &EvaluateSimilarity, interrupt: &Interrupt) -> anyhow::Result<Report> {
+    let (settings, threads) = (&arguments.settings, arguments.threads.get());
+    settings.check()?;
+    let held_out = corpus.sequences.hold_out_last(settings.min_count);
+    anyhow::ensure!(!held_out.queries.is_empty(), "the catalog has no playlist of four or more tracks to ask of");
+    let parts = Parts::new(held_out.queries.len(), settings.seed);
+    let limit = arguments.k.iter().copied().max().unwrap_or(10).into();
+    let queries = &held_out.queries;
+    let placements = Placements::new(&held_out.playlists, &corpus.artist_of, &corpus.album_of, held_out.vocabulary);
+    let mut fitted: Option<Fitted> = None;
+    let mut models = Vec::new();
+    let mut add = |model, without, ranks: Ranks, train_seconds| {
+        info!(?model, hit_at_10 = ranks.hit(10), ndcg_at_10 = ranks.ndcg(10), "measured");
+        let metrics = |ranks: &Ranks| Metrics::new(ranks, &arguments.k);
+        models.push(ModelFigures {
+            model,
+            without,
+            all: metrics(&ranks),
+            validation: metrics(&ranks.of(&parts.validation)),
+            test: metrics(&ranks.of(&parts.test)),
+            train_seconds,
+        });
+    };
+    for &model in &arguments.model {
+        match model {
+            NextTrackModel::Next => {
+                let ablated = next_track::Part::ALL.into_iter().filter(|_| arguments.ablation).map(Some);
+                for without in std::iter::once(None).chain(ablated) {
+                    let learning = NextTrackSettings { trees: arguments.next_trees, seed: settings.seed, threads };
+                    let left_out: Vec<next_track::Part> = without.into_iter().collect();
+                    let started = Instant::now();
+                    let (playlists, vocabulary) = (&held_out.playlists, held_out.vocabulary);
+                    let trees = next_track::learn(corpus, playlists, vocabulary, &learning, &left_out, interrupt)?;
+                    let seconds = started.elapsed().as_secs_f64();
+                    let ranks = next_track::measure(&placements, &trees, queries, limit, threads, interrupt)?;
+                    add(model, without, ranks, seconds);
+                }
+            }
+            NextTrackModel::CoOccurrence | NextTrackModel::Follows => {
+                let both_sides = model == NextTrackModel::CoOccurrence;
+                let ranks =
+                    next_track::measure_co_occurrence(&placements, both_sides, queries, limit, threads, interrupt)?;
+                add(model, None, ranks, 0.0);
+            }
+            NextTrackModel::Cosine | NextTrackModel::Euclidean => {
+                let distance = if model == NextTrackModel::Cosine { Distance::Cosine } else { Distance::Euclidean };
+                let fitted = match &fitted {
+                    Some(fitted) => fitted,
+                    None => fitted.insert(vectors(&held_out, settings, threads, interrupt)?),
+                };
+                let ranks = rank_by_vectors(&fitted.vectors, &fitted.lengths, distance, queries, limit);
+                add(model, None, ranks, fitted.seconds);
+            }
+        }
+        anyhow::ensure!(!interrupt.is_raised(), "stopped");
+    }
+    Ok(Report { protocol: arguments.protocol, tracks: held_out.vocabulary, queries: queries.len(), models })
+}
+
+pub(in crate::cli) fn vectors(
+    held_out: &HeldOut,
+    settings: &SimilaritySettings,
+    threads: usize,
+    interrupt: &Interrupt,
+) -> anyhow::Result<Fitted> {
+    let fitted = fit(
+        held_out,
+        settings,
+        threads,
+        || !interrupt.is_raised(),
+        |done| {
+            info!(epoch = done.epoch, loss = done.loss, "trained");
+        },
+    );
+    anyhow::ensure!(!interrupt.is_raised(), "stopped");
+    fitted.context("the vectors could not be trained: too little data, or too high a --learning-rate")
+}
+
+fn print_table(report: &Report, lengths: &[u16]) {
+    println!("{} queries, {} tracks", report.queries, report.tracks);
+    let columns: Vec<String> = lengths.iter().flat_map(|k| [format!("Hit@{k}"), format!("NDCG@{k}")]).collect();
+    let heads: String = columns.iter().map(|column| format!(" {column:>9}")).collect();
+    println!("{:<36}{heads}   {:>10} {:>7}", "", "validation", "test");
+    println!("{:<36}{:<width$}   {:>10} {:>7} {:>9}", "", "", columns[0], columns[0], "train s", width = heads.len());
+    for figures in &report.models {
+        let name = figures.model.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
+        let without = figures.without.and_then(|part| part.to_possible_value());
+        let name = without.map_or(name.clone(), |part| format!("{name} without {}", part.get_name()));
+        let value = |metrics: &Metrics, key: String| metrics.at.get(&key).copied().unwrap_or_default();
+        let first = format!("hit_at_{}", lengths[0]);
+        let values: String = lengths
+            .iter()
+            .flat_map(|k| [format!("hit_at_{k}"), format!("ndcg_at_{k}")])
+            .map(|key| format!(" {:>9.4}", value(&figures.all, key)))
+            .collect();
+        println!(
+            "{name:<36}{values}   {:>10.4} {:>7.4} {:>9.1}",
+            value(&figures.validation, first.clone()),
+            value(&figures.test, first),
+            figures.train_seconds
+        );
+    }
+}

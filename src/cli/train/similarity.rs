@@ -1,0 +1,38 @@
+//! `segue train similarity`
+
+use crate::bundle::Manifest;
+use crate::catalog::Catalog;
+use crate::cli::arguments::Threads;
+use crate::cli::data;
+use crate::cli::global::Global;
+use crate::progress::Interrupt;
+use crate::train::similarity::{NextTracksSettings, SimilaritySettings, train_similarity};
+
+/// How to train Track2Vec.
+#[derive(Debug, clap::Args)]
+pub struct SimilarityArguments {
+    /// hyper-parameters
+    #[command(flatten)]
+    pub settings: SimilaritySettings,
+    /// what else is published
+    #[command(flatten)]
+    pub next: NextTracksSettings,
+    /// how to compute
+    #[command(flatten)]
+    pub threads: Threads,
+}
+
+/// Reads the catalog and trains on a thread of its own.
+pub(in crate::cli) async fn train(
+    global: &Global,
+    catalog: &Catalog,
+    arguments: SimilarityArguments,
+    interrupt: &Interrupt,
+) -> anyhow::Result<Manifest> {
+    let corpus = data::corpus(catalog).await?;
+    let (models, interrupt, threads) = (global.models(), interrupt.clone(), arguments.threads.get());
+    let training = tokio::task::spawn_blocking(move || {
+        train_similarity(&corpus, &arguments.settings, &arguments.next, &models, threads, &interrupt)
+    });
+    Ok(training.await??)
+}

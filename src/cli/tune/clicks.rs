@@ -1,0 +1,88 @@
+//! `segue tune clicks`
+
+use std::process::ExitCode;
+
+use crate::cli::arguments::{Threads, check_share};
+use crate::cli::data;
+use crate::cli::global::Global;
+use crate::cli::output::ReportFormat;
+use crate::cli::train::clicks::Overrides;
+use crate::dataset::listens::table::Variant;
+use crate::progress::Interrupt;
+use crate::train::clicks::tuning::{Trial, TuneTask, tune as search};
+use crate::train::clicks::{ClickModelName, ClickTask, Running, SplitKind, mark};
+
+/// Where to look for settings.
+#[derive(Debug, clap::Args)]
+pub struct TuneClicks {
+    /// Model whose settings are looked for
+    #[arg(long, value_enum, default_value_t = ClickModelName::FieldNetwork)]
+    pub model: ClickModelName,
+    /// Settings to try, drawn at random
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub trials: u32,
+    /// Best of them that make an ensemble
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub best: u32,
+    /// Share of the listens, the last ones, that the search never sees, so that they can be measured on afterwards
+    #[arg(long, default_value_t = 0.0)]
+    pub without: f64,
+    /// Share of the others, the last of them, by which settings are judged
+    #[arg(long, default_value_t = 0.2)]
+    pub validation: f64,
+    /// Random seed
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// how to compute
+    #[command(flatten)]
+    pub threads: Threads,
+    /// How to report
+    #[arg(long, value_enum, default_value_t = ReportFormat::Table)]
+    pub format: ReportFormat,
+    /// what is not searched for
+    #[command(flatten)]
+    pub overrides: Overrides,
+}
+
+pub(super) async fn tune(global: &Global, arguments: TuneClicks, interrupt: &Interrupt) -> anyhow::Result<ExitCode> {
+    anyhow::ensure!((0.0..=0.9).contains(&arguments.without), "--without must be from 0 to 0.9");
+    check_share("validation", arguments.validation)?;
+    let listening = data::read(global, data::listening).await?;
+    let (format, interrupt) = (arguments.format, interrupt.clone());
+    let searching = move || {
+        let labelled = listening.labelled();
+        let set_aside = mark(listening.clicks.len(), &labelled, arguments.without, SplitKind::Time, arguments.seed);
+        let task = TuneTask {
+            task: ClickTask {
+                listening: &listening,
+                variant: Variant::Causal,
+                set_aside: &set_aside,
+                validation: arguments.validation,
+                split: SplitKind::Time,
+                seed: arguments.seed,
+            },
+            model: arguments.model,
+            start: arguments.overrides.settings(arguments.model),
+            trials: arguments.trials as usize,
+            best: arguments.best as usize,
+        };
+        let running = Running { threads: arguments.threads.get(), resume: None, interrupt: &interrupt };
+        let tell = |trial: &Trial| {
+            if format == ReportFormat::Table {
+                println!("AUC {:.4}  logloss {:.4}  {}", trial.auc, trial.logloss, trial.flags);
+            }
+        };
+        search(&task, running, tell)
+    };
+    let tuned = tokio::task::spawn_blocking(searching).await??;
+    match format {
+        ReportFormat::Json => println!("{}", serde_json::to_string_pretty(&tuned)?),
+        ReportFormat::Table => {
+            println!("ensemble of the best: AUC {:.4}, logloss {:.4}", tuned.ensemble.auc, tuned.ensemble.logloss);
+            if let Some(best) = tuned.trials.first() {
+                println!("segue train clicks --model {} {}", tuned.model.as_str(), best.flags);
+            }
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,70 @@
+//! `segue tune ratings`
+
+use std::process::ExitCode;
+
+use crate::cli::arguments::Threads;
+use crate::cli::data;
+use crate::cli::global::Global;
+use crate::cli::output::ReportFormat;
+use crate::cli::train::ratings::threads;
+use crate::dataset::split;
+use crate::progress::Interrupt;
+use crate::train::ratings::gaussian::GaussianSettings;
+use crate::train::ratings::tuning::{Trial, tune as search};
+use crate::train::ratings::{RatingsModelName, Running};
+
+/// How to tune, and how to report.
+#[derive(Debug, clap::Args)]
+pub struct TuneRatings {
+    /// Times that each setting is tried
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub rounds: u32,
+    /// Share of the ratings that is set aside first and not looked at
+    #[arg(long, default_value_t = 0.0)]
+    pub without: f64,
+    /// Share of the other ratings that settings are compared on
+    #[arg(long, default_value_t = 0.2)]
+    pub withheld: f64,
+    /// Random seed of what is set aside and withheld
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// where to begin
+    #[command(flatten)]
+    pub gaussian: GaussianSettings,
+    /// how to compute
+    #[command(flatten)]
+    pub threads: Threads,
+    /// How to report
+    #[arg(long, value_enum, default_value_t = ReportFormat::Table)]
+    pub format: ReportFormat,
+}
+
+pub(super) async fn tune(global: &Global, arguments: TuneRatings, interrupt: &Interrupt) -> anyhow::Result<ExitCode> {
+    anyhow::ensure!((0.0..=0.9).contains(&arguments.without), "--without must be from 0 to 0.9");
+    let feedback = data::read(global, data::feedback).await?;
+    let (format, interrupt) = (arguments.format, interrupt.clone());
+    let tuning = move || {
+        let events = feedback.split(arguments.without, arguments.seed).training;
+        let parts = split(&events, arguments.withheld, arguments.seed.wrapping_add(1));
+        let threads = threads(&arguments.threads, RatingsModelName::Gp);
+        let tell = |trial: &Trial| {
+            if format == ReportFormat::Table {
+                println!(
+                    "{:<24} {:>10.4}  MSE {:.4}  NDCG@10 {:.4}",
+                    trial.setting, trial.value, trial.mse, trial.ndcg_at_10
+                );
+            }
+        };
+        let running = Running { threads, resume_file: None, interrupt: &interrupt };
+        search(&feedback, &parts, &arguments.gaussian, arguments.rounds as usize, arguments.seed, running, tell)
+    };
+    let tuned = tokio::task::spawn_blocking(tuning).await??;
+    match format {
+        ReportFormat::Json => println!("{}", serde_json::to_string_pretty(&tuned)?),
+        ReportFormat::Table => {
+            println!("MSE {:.4}, NDCG@10 {:.4} with", tuned.mse, tuned.ndcg_at_10);
+            println!("segue train ratings {}", tuned.flags);
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
