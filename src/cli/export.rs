@@ -7,6 +7,7 @@ use clap::{Subcommand, ValueEnum};
 
 use super::data;
 use super::global::Global;
+use super::output::{count, print};
 use crate::bundle::{
     BundleFolder, CompletionBundle, EmbeddingTable, ExportFormat, ExportName, Kind, SimilarityBundle, export_embeddings,
 };
@@ -113,10 +114,8 @@ pub(super) async fn run(global: &Global, command: ExportCommand) -> anyhow::Resu
             (manifest, export_embeddings(&table, arguments.format.into(), &arguments.out)?, rows)
         }
     };
-    println!("vectors of {rows} tracks of {} {}", manifest.kind, manifest.version);
-    for file in files {
-        println!("{}", file.display());
-    }
+    let files: String = files.iter().map(|file| format!("{}\n", file.display())).collect();
+    print(&format!("vectors of {} tracks of {} {}\n{files}", count(rows), manifest.kind, manifest.version))?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -3,9 +3,11 @@
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
+use serde::Serialize;
+use time::OffsetDateTime;
 
 use super::global::Global;
-use super::output::{ReportFormat, print_text};
+use super::output::{Output, Report, Table, or_dash, print, warn};
 use crate::catalog::Scope;
 use crate::serve::access::keys::NewKey;
 
@@ -27,9 +29,9 @@ pub enum KeysCommand {
     /// List keys
     #[command(after_help = "Example:\n  segue keys list")]
     List {
-        /// How to print them
-        #[arg(long, value_enum, default_value_t = ReportFormat::Table)]
-        format: ReportFormat,
+        /// how to report
+        #[command(flatten)]
+        output: Output,
     },
     /// Make a key useless, at once and for good
     #[command(after_help = "Example:\n  segue keys revoke backend")]
@@ -50,29 +52,33 @@ pub(super) async fn run(global: &Global, command: KeysCommand) -> anyhow::Result
             if !catalog.add_api_key(&new.id, &name, scope, &new.hash).await? {
                 bail!("there is a key called {name:?} already; `segue keys list` shows it");
             }
-            eprintln!("A key for {scope}, called {name:?}. It is not shown again:");
-            print_text(&format!("{}\n", new.key))?;
+            warn(&format!("a key of scope {scope}, named {name:?}; it is not shown again:"));
+            print(&new.key)?;
         }
-        KeysCommand::List { format: ReportFormat::Json } => {
-            print_text(&format!("{}\n", serde_json::to_string_pretty(&catalog.api_keys().await?)?))?;
-        }
-        KeysCommand::List { format: ReportFormat::Table } => {
-            let mut text = format!("{:<14} {:<6} {:<20} {:<20} name\n", "id", "scope", "created", "revoked");
-            for key in catalog.api_keys().await? {
-                let minute = |at: time::OffsetDateTime| format!("{} {:02}:{:02}", at.date(), at.hour(), at.minute());
-                let revoked = key.revoked_at.map_or("-".to_owned(), minute);
-                let (id, scope, created) = (key.id, key.scope, minute(key.created_at));
-                text.push_str(&format!("{id:<14} {scope:<6} {created:<20} {revoked:<20} {}\n", key.name));
-            }
-            print_text(&text)?;
-        }
+        KeysCommand::List { output } => output.print(&Keys(catalog.api_keys().await?))?,
         KeysCommand::Revoke { name } => {
             if !catalog.revoke_api_key(&name).await? {
                 bail!("no key in use is called {name:?}; `segue keys list` shows them");
             }
-            eprintln!("Revoked.");
+            warn(&format!("revoked the key {name:?}"));
         }
     }
     catalog.close().await;
     Ok(ExitCode::SUCCESS)
+}
+
+#[derive(Debug, Serialize)]
+struct Keys(Vec<ApiKey>);
+
+impl Report for Keys {
+    fn text(&self) -> String {
+        let minute = |at: OffsetDateTime| format!("{} {:02}:{:02}", at.date(), at.hour(), at.minute());
+        let mut table = Table::new(["id", "scope", "created", "revoked", "name"]);
+        for key in &self.0 {
+            let revoked = or_dash(key.revoked_at.map(|at| minute(at).into()));
+            let (id, created) = (key.id.as_str().into(), minute(key.created_at).into());
+            table.row([id, key.scope.to_string().into(), created, revoked, key.name.as_str().into()]);
+        }
+        table.to_string()
+    }
 }

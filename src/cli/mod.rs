@@ -34,6 +34,7 @@ use crate::telemetry;
 
 pub use command::{Cli, Command, ConfigCommand};
 use global::INTERRUPTED;
+use output::{print, warn};
 
 /// The file of settings that is read when it is there.
 const CONFIG_FILE: &str = "segue.toml";
@@ -44,7 +45,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let command = match command_with_file(&arguments) {
         Ok(command) => command,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            warn(&format!("error: {error:#}"));
             return ExitCode::from(2);
         }
     };
@@ -58,7 +59,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("error: no threads can be started: {error}");
+            warn(&format!("error: no threads can be started: {error}"));
             return ExitCode::FAILURE;
         }
     };
@@ -73,7 +74,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     match outcome {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("error: {}", describe(&error));
+            warn(&format!("error: {}", describe(&error)));
             if interrupt.is_raised() { ExitCode::from(INTERRUPTED) } else { ExitCode::FAILURE }
         }
     }
@@ -110,7 +111,7 @@ async fn dispatch(cli: Cli, effective: &str, interrupt: &Interrupt) -> anyhow::R
         Command::Openapi(arguments) => openapi::run(&arguments),
         Command::Healthcheck(arguments) => healthcheck::run(&arguments).await,
         Command::Config { command: None | Some(ConfigCommand::Show) } => {
-            print!("{effective}");
+            print(effective)?;
             Ok(ExitCode::SUCCESS)
         }
     }

@@ -5,6 +5,8 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 
+use super::output::print;
+
 /// What to do with the contract.
 #[derive(Debug, clap::Args)]
 pub struct OpenapiArguments {
@@ -16,7 +18,7 @@ pub struct OpenapiArguments {
 pub(super) fn run(arguments: &OpenapiArguments) -> anyhow::Result<ExitCode> {
     let yaml = serde_yaml_ng::to_string(&crate::serve::openapi())?;
     let Some(path) = &arguments.check else {
-        print!("{yaml}");
+        print(&yaml)?;
         return Ok(ExitCode::SUCCESS);
     };
     let stored = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;

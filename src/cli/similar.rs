@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::data;
 use super::global::Global;
-use super::output::{ReportFormat, print_text};
+use super::output::{Output, Report, Table, count, figure, warn};
 use crate::bundle::{SimilarityBundle, Vocabulary};
 use crate::catalog::{Catalog, TrackName};
 use crate::dataset::{Found, TrackFinder};
@@ -29,14 +29,23 @@ pub struct SimilarArguments {
     /// Number of tracks to answer
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=500))]
     pub limit: u16,
-    /// How to report
-    #[arg(long, value_enum, default_value_t = ReportFormat::Table)]
-    pub format: ReportFormat,
+    /// how to report
+    #[command(flatten)]
+    pub output: Output,
 }
 
-/// A track of the answer.
+/// Tracks similar to one, or next after it.
 #[derive(Debug, Serialize)]
-struct Answered<'a> {
+struct Answer<'a> {
+    track_id: &'a str,
+    model_version: &'a str,
+    items: Vec<Item<'a>>,
+    #[serde(skip)]
+    heading: String,
+}
+
+#[derive(Debug, Serialize)]
+struct Item<'a> {
     track_id: &'a str,
     score: f32,
     source: &'static str,
@@ -67,30 +76,34 @@ pub(super) async fn run(global: &Global, arguments: SimilarArguments) -> anyhow:
     let rows: Vec<u32> = std::iter::once(row).chain(similar.iter().map(|item| item.row)).collect();
     let names = data::names_of_rows(&catalog, vocabulary, rows).await?;
     catalog.close().await;
-    let answered = |row: u32, score: f32, source: &'static str| {
-        let (track_id, name) = (vocabulary.id(row), names.get(vocabulary.id(row)));
+    let items = similar.iter().map(|item| {
+        let (track_id, name) = (vocabulary.id(item.row), names.get(vocabulary.id(item.row)));
         let (name, artist) = (name.map(|name| name.name.as_str()), name.map(|name| name.artist.as_str()));
-        Answered { track_id, score, source, name, artist }
-    };
-    let items: Vec<Answered<'_>> =
-        similar.iter().map(|item| answered(item.row, item.score, item.source.as_str())).collect();
-    match arguments.format {
-        ReportFormat::Json => {
-            let asked = vocabulary.id(row);
-            let report = serde_json::json!({ "track_id": asked, "model_version": manifest.version, "items": items });
-            print_text(&(serde_json::to_string_pretty(&report)? + "\n"))?;
-        }
-        ReportFormat::Table => {
-            let relation = if arguments.next { "after" } else { "like" };
-            let mut lines =
-                vec![format!("{relation} {}, by model {}:", label(vocabulary, &names, row), manifest.version)];
-            lines.extend((1..).zip(&similar).map(|(place, item)| {
-                format!("{place:>4}  {:.3}  {}", item.score, label(vocabulary, &names, item.row))
-            }));
-            print_text(&(lines.join("\n") + "\n"))?;
-        }
-    }
+        Item { track_id, score: item.score, source: item.source.as_str(), name, artist }
+    });
+    arguments.output.print(&Answer {
+        track_id: vocabulary.id(row),
+        model_version: &manifest.version,
+        items: items.collect(),
+        heading: format!(
+            "{} {}, model {}",
+            if arguments.next { "next after" } else { "similar to" },
+            label(vocabulary, &names, row),
+            manifest.version
+        ),
+    })?;
     Ok(ExitCode::SUCCESS)
+}
+
+impl Report for Answer<'_> {
+    fn text(&self) -> String {
+        let mut table = Table::new(["rank", "score", "artist", "track", "id"]);
+        for (rank, item) in (1_u64..).zip(&self.items) {
+            let (artist, name) = (item.artist.unwrap_or_default().into(), item.name.unwrap_or_default().into());
+            table.row([count(rank), figure(item.score.into(), 3), artist, name, item.track_id.into()]);
+        }
+        format!("{}\n\n{table}", self.heading)
+    }
 }
 
 /// The row of the track that is called so, or what to tell the person.
@@ -113,11 +126,8 @@ async fn find(catalog: &Catalog, vocabulary: &Vocabulary, query: &str) -> anyhow
             if let [_, others @ ..] = rows.as_slice()
                 && !others.is_empty()
             {
-                eprintln!(
-                    "{} tracks are called so; this is the one placed most. The others:{}",
-                    rows.len(),
-                    list(others)
-                );
+                let others = list(others);
+                warn(&format!("{} tracks have this name; using the most popular one. The others:{others}", rows.len()));
             }
             Ok(rows[0])
         }

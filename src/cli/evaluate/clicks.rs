@@ -10,7 +10,7 @@ use tracing::info;
 use crate::cli::arguments::{Threads, check_share};
 use crate::cli::data;
 use crate::cli::global::Global;
-use crate::cli::output::ReportFormat;
+use crate::cli::output::{Output, Report, Table, count, figure, or_dash};
 use crate::cli::picture::{picture_file, write_picture};
 use crate::cli::train::clicks::Overrides;
 use crate::dataset::listens::history::Listening;
@@ -48,9 +48,9 @@ pub struct EvaluateClicks {
     /// how to compute
     #[command(flatten)]
     pub threads: Threads,
-    /// How to report
-    #[arg(long, value_enum, default_value_t = ReportFormat::Table)]
-    pub format: ReportFormat,
+    /// how to report
+    #[command(flatten)]
+    pub output: Output,
     /// Also draw how far probabilities can be believed: FILE.svg or FILE.png
     #[arg(long, value_name = "FILE", value_parser = picture_file)]
     pub plot: Option<PathBuf>,
@@ -86,17 +86,14 @@ pub(super) async fn evaluate(
     check_share("withheld", arguments.withheld)?;
     check_share("validation", arguments.validation)?;
     let listening = data::read(global, data::listening).await?;
-    let (format, plot, split) = (arguments.format, arguments.plot.clone(), arguments.split);
+    let (output, plot) = (arguments.output, arguments.plot.clone());
     let interrupt = interrupt.clone();
     let figures = tokio::task::spawn_blocking(move || measure(&listening, &arguments, &interrupt)).await??;
     if let Some(path) = plot {
         let curves: Vec<(&str, &ClickMetrics)> = figures.iter().map(|one| (one.model.as_str(), &one.metrics)).collect();
         write_picture(&path, &reliability::svg(&curves))?;
     }
-    match format {
-        ReportFormat::Json => println!("{}", serde_json::to_string_pretty(&figures)?),
-        ReportFormat::Table => print(&figures, split),
-    }
+    output.print(&figures)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -138,37 +135,33 @@ fn measure(
         .collect())
 }
 
-fn print(figures: &[ModelFigures], split: SplitKind) {
-    let listens = figures.first().map_or(0, |one| one.metrics.listens);
-    let how = match split {
-        SplitKind::Time => "the last",
-        SplitKind::Random => "random",
-    };
-    println!("{listens} listens, {how} ones");
-    println!(
-        "{:<20} {:>7} {:>8} {:>8} {:>9} {:>9} {:>10} {:>7} {:>7}",
-        "", "AUC", "logloss", "ECE", "user AUC", "val. AUC", "val. loss", "weight", "epochs"
-    );
-    for one in figures {
-        println!(
-            "{:<20} {:>7.4} {:>8.4} {:>8.4} {:>9.4} {:>9.4} {:>10.4} {:>7} {:>7}",
-            one.model,
-            one.metrics.auc,
-            one.metrics.logloss,
-            one.metrics.calibration_error,
-            one.metrics.user_auc,
-            one.validation_auc,
-            one.validation_logloss,
-            one.weight.map_or("-".to_owned(), |weight| format!("{weight:.2}")),
-            one.epochs.map_or("-".to_owned(), |epochs| epochs.to_string()),
-        );
-    }
-    if let Some(ensemble) = figures.iter().find(|one| one.model == ENSEMBLE) {
-        println!("\nreliability of the {ENSEMBLE}");
-        println!("{:>12} {:>8} {:>10} {:>9}", "probability", "listens", "predicted", "observed");
-        for (tenth, bin) in ensemble.metrics.reliability.iter().enumerate().filter(|(_, bin)| bin.listens > 0) {
-            let range = format!(".{tenth}–{:.1}", (tenth + 1) as f64 / 10.0);
-            println!("{range:>12} {:>8} {:>10.3} {:>9.3}", bin.listens, bin.predicted, bin.observed);
+impl Report for Vec<ModelFigures> {
+    fn text(&self) -> String {
+        let heads = ["model", "AUC", "logloss", "ECE", "user AUC", "val. AUC", "val. logloss", "weight", "epochs"];
+        let mut table = Table::new(heads);
+        for one in self {
+            let metrics = &one.metrics;
+            let figures = [metrics.auc, metrics.logloss, metrics.calibration_error, metrics.user_auc];
+            let figures = figures.into_iter().chain([one.validation_auc, one.validation_logloss]);
+            let cells = std::iter::once(one.model.as_str().into()).chain(figures.map(|value| figure(value, 4)));
+            let weight = one.weight.map(|weight| figure(weight.into(), 2));
+            table.row(cells.chain([or_dash(weight), or_dash(one.epochs.map(count))]));
         }
+        let (listens, split) = self.first().map_or((0, SplitKind::Time), |one| (one.metrics.listens, one.split));
+        let which = match split {
+            SplitKind::Time => "the last ones",
+            SplitKind::Random => "random ones",
+        };
+        let mut text = format!("{listens} listens held out: {which}\n\n{table}");
+        if let Some(ensemble) = self.iter().find(|one| one.model == ENSEMBLE) {
+            let mut table = Table::new(["probability", "listens", "predicted", "observed"]);
+            let bins = ensemble.metrics.reliability.iter().enumerate();
+            for (tenth, bin) in bins.filter(|(_, bin)| bin.listens > 0) {
+                let range = format!(".{tenth}–{:.1}", (tenth + 1) as f64 / 10.0);
+                table.row([range.into(), count(bin.listens), figure(bin.predicted, 3), figure(bin.observed, 3)]);
+            }
+            text.push_str(&format!("\nreliability of the {ENSEMBLE}\n{table}"));
+        }
+        text
     }
 }

@@ -12,9 +12,9 @@ use crate::cli::arguments::all_processors;
 use crate::cli::data;
 use crate::cli::global::Global;
 use crate::cli::loaded_model::LoadedModel;
-use crate::cli::output::ReportFormat;
+use crate::cli::output::{self, Cell, Output, Table, count, figure};
 use crate::cli::picture::{picture_file, write_picture};
-use crate::dataset::Corpus;
+use crate::dataset::{Corpus, SeedKind};
 use crate::evaluate::pictures::bars;
 use crate::evaluate::{
     self, Challenge, EvaluateError, Recommender, Report, Split, TestPlaylist, TestSet, evaluate_split,
@@ -49,9 +49,9 @@ pub struct CompletionArguments {
         default_values = ["ranking", "playlist-knn", "item-knn", "als", "title", "popularity"]
     )]
     pub model: Vec<CompletionMethod>,
-    /// How to report
-    #[arg(long, value_enum, default_value_t = ReportFormat::Table)]
-    pub format: ReportFormat,
+    /// how to report
+    #[command(flatten)]
+    pub output: Output,
     /// Also draw the report: FILE.svg or FILE.png
     #[arg(long, value_name = "FILE", value_parser = picture_file)]
     pub plot: Option<PathBuf>,
@@ -77,10 +77,7 @@ pub(super) async fn evaluate(
         (Some(challenge), Some(truth)) => on_challenge(global, challenge, truth, &arguments.model, interrupt).await?,
         _ => on_split(global, &arguments, interrupt).await?,
     };
-    match arguments.format {
-        ReportFormat::Table => println!("{report}"),
-        ReportFormat::Json => println!("{}", serde_json::to_string_pretty(&report)?),
-    }
+    arguments.output.print(&report)?;
     if let Some(path) = &arguments.plot {
         write_picture(path, &bars::svg(&report)).with_context(|| path.display().to_string())?;
     }
@@ -221,4 +218,52 @@ fn measure(
     let mut merged = merged.ok_or(EvaluateError::Empty)?;
     merged.models.sort_by_key(|report| models.iter().position(|name| name.name() == report.name));
     Ok(merged)
+}
+
+impl output::Report for Report {
+    fn text(&self) -> String {
+        let mut metrics = Table::new(["seeds", "playlists", "model", "track R-prec", "R-prec", "NDCG", "clicks"]);
+        for kind in self.kinds().map(Some).chain([None]) {
+            for (number, model) in self.models.iter().enumerate() {
+                let Some(of_kind) = kind.map_or(Some(&model.all), |kind| model.kinds.get(&kind)) else { continue };
+                // The first model's line names the kind for the ones below it.
+                let (seeds, playlists) = match number {
+                    0 => (kind.map_or("all", SeedKind::as_str), count(of_kind.playlists)),
+                    _ => ("", Cell::Number(String::new())),
+                };
+                let figures =
+                    [of_kind.track_r_precision, of_kind.r_precision, of_kind.ndcg].map(|value| figure(value, 4));
+                let cells = [seeds.into(), playlists, model.name.as_str().into()];
+                metrics.row(cells.into_iter().chain(figures).chain([figure(of_kind.clicks, 3)]));
+            }
+        }
+        let mut lists = Table::new([
+            "model",
+            "tracks in top 10",
+            "of catalog %",
+            "their placements",
+            "artists in top 10 %",
+            "median ms",
+            "p95 ms",
+            "p99 ms",
+        ]);
+        for model in &self.models {
+            let (coverage, latency) = (&model.coverage_at_10, &model.latency_ms);
+            lists.row([
+                model.name.as_str().into(),
+                count(coverage.tracks),
+                figure(coverage.share * 100.0, 2),
+                figure(model.mean_placements_at_10, 1),
+                figure(model.distinct_artists_at_10 * 100.0, 1),
+                figure(latency.median, 2),
+                figure(latency.p95, 2),
+                figure(latency.p99, 2),
+            ]);
+        }
+        let (playlists, tracks) = (count(self.playlists), count(self.catalog_tracks));
+        format!(
+            "{playlists} playlists, {tracks} tracks to recommend\n\n{metrics}\n{lists}\nplacements of the held-out tracks: {:.1}",
+            self.holdout_mean_placements
+        )
+    }
 }

@@ -9,7 +9,7 @@ use tracing::info;
 use crate::cli::arguments::Threads;
 use crate::cli::data;
 use crate::cli::global::Global;
-use crate::cli::output::ReportFormat;
+use crate::cli::output::{Output, Report, Table, figure, or_dash};
 use crate::cli::train::ratings::threads;
 use crate::dataset::Feedback;
 use crate::evaluate::RatingMetrics;
@@ -42,9 +42,9 @@ pub struct EvaluateRatings {
     /// how to compute
     #[command(flatten)]
     pub threads: Threads,
-    /// How to report
-    #[arg(long, value_enum, default_value_t = ReportFormat::Table)]
-    pub format: ReportFormat,
+    /// how to report
+    #[command(flatten)]
+    pub output: Output,
 }
 
 /// A model's figures over all seeds.
@@ -68,6 +68,18 @@ struct ModelFigures {
     splits: Vec<SplitFigures>,
 }
 
+impl Report for Vec<ModelFigures> {
+    fn text(&self) -> String {
+        let mut table = Table::new(["model", "MSE", "RMSE", "MAE", "NDCG@10", "train s", "epoch s"]);
+        for one in self {
+            let figures = [one.mse, one.rmse, one.mae, one.ndcg_at_10].map(|value| figure(value, 4));
+            let seconds = [figure(one.train_seconds, 2), or_dash(one.epoch_seconds.map(|value| figure(value, 2)))];
+            table.row(std::iter::once(one.model.as_str().into()).chain(figures).chain(seconds));
+        }
+        table.to_string()
+    }
+}
+
 /// A model's figures on one split.
 #[derive(Debug, Serialize)]
 struct SplitFigures {
@@ -86,30 +98,9 @@ pub(super) async fn evaluate(
 ) -> anyhow::Result<ExitCode> {
     anyhow::ensure!((0.0..=0.9).contains(&arguments.withheld), "--withheld must be from 0 to 0.9");
     let feedback = data::read(global, data::feedback).await?;
-    let (format, interrupt) = (arguments.format, interrupt.clone());
+    let (output, interrupt) = (arguments.output, interrupt.clone());
     let figures = tokio::task::spawn_blocking(move || measure(&feedback, &arguments, &interrupt)).await??;
-    match format {
-        ReportFormat::Json => println!("{}", serde_json::to_string_pretty(&figures)?),
-        ReportFormat::Table => {
-            println!(
-                "{:<10} {:>7} {:>7} {:>7} {:>8} {:>9} {:>9}",
-                "", "MSE", "RMSE", "MAE", "NDCG@10", "train s", "epoch s"
-            );
-            for one in figures {
-                let epoch = one.epoch_seconds.map_or("-".to_owned(), |seconds| format!("{seconds:.2}"));
-                println!(
-                    "{:<10} {:>7.4} {:>7.4} {:>7.4} {:>8.4} {:>9.2} {:>9}",
-                    one.model.as_str(),
-                    one.mse,
-                    one.rmse,
-                    one.mae,
-                    one.ndcg_at_10,
-                    one.train_seconds,
-                    epoch
-                );
-            }
-        }
-    }
+    output.print(&figures)?;
     Ok(ExitCode::SUCCESS)
 }
 

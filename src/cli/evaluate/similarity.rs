@@ -12,7 +12,7 @@ use tracing::info;
 use crate::cli::arguments::Threads;
 use crate::cli::data;
 use crate::cli::global::Global;
-use crate::cli::output::ReportFormat;
+use crate::cli::output::{self, Cell, Output, Table, count, figure};
 use crate::dataset::{Corpus, HeldOut};
 use crate::evaluate::next_track::{Distance, Parts, Ranks, rank_by_vectors};
 use crate::progress::Interrupt;
@@ -46,9 +46,9 @@ pub struct EvaluateSimilarity {
     /// how to compute
     #[command(flatten)]
     pub threads: Threads,
-    /// How to report
-    #[arg(long, value_enum, default_value_t = ReportFormat::Table)]
-    pub format: ReportFormat,
+    /// how to report
+    #[command(flatten)]
+    pub output: Output,
 }
 
 /// What is asked of a model.
@@ -83,6 +83,9 @@ struct Report {
     tracks: usize,
     queries: usize,
     models: Vec<ModelFigures>,
+    /// lengths of the lists that tracks are looked for in
+    #[serde(skip)]
+    lengths: Vec<u16>,
 }
 
 #[derive(Debug, Serialize)]
@@ -121,14 +124,9 @@ pub(super) async fn evaluate(
     interrupt: &Interrupt,
 ) -> anyhow::Result<ExitCode> {
     let corpus = data::read(global, data::corpus).await?;
-    let interrupt = interrupt.clone();
-    let measuring =
-        tokio::task::spawn_blocking(move || measure(&corpus, &arguments, &interrupt).map(|report| (report, arguments)));
-    let (report, arguments) = measuring.await??;
-    match arguments.format {
-        ReportFormat::Json => println!("{}", serde_json::to_string_pretty(&report)?),
-        ReportFormat::Table => print_table(&report, &arguments.k),
-    }
+    let (interrupt, output) = (interrupt.clone(), arguments.output);
+    let report = tokio::task::spawn_blocking(move || measure(&corpus, &arguments, &interrupt)).await??;
+    output.print(&report)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -188,7 +186,8 @@ fn measure(corpus: &Corpus, arguments: &EvaluateSimilarity, interrupt: &Interrup
         }
         anyhow::ensure!(!interrupt.is_raised(), "stopped");
     }
-    Ok(Report { protocol: arguments.protocol, tracks: held_out.vocabulary, queries: queries.len(), models })
+    let (protocol, lengths) = (arguments.protocol, arguments.k.clone());
+    Ok(Report { protocol, tracks: held_out.vocabulary, queries: queries.len(), models, lengths })
 }
 
 pub(in crate::cli) fn vectors(
@@ -210,28 +209,28 @@ pub(in crate::cli) fn vectors(
     fitted.context("the vectors could not be trained: too little data, or too high a --learning-rate")
 }
 
-fn print_table(report: &Report, lengths: &[u16]) {
-    println!("{} queries, {} tracks", report.queries, report.tracks);
-    let columns: Vec<String> = lengths.iter().flat_map(|k| [format!("Hit@{k}"), format!("NDCG@{k}")]).collect();
-    let heads: String = columns.iter().map(|column| format!(" {column:>9}")).collect();
-    println!("{:<36}{heads}   {:>10} {:>7}", "", "validation", "test");
-    println!("{:<36}{:<width$}   {:>10} {:>7} {:>9}", "", "", columns[0], columns[0], "train s", width = heads.len());
-    for figures in &report.models {
-        let name = figures.model.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
-        let without = figures.without.and_then(|part| part.to_possible_value());
-        let name = without.map_or(name.clone(), |part| format!("{name} without {}", part.get_name()));
-        let value = |metrics: &Metrics, key: String| metrics.at.get(&key).copied().unwrap_or_default();
-        let first = format!("hit_at_{}", lengths[0]);
-        let values: String = lengths
-            .iter()
-            .flat_map(|k| [format!("hit_at_{k}"), format!("ndcg_at_{k}")])
-            .map(|key| format!(" {:>9.4}", value(&figures.all, key)))
-            .collect();
-        println!(
-            "{name:<36}{values}   {:>10.4} {:>7.4} {:>9.1}",
-            value(&figures.validation, first.clone()),
-            value(&figures.test, first),
-            figures.train_seconds
-        );
+impl output::Report for Report {
+    fn text(&self) -> String {
+        let first = format!("hit_at_{}", self.lengths.first().unwrap_or(&10));
+        let lengths = || self.lengths.iter().flat_map(|k| [format!("hit_at_{k}"), format!("ndcg_at_{k}")]);
+        let head = |key: String| key.replace("hit_at_", "Hit@").replace("ndcg_at_", "NDCG@");
+        let parts = ["validation", "test"].map(|part| format!("{} ({part})", head(first.clone())));
+        let heads = ["model".to_owned()].into_iter().chain(lengths().map(head)).chain(parts);
+        let mut table = Table::new(heads.chain(["train s".to_owned()]));
+        for figures in &self.models {
+            let name = name_of(&figures.model);
+            let name = figures.without.map_or(name.clone(), |part| format!("{name} without {}", name_of(&part)));
+            let value = |metrics: &Metrics, key: &str| figure(metrics.at.get(key).copied().unwrap_or_default(), 4);
+            let mut cells = vec![Cell::from(name)];
+            cells.extend(lengths().map(|key| value(&figures.all, &key)));
+            cells.extend([value(&figures.validation, &first), value(&figures.test, &first)]);
+            cells.push(figure(figures.train_seconds, 1));
+            table.row(cells);
+        }
+        format!("{} queries, {} tracks\n\n{table}", count(self.queries), count(self.tracks))
     }
+}
+
+fn name_of(value: &impl ValueEnum) -> String {
+    value.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
 }

@@ -5,6 +5,7 @@ use crate::catalog::Catalog;
 use crate::cli::arguments::{Threads, check_share};
 use crate::cli::data;
 use crate::cli::global::Global;
+use crate::cli::output::Output;
 use crate::dataset::listens::features::FeatureGroup;
 use crate::progress::Interrupt;
 use crate::train::clicks::{ClickModelName, ClickSettings, Optimizer, Preset, train_clicks};
@@ -27,6 +28,9 @@ pub struct TrainClicks {
     /// hyper-parameters
     #[command(flatten)]
     pub overrides: Overrides,
+    /// how to report
+    #[command(flatten)]
+    pub output: Output,
 }
 
 /// What of a preset is set otherwise.

@@ -10,6 +10,8 @@ use std::process::ExitCode;
 use clap::Subcommand;
 
 use super::global::Global;
+use super::output::{Fields, Report};
+use crate::bundle::Manifest;
 use crate::progress::Interrupt;
 
 /// What can be trained.
@@ -39,14 +41,29 @@ pub enum TrainCommand {
 
 pub(super) async fn run(global: &Global, command: TrainCommand, interrupt: &Interrupt) -> anyhow::Result<ExitCode> {
     let catalog = global.catalog().await?;
-    let manifest = match command {
-        TrainCommand::Completion(arguments) => completion::train(global, &catalog, arguments, interrupt).await?,
-        TrainCommand::Similarity(arguments) => similarity::train(global, &catalog, arguments, interrupt).await?,
-        TrainCommand::Clicks(arguments) => clicks::train(global, &catalog, arguments, interrupt).await?,
-        TrainCommand::Ratings(arguments) => ratings::train(global, &catalog, arguments, interrupt).await?,
+    let (output, manifest) = match command {
+        TrainCommand::Completion(arguments) => {
+            (arguments.output, completion::train(global, &catalog, arguments, interrupt).await?)
+        }
+        TrainCommand::Similarity(arguments) => {
+            (arguments.output, similarity::train(global, &catalog, arguments, interrupt).await?)
+        }
+        TrainCommand::Clicks(arguments) => {
+            (arguments.output, clicks::train(global, &catalog, arguments, interrupt).await?)
+        }
+        TrainCommand::Ratings(arguments) => {
+            (arguments.output, ratings::train(global, &catalog, arguments, interrupt).await?)
+        }
     };
     catalog.close().await;
-    println!("published {} {}", manifest.kind, manifest.version);
-    println!("{}", serde_json::to_string_pretty(&manifest.metrics)?);
+    output.print(&manifest)?;
     Ok(ExitCode::SUCCESS)
+}
+
+impl Report for Manifest {
+    fn text(&self) -> String {
+        let mut metrics = Fields::default();
+        metrics.add_json("", &self.metrics);
+        format!("published {} {}\n\n{metrics}", self.kind, self.version)
+    }
 }

@@ -5,6 +5,7 @@ use crate::catalog::Catalog;
 use crate::cli::arguments::Threads;
 use crate::cli::data;
 use crate::cli::global::Global;
+use crate::cli::output::Output;
 use crate::progress::Interrupt;
 use crate::train::similarity::{NextTracksSettings, SimilaritySettings, train_similarity};
 
@@ -20,6 +21,9 @@ pub struct SimilarityArguments {
     /// how to compute
     #[command(flatten)]
     pub threads: Threads,
+    /// how to report
+    #[command(flatten)]
+    pub output: Output,
 }
 
 /// Reads the catalog and trains on a thread of its own.

@@ -5,11 +5,11 @@ use std::process::ExitCode;
 use crate::cli::arguments::{Threads, check_share};
 use crate::cli::data;
 use crate::cli::global::Global;
-use crate::cli::output::ReportFormat;
+use crate::cli::output::{Output, Report, Table, figure};
 use crate::cli::train::clicks::Overrides;
 use crate::dataset::listens::table::Variant;
 use crate::progress::Interrupt;
-use crate::train::clicks::tuning::{Trial, TuneTask, tune as search};
+use crate::train::clicks::tuning::{Trial, TuneTask, Tuned, tune as search};
 use crate::train::clicks::{ClickModelName, ClickTask, Running, SplitKind, mark};
 
 /// Where to look for settings.
@@ -36,9 +36,9 @@ pub struct TuneClicks {
     /// how to compute
     #[command(flatten)]
     pub threads: Threads,
-    /// How to report
-    #[arg(long, value_enum, default_value_t = ReportFormat::Table)]
-    pub format: ReportFormat,
+    /// how to report
+    #[command(flatten)]
+    pub output: Output,
     /// what is not searched for
     #[command(flatten)]
     pub overrides: Overrides,
@@ -48,7 +48,7 @@ pub(super) async fn tune(global: &Global, arguments: TuneClicks, interrupt: &Int
     anyhow::ensure!((0.0..=0.9).contains(&arguments.without), "--without must be from 0 to 0.9");
     check_share("validation", arguments.validation)?;
     let listening = data::read(global, data::listening).await?;
-    let (format, interrupt) = (arguments.format, interrupt.clone());
+    let (output, interrupt) = (arguments.output, interrupt.clone());
     let searching = move || {
         let labelled = listening.labelled();
         let set_aside = mark(listening.clicks.len(), &labelled, arguments.without, SplitKind::Time, arguments.seed);
@@ -68,21 +68,25 @@ pub(super) async fn tune(global: &Global, arguments: TuneClicks, interrupt: &Int
         };
         let running = Running { threads: arguments.threads.get(), resume: None, interrupt: &interrupt };
         let tell = |trial: &Trial| {
-            if format == ReportFormat::Table {
-                println!("AUC {:.4}  logloss {:.4}  {}", trial.auc, trial.logloss, trial.flags);
-            }
+            let Trial { auc, logloss, flags, .. } = trial;
+            output.print_line(|| format!("AUC {auc:.4}  logloss {logloss:.4}  {flags}"));
         };
         search(&task, running, tell)
     };
     let tuned = tokio::task::spawn_blocking(searching).await??;
-    match format {
-        ReportFormat::Json => println!("{}", serde_json::to_string_pretty(&tuned)?),
-        ReportFormat::Table => {
-            println!("ensemble of the best: AUC {:.4}, logloss {:.4}", tuned.ensemble.auc, tuned.ensemble.logloss);
-            if let Some(best) = tuned.trials.first() {
-                println!("segue train clicks --model {} {}", tuned.model.as_str(), best.flags);
-            }
-        }
-    }
+    output.print(&tuned)?;
     Ok(ExitCode::SUCCESS)
+}
+
+impl Report for Tuned {
+    fn text(&self) -> String {
+        let mut table = Table::new(["held out", "AUC", "logloss"]);
+        let validation = std::iter::once(("ensemble (validation)", &self.ensemble));
+        let set_aside = self.set_aside.iter().map(|(name, metrics)| (name.as_str(), metrics));
+        for (name, metrics) in validation.chain(set_aside) {
+            table.row([name.into(), figure(metrics.auc, 4), figure(metrics.logloss, 4)]);
+        }
+        let flags = self.trials.first().map_or("", |best| best.flags.as_str());
+        format!("\n{table}\nsegue train clicks --model {} {flags}", self.model.as_str())
+    }
 }

@@ -5,12 +5,12 @@ use std::process::ExitCode;
 use crate::cli::arguments::Threads;
 use crate::cli::data;
 use crate::cli::global::Global;
-use crate::cli::output::ReportFormat;
+use crate::cli::output::{Output, Report};
 use crate::cli::train::ratings::threads;
 use crate::dataset::split;
 use crate::progress::Interrupt;
 use crate::train::ratings::gaussian::GaussianSettings;
-use crate::train::ratings::tuning::{Trial, tune as search};
+use crate::train::ratings::tuning::{Trial, Tuned, tune as search};
 use crate::train::ratings::{RatingsModelName, Running};
 
 /// How to tune, and how to report.
@@ -34,37 +34,34 @@ pub struct TuneRatings {
     /// how to compute
     #[command(flatten)]
     pub threads: Threads,
-    /// How to report
-    #[arg(long, value_enum, default_value_t = ReportFormat::Table)]
-    pub format: ReportFormat,
+    /// how to report
+    #[command(flatten)]
+    pub output: Output,
 }
 
 pub(super) async fn tune(global: &Global, arguments: TuneRatings, interrupt: &Interrupt) -> anyhow::Result<ExitCode> {
     anyhow::ensure!((0.0..=0.9).contains(&arguments.without), "--without must be from 0 to 0.9");
     let feedback = data::read(global, data::feedback).await?;
-    let (format, interrupt) = (arguments.format, interrupt.clone());
+    let (output, interrupt) = (arguments.output, interrupt.clone());
     let tuning = move || {
         let events = feedback.split(arguments.without, arguments.seed).training;
         let parts = split(&events, arguments.withheld, arguments.seed.wrapping_add(1));
         let threads = threads(&arguments.threads, RatingsModelName::Gp);
         let tell = |trial: &Trial| {
-            if format == ReportFormat::Table {
-                println!(
-                    "{:<24} {:>10.4}  MSE {:.4}  NDCG@10 {:.4}",
-                    trial.setting, trial.value, trial.mse, trial.ndcg_at_10
-                );
-            }
+            let Trial { setting, value, mse, ndcg_at_10 } = trial;
+            output.print_line(|| format!("{setting:<24} {value:>10.4}  MSE {mse:.4}  NDCG@10 {ndcg_at_10:.4}"));
         };
         let running = Running { threads, resume_file: None, interrupt: &interrupt };
         search(&feedback, &parts, &arguments.gaussian, arguments.rounds as usize, arguments.seed, running, tell)
     };
     let tuned = tokio::task::spawn_blocking(tuning).await??;
-    match format {
-        ReportFormat::Json => println!("{}", serde_json::to_string_pretty(&tuned)?),
-        ReportFormat::Table => {
-            println!("MSE {:.4}, NDCG@10 {:.4} with", tuned.mse, tuned.ndcg_at_10);
-            println!("segue train ratings {}", tuned.flags);
-        }
-    }
+    output.print(&tuned)?;
     Ok(ExitCode::SUCCESS)
+}
+
+impl Report for Tuned {
+    fn text(&self) -> String {
+        let Self { mse, ndcg_at_10, flags, .. } = self;
+        format!("\nbest: MSE {mse:.4}, NDCG@10 {ndcg_at_10:.4}\n\nsegue train ratings {flags}")
+    }
 }

@@ -11,7 +11,7 @@ use crate::cli::arguments::Threads;
 use crate::cli::data;
 use crate::cli::evaluate::similarity::{Metrics, vectors};
 use crate::cli::global::Global;
-use crate::cli::output::ReportFormat;
+use crate::cli::output::{Output, Report};
 use crate::cli::picture::write_picture;
 use crate::dataset::Corpus;
 use crate::evaluate::next_track::{Distance, Parts, rank_by_vectors};
@@ -46,9 +46,9 @@ pub struct TuneSimilarity {
     /// how to compute
     #[command(flatten)]
     pub threads: Threads,
-    /// How to report
-    #[arg(long, value_enum, default_value_t = ReportFormat::Table)]
-    pub format: ReportFormat,
+    /// how to report
+    #[command(flatten)]
+    pub output: Output,
 }
 
 /// What came of a search.
@@ -72,18 +72,19 @@ pub(super) async fn tune(
 ) -> anyhow::Result<ExitCode> {
     let corpus = data::read(global, data::corpus).await?;
     let folder = arguments.out.clone().unwrap_or_else(|| global.home.join("data/tuning/similarity"));
-    let (interrupt, format) = (interrupt.clone(), arguments.format);
+    let (interrupt, output) = (interrupt.clone(), arguments.output);
     let tuned = tokio::task::spawn_blocking(move || search(&corpus, &arguments, &folder, &interrupt)).await??;
-    match format {
-        ReportFormat::Json => println!("{}", serde_json::to_string_pretty(&tuned)?),
-        ReportFormat::Table => {
-            let at = |key: &str| tuned.test.at.get(key).copied().unwrap_or_default();
-            println!("\nbest of {} trials: {}", tuned.trials, trial_line(&tuned.best));
-            println!("on the test part: Hit@10 {:.4}, NDCG@10 {:.4}", at("hit_at_10"), at("ndcg_at_10"));
-            tuned.files.iter().for_each(|file| println!("wrote {}", file.display()));
-        }
-    }
+    output.print(&tuned)?;
     Ok(ExitCode::SUCCESS)
+}
+
+impl Report for Tuned {
+    fn text(&self) -> String {
+        let at = |key: &str| self.test.at.get(key).copied().unwrap_or_default();
+        let (best, hit, ndcg) = (trial_line(&self.best), at("hit_at_10"), at("ndcg_at_10"));
+        let files: String = self.files.iter().map(|file| format!("wrote {}\n", file.display())).collect();
+        format!("\nbest of {} trials: {best}\ntest part: Hit@10 {hit:.4}, NDCG@10 {ndcg:.4}\n\n{files}", self.trials)
+    }
 }
 
 fn trial_line(trial: &Trial) -> String {
@@ -115,11 +116,7 @@ fn search(corpus: &Corpus, arguments: &TuneSimilarity, folder: &Path, interrupt:
     let data = &corpus.sequences.fingerprint.sha256;
     let mut tuning = Tuning::begin(&held_out, &parts, data, &folder.join("trials.jsonl"), threads, interrupt)?;
     info!(trials = tuning.trials.len(), validation = parts.validation.len(), "read what was tried before");
-    let tell = |trial: &Trial| {
-        if arguments.format == ReportFormat::Table {
-            println!("{}", trial_line(trial));
-        }
-    };
+    let tell = |trial: &Trial| arguments.output.print_line(|| trial_line(trial));
     let grids = match (arguments.grid.as_slice(), arguments.search) {
         ([], None) => Grid::all(),
         (grids, _) => grids.to_vec(),
