@@ -1,4 +1,5 @@
-//! Lets the binaries and tests find LibTorch at run time without `LD_LIBRARY_PATH`, and tells them their commit.
+//! Names the commit in the program and, for a build that trains, says where LibTorch lies, so that the loader finds it
+//! without `LD_LIBRARY_PATH`.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -7,7 +8,9 @@ fn main() {
     println!("cargo:rerun-if-changed=build.rs");
     println!("cargo:rerun-if-changed=migrations");
     name_commit();
-    find_libtorch();
+    if std::env::var_os("CARGO_FEATURE_TRAIN").is_some() {
+        find_libtorch();
+    }
 }
 
 /// `SEGUE_GIT_COMMIT` where a build without a repository sets it, as the container's does; else what git says.

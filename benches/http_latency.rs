@@ -12,7 +12,7 @@ use std::time::Instant;
 use rand::{RngExt, SeedableRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use reqwest::Client;
-use segue::catalog::{PlaylistRecord, TrackMention};
+use segue::catalog::{PlaylistRecord, TrackId, TrackMention};
 use serde_json::json;
 
 mod support;
@@ -39,12 +39,12 @@ async fn measure(address: &str, playlists: &[PlaylistRecord], rng: &mut Xoshiro2
 
     for limit in [10, 100] {
         // Each is asked for once: of one that is asked for again the answer is at hand.
-        let tracks = playlists.iter().flat_map(|playlist| &playlist.tracks).map(TrackMention::uri);
-        let mut distinct: Vec<&str> = tracks.collect::<BTreeSet<&str>>().into_iter().collect();
+        let tracks = playlists.iter().flat_map(|playlist| &playlist.tracks).map(TrackMention::id);
+        let mut distinct: Vec<&TrackId> = tracks.collect::<BTreeSet<&TrackId>>().into_iter().collect();
         let urls: Vec<String> = (0..(REQUESTS + WARM_UP).min(distinct.len()))
             .map(|_| {
                 let track = distinct.swap_remove(rng.random_range(0..distinct.len()));
-                format!("{address}/tracks/{}/similar?limit={limit}", escape(track))
+                format!("{address}/tracks/{}/similar?limit={limit}", escape(track.as_str()))
             })
             .collect();
         let requests = urls.iter().map(|url| client.get(url));
@@ -52,7 +52,7 @@ async fn measure(address: &str, playlists: &[PlaylistRecord], rng: &mut Xoshiro2
     }
     for limit in [10, 100, 500] {
         let body = json!({ "limit": limit });
-        let ids = playlists.iter().cycle().take(REQUESTS + WARM_UP).map(|playlist| &playlist.external_id);
+        let ids = playlists.iter().cycle().take(REQUESTS + WARM_UP).map(|playlist| playlist.id.as_str());
         let requests = ids.map(|id| client.post(format!("{address}/playlists/{}/complete", escape(id))).json(&body));
         report(&format!("POST /playlists/{{id}}/complete, limit {limit}"), requests).await;
     }
@@ -61,7 +61,7 @@ async fn measure(address: &str, playlists: &[PlaylistRecord], rng: &mut Xoshiro2
         .map(|chunk| {
             let playlists: Vec<serde_json::Value> = chunk
                 .iter()
-                .map(|playlist| json!({ "tracks": playlist.tracks.iter().map(TrackMention::uri).collect::<Vec<_>>() }))
+                .map(|playlist| json!({ "tracks": playlist.tracks.iter().map(TrackMention::id).collect::<Vec<_>>() }))
                 .collect();
             json!({ "playlists": playlists, "limit": 100 })
         })
@@ -74,7 +74,7 @@ async fn measure(address: &str, playlists: &[PlaylistRecord], rng: &mut Xoshiro2
     let first = |tracks: usize, limit: usize| -> Vec<serde_json::Value> {
         let long_enough = playlists.iter().filter(|playlist| playlist.tracks.len() >= tracks);
         let cut = long_enough.map(|playlist| {
-            let seeds: Vec<&str> = playlist.tracks[..tracks].iter().map(TrackMention::uri).collect();
+            let seeds: Vec<&TrackId> = playlist.tracks[..tracks].iter().map(TrackMention::id).collect();
             json!({ "playlists": [{ "title": playlist.title, "tracks": seeds }], "limit": limit })
         });
         cut.collect()

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Tries the contract on a live server: Schemathesis (from the Python index, in an environment of its own) reads
-# openapi.yaml as the server gives it and sends what it allows and what it does not, in CASES cases at least.
+# Tests a live server against its contract: Schemathesis (from the Python index, in an environment of its own) reads the
+# server's OpenAPI document and sends valid and invalid requests, at least as many as the argument says.
 #
 #   scripts/contract.sh 5000
 #
-# The server runs over a private PostgreSQL with synthetic playlists, ratings and listens and a model of every kind trained
-# on them, all in a temporary folder.
+# The server uses a private PostgreSQL with synthetic playlists, ratings and listens, and a model of every kind trained on
+# them, all in a temporary folder.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 cases=${1:-5000}

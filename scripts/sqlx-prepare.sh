@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Writes .sqlx/: what PostgreSQL says of every query in the code, so that builds check SQL without a database.
-# With --check, writes nothing and fails if .sqlx/ is not what it should be.
+# Writes .sqlx/: PostgreSQL's description of every query in the code, so that builds check SQL without a database.
+# With --check, writes nothing and fails if .sqlx/ is out of date.
 #
 # Does what `cargo sqlx prepare` does, without building that tool. Runs under scripts/with-postgres.sh.
 set -euo pipefail
@@ -15,11 +15,11 @@ for migration in migrations/*.sql; do
 done
 fresh=$(mktemp -d)
 trap 'rm -rf "$fresh"' EXIT
-# The macros run when the crate is compiled, and write what they learn into SQLX_OFFLINE_DIR.
+# The macros run when the crate is compiled, and write the descriptions into SQLX_OFFLINE_DIR.
 touch src/lib.rs
 SQLX_OFFLINE=false SQLX_OFFLINE_DIR=$fresh cargo check --quiet --lib
 if [ "${1:-}" = --check ]; then
-    diff -r .sqlx "$fresh" || { echo "sqlx-prepare: .sqlx is out of date; \`make sqlx\` writes it anew" >&2; exit 1; }
+    diff -r .sqlx "$fresh" || { echo "sqlx-prepare: .sqlx is out of date: run \`make sqlx\`" >&2; exit 1; }
 else
     mkdir -p .sqlx
     rm -f .sqlx/*.json

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Runs a command with DATABASE_URL set to a throw-away PostgreSQL, and stops that whatever happens.
+# Runs a command with DATABASE_URL set to a throw-away PostgreSQL server, and stops the server afterwards in any case.
 #
 #   scripts/with-postgres.sh cargo test
 #
-# The server lives in a temporary folder, listens on a Unix socket there and on no port, and doesn't wait for the disk.
+# The server lives in a temporary folder, listens on a Unix socket there and on no port, and never waits for the disk.
 set -euo pipefail
 
 bin=
@@ -11,7 +11,7 @@ for candidate in $(ls -d /usr/lib/postgresql/*/bin 2>/dev/null | sort -Vr) $(dir
     if [ -x "$candidate/initdb" ]; then bin=$candidate; break; fi
 done
 if [ -z "$bin" ]; then
-    echo "with-postgres: no PostgreSQL found; \`make setup\` installs it" >&2
+    echo "with-postgres: no PostgreSQL found: run \`make setup\`" >&2
     exit 1
 fi
 

@@ -7,12 +7,19 @@
 //! * [`generate`] makes synthetic files, [`import`] reads those and other systems' files into catalog rows;
 //! * [`catalog`] keeps them in PostgreSQL and is the only place with SQL;
 //! * [`dataset`] turns the catalog into compact arrays to learn from;
-//! * [`models`] are the networks, [`train`] fits them, [`evaluate`] measures them;
-//! * [`bundle`] is what a training run publishes and a server loads, and the only thing both know;
+//! * [`scoring`] is what the trained networks and trees compute, on plain arrays;
+//! * [`bundle`] holds what a training run publishes and a server loads, and is all that both know;
 //! * [`recommend`] answers questions from a loaded bundle, and knows neither HTTP nor SQL nor files;
+//! * [`evaluate`] measures models, [`train`] fits them with LibTorch;
 //! * [`serve`] is the HTTP server.
 //!
-//! [`cli`] is the command line over all of it, [`config`] where its settings come from.
+//! [`math`] is the arithmetic below all of it, [`cli`] the command line above it, and [`config`] says where its settings
+//! come from.
+//!
+//! # Features
+//!
+//! `train` (default) adds all that needs LibTorch: the module [`train`] and the commands `demo`, `train`, `evaluate` and
+//! `tune`. A build without it serves, imports and administers, and links no LibTorch.
 
 pub mod bundle;
 pub mod catalog;
@@ -28,4 +35,5 @@ pub mod recommend;
 pub mod scoring;
 pub mod serve;
 pub mod telemetry;
+#[cfg(feature = "train")]
 pub mod train;

@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use client::{Connection, Request, Sample, get, post, run};
-use segue::catalog::{PlaylistRecord, TrackMention};
+use segue::catalog::PlaylistRecord;
 use serde_json::{Value, json};
 
 const CONNECTIONS: usize = 64;
@@ -73,11 +73,13 @@ fn escape(id: &str) -> String {
 impl Bench<'_> {
     fn similar(&self) -> Arc<Vec<Request>> {
         let tracks = self.playlists.iter().filter_map(|playlist| playlist.tracks.first());
-        Arc::new(tracks.map(|track| get(&format!("/tracks/{}/similar?limit=10", escape(track.uri())))).collect())
+        Arc::new(
+            tracks.map(|track| get(&format!("/tracks/{}/similar?limit=10", escape(track.id().as_str())))).collect(),
+        )
     }
 
     fn stored(&self) -> Arc<Vec<Request>> {
-        let ids = self.playlists.iter().map(|playlist| escape(&playlist.external_id));
+        let ids = self.playlists.iter().map(|playlist| escape(playlist.id.as_str()));
         Arc::new(ids.map(|id| post(&format!("/playlists/{id}/complete"), &json!({"limit": 10}))).collect())
     }
 
@@ -87,7 +89,7 @@ impl Bench<'_> {
             self.playlists.iter().filter(|playlist| playlist.tracks.len() >= 10).collect();
         let batches = long_enough.chunks_exact(10).map(|ten| {
             let seeds = |playlist: &&PlaylistRecord| -> Vec<String> {
-                playlist.tracks[..10].iter().map(|track| track.uri().to_owned()).collect()
+                playlist.tracks[..10].iter().map(|track| track.id().as_str().to_owned()).collect()
             };
             let playlists: Vec<Value> = ten.iter().map(|playlist| json!({"tracks": seeds(playlist)})).collect();
             post("/playlists/complete", &json!({"limit": 10, "playlists": playlists}))
@@ -97,8 +99,8 @@ impl Bench<'_> {
 
     fn appends(&self) -> Arc<Vec<Request>> {
         let appends = self.playlists.iter().filter(|playlist| !playlist.tracks.is_empty()).map(|playlist| {
-            let path = format!("/playlists/{}/tracks", escape(&playlist.external_id));
-            post(&path, &json!({"tracks": [playlist.tracks[0].uri()]}))
+            let path = format!("/playlists/{}/tracks", escape(playlist.id.as_str()));
+            post(&path, &json!({"tracks": [playlist.tracks[0].id()]}))
         });
         Arc::new(appends.collect())
     }
@@ -354,7 +356,7 @@ async fn soak(bench: &Bench<'_>, minutes: f64) {
     let stop = AtomicBool::new(false);
     // Each append is a track that tells which one it was; those that were answered with 200 have to be there.
     let tracks: Vec<String> = {
-        let ids = bench.playlists.iter().flat_map(|playlist| playlist.tracks.iter().map(TrackMention::uri));
+        let ids = bench.playlists.iter().flat_map(|playlist| playlist.tracks.iter().map(|track| track.id().as_str()));
         let distinct: HashSet<&str> = ids.collect();
         distinct.into_iter().map(ToOwned::to_owned).collect()
     };

@@ -5,7 +5,8 @@ use std::str::FromStr;
 
 use time::OffsetDateTime;
 
-use super::{Catalog, CatalogError};
+use super::connection::Catalog;
+use super::error::CatalogError;
 
 /// What an API key permits; each scope includes those before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum, serde::Serialize)]

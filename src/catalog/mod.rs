@@ -2,280 +2,45 @@
 //! ratings and listens.
 //!
 //! This module and those below it are the only place with SQL. `migrations/` has the tables and says why they are as
-//! they are. Ids in signatures are the app's own, as text, unless a name says `row`.
+//! they are. Ids in signatures are the app's own ([`TrackId`] and so on), unless a type says `Row`.
+//!
+//! * [`records`]: shapes of rows as they come in, and ids
+//! * `upsert`: writes batches of them; `copy` moves rows in and out by PostgreSQL's COPY
+//! * a file a resource with its queries: `tracks`, `playlists`, `users`, `ratings`, `listens`, `api_keys`
+//! * what training reads: `placements`, `descriptions`, `feedback`, `attributes`
+//! * `connection`, `notifications` (LISTEN), and the private PostgreSQL, [`embedded`]
 
 mod api_keys;
-mod bulk;
+mod attributes;
+mod connection;
 mod copy;
 mod descriptions;
 pub mod embedded;
+mod error;
 mod feedback;
 mod listens;
 mod notifications;
 mod placement_edits;
 mod placements;
 mod playlists;
+mod ratings;
+pub mod records;
 mod tracks;
+mod upsert;
 mod users;
 
-use std::path::Path;
-use std::str::FromStr;
-use std::sync::Arc;
-use std::time::Duration;
-
-use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
-use sqlx::{ConnectOptions, Connection, Postgres, Transaction, migrate::Migrator};
-
 pub use api_keys::{ApiKey, KeyHash, Scope};
-pub use bulk::{
-    AlbumRecord, ArtistRecord, BatchOutcome, PlaylistRecord, RowChange, TrackMention, TrackRecord, UnknownTrack,
-    UpsertedPlaylists,
-};
-pub use descriptions::{RowName, TrackDescription};
+pub use attributes::{TrackAttributes, UserAttributes};
+pub use connection::{Catalog, CatalogCounts, MIGRATOR};
+pub use descriptions::TrackDescription;
 pub use embedded::{EmbeddedError, EmbeddedPostgres};
-pub use feedback::{
-    FeedbackOutcome, FeedbackReader, FeedbackUser, GenredTrack, ImportOutcome, ListenRecord, RatedTrack, RatingRecord,
-    RatingScale, TrackFeedback, UserFeedback, WrittenListen, whole_microseconds,
-};
-pub use listens::{
-    ListenRow, ListeningOutcome, RecentListen, RecordingRecord, SongRecord, TrackAttributes, UserAttributes, UserRecord,
-};
+pub use error::CatalogError;
+pub use feedback::{FeedbackReader, FeedbackUser, RatedTrack, TrackFeedback, UserFeedback};
+pub use listens::{ListenRow, RecentListen};
 pub use notifications::{ChangeListener, Changes};
 pub use placement_edits::{Edit, EditError, Edited};
 pub use placements::{PlacementReader, TrackUsage};
 pub use playlists::{Playlist, PlaylistContents, PlaylistFields, PlaylistTrack};
-pub use tracks::{Track, TrackContents, TrackName, TrackRowUpdate, Withheld};
+pub use records::*;
+pub use tracks::{HiddenTrack, Track, TrackName};
 pub use users::User;
-
-/// The migrations of the catalog, in the binary.
-pub static MIGRATOR: Migrator = sqlx::migrate!("./migrations");
-
-/// What can go wrong with the catalog.
-#[derive(Debug, thiserror::Error)]
-pub enum CatalogError {
-    /// The private PostgreSQL could not be started.
-    #[error(transparent)]
-    Embedded(#[from] EmbeddedError),
-    /// `DATABASE_URL` is not a PostgreSQL URL.
-    #[error("the database URL can't be used (expected postgres://user:password@host/database): {0}")]
-    Url(String),
-    /// No server answers there, or it does not let us in.
-    #[error("PostgreSQL at {place}: {reason}")]
-    Unreachable {
-        /// host and port, or the folder of the socket
-        place: String,
-        /// why not
-        reason: String,
-    },
-    /// The migrations could not be applied.
-    #[error("the catalog's tables could not be brought up to date: {0}")]
-    Migrate(#[from] sqlx::migrate::MigrateError),
-    /// The server said no, or could not be reached.
-    #[error("catalog: {0}")]
-    Sql(#[from] sqlx::Error),
-    /// What the server sent is not what was asked for.
-    #[error("catalog: {0}")]
-    Protocol(String),
-}
-
-impl CatalogError {
-    /// True when PostgreSQL is away, not when it was asked something wrong.
-    pub fn is_unavailable(&self) -> bool {
-        match self {
-            Self::Embedded(_) | Self::Unreachable { .. } => true,
-            Self::Sql(error) => match error {
-                sqlx::Error::Io(_)
-                | sqlx::Error::Tls(_)
-                | sqlx::Error::PoolTimedOut
-                | sqlx::Error::PoolClosed
-                | sqlx::Error::WorkerCrashed => true,
-                // Class 57P: shutting down or starting up; class 53: out of connections, memory or disk; 08: connection;
-                // 55P03: a lock was not to be had in time; 57014: nor an answer; 40: gave way to another writer.
-                sqlx::Error::Database(error) => error.code().is_some_and(|code| {
-                    ["57P", "53", "08", "55P03", "57014", "40"].iter().any(|class| code.starts_with(class))
-                }),
-                _ => false,
-            },
-            _ => false,
-        }
-    }
-}
-
-impl CatalogError {
-    /// True when another writer took away, or put there, what a row refers to or is.
-    pub fn is_conflict(&self) -> bool {
-        matches!(self, Self::Sql(sqlx::Error::Database(error)) if error.is_foreign_key_violation() || error.is_unique_violation())
-    }
-}
-
-/// How long connections in use are waited for.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long a request waits for a connection.
-const REQUEST_ACQUIRE_TIMEOUT: Duration = Duration::from_secs(1);
-/// How long PostgreSQL waits for a lock on behalf of a request, and how long it works on one statement.
-const REQUEST_TIMEOUTS: [(&str, &str); 2] = [("lock_timeout", "3s"), ("statement_timeout", "9s")];
-/// How long a server may take to let us in.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// sqlx itself takes any scheme, as if it were PostgreSQL's.
-fn parse_url(url: &str) -> Result<PgConnectOptions, CatalogError> {
-    if !(url.starts_with("postgres://") || url.starts_with("postgresql://")) {
-        return Err(CatalogError::Url("it begins with something else".to_owned()));
-    }
-    PgConnectOptions::from_str(url).map_err(|error| CatalogError::Url(error.to_string()))
-}
-
-fn place(options: &PgConnectOptions) -> String {
-    match options.get_socket() {
-        Some(socket) => socket.display().to_string(),
-        None => format!("{}:{}", options.get_host(), options.get_port()),
-    }
-}
-
-/// PostgreSQL's text can't hold NUL: an id with one is nobody's, and not worth a query that fails.
-fn can_be_stored(id: &str) -> bool {
-    !id.contains('\0')
-}
-
-/// A handle to the catalog. Cheap to clone.
-#[derive(Debug, Clone)]
-pub struct Catalog {
-    pool: PgPool,
-    /// Stops the private PostgreSQL when the last handle goes. After `pool`, so that connections are closed first.
-    embedded: Option<Arc<EmbeddedPostgres>>,
-}
-
-/// Row counts of the catalog.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
-pub struct CatalogCounts {
-    /// artists
-    pub artists: i64,
-    /// albums
-    pub albums: i64,
-    /// tracks
-    pub tracks: i64,
-    /// playlists
-    pub playlists: i64,
-    /// placements: tracks in playlists, repeats counted
-    pub placements: i64,
-}
-
-impl Catalog {
-    /// Connects to `database_url`, or to the private PostgreSQL below `home` without one, and applies the migrations.
-    pub async fn open(database_url: Option<&str>, home: &Path) -> Result<Self, CatalogError> {
-        let catalog = Self::connect(database_url, home).await?;
-        catalog.migrate().await?;
-        Ok(catalog)
-    }
-
-    /// As [`Catalog::open`], but leaves the tables as they are and does not wait for the server to be there: what needs
-    /// it fails until it is.
-    pub async fn connect(database_url: Option<&str>, home: &Path) -> Result<Self, CatalogError> {
-        let (options, embedded) = match database_url {
-            Some(url) => (parse_url(url)?, None),
-            None => {
-                let home = home.to_owned();
-                let embedded = tokio::task::spawn_blocking(move || EmbeddedPostgres::start(&home))
-                    .await
-                    .map_err(|error| CatalogError::Protocol(error.to_string()))??;
-                (embedded.connect_options(), Some(Arc::new(embedded)))
-            }
-        };
-        let options = options
-            .application_name("segue")
-            .log_statements(tracing::log::LevelFilter::Trace)
-            .log_slow_statements(tracing::log::LevelFilter::Debug, Duration::from_secs(5));
-        let pool =
-            PgPoolOptions::new().max_connections(16).acquire_timeout(Duration::from_secs(3)).connect_lazy_with(options);
-        Ok(Self { pool, embedded })
-    }
-
-    /// The same catalog for requests, on connections of their own, at most `connections`: a request waits neither long
-    /// for a connection or a lock, nor for an answer.
-    pub fn for_requests(&self, connections: u32) -> Self {
-        let options = PgConnectOptions::clone(&self.pool.connect_options()).options(REQUEST_TIMEOUTS);
-        let pool = PgPoolOptions::new().max_connections(connections).acquire_timeout(REQUEST_ACQUIRE_TIMEOUT);
-        Self { pool: pool.connect_lazy_with(options), embedded: self.embedded.clone() }
-    }
-
-    /// Applies the migrations that are missing. Safe to call from several processes at once.
-    ///
-    /// Ends within a bounded time when no server is there, or another process holds the lock on migrations.
-    pub async fn migrate(&self) -> Result<(), CatalogError> {
-        // A plain attempt first: a pool would try to connect again and again, and in the end only say that time ran out.
-        let options = self.pool.connect_options();
-        let refuse = |reason: String| CatalogError::Unreachable { place: place(&options), reason };
-        match tokio::time::timeout(CONNECT_TIMEOUT, options.connect()).await {
-            Ok(Ok(connection)) => connection.close().await?,
-            Ok(Err(error)) => return Err(refuse(error.to_string())),
-            Err(_) => return Err(refuse(format!("no answer within {CONNECT_TIMEOUT:?}"))),
-        }
-        // A pool of its own, closed at the end: after a migration that failed, its connection still holds the lock that
-        // keeps others from migrating.
-        let pool = PgPoolOptions::new()
-            .max_connections(1)
-            .connect_lazy_with(PgConnectOptions::clone(&options).options([("lock_timeout", "30s")]));
-        let migrated = MIGRATOR.run(&pool).await;
-        pool.close().await;
-        Ok(migrated?)
-    }
-
-    /// Closes the connections and lets go of the private PostgreSQL, whoever else still holds this catalog: a program
-    /// that ends with requests under way stops its PostgreSQL all the same.
-    pub async fn close(&self) {
-        let _ = tokio::time::timeout(CLOSE_TIMEOUT, self.pool.close()).await;
-        if let Some(embedded) = self.embedded.clone() {
-            let released = tokio::task::spawn_blocking(move || embedded.release()).await;
-            if let Ok(Err(error)) = released {
-                tracing::warn!("the private PostgreSQL was not stopped: {error}");
-            }
-        }
-    }
-
-    /// A transaction for a search: words may be misspelt by so much, and it may take so long.
-    async fn begin_search(&self) -> Result<Transaction<'static, Postgres>, CatalogError> {
-        let mut transaction = self.pool.begin().await?;
-        sqlx::query!(
-            "SELECT set_config('pg_trgm.word_similarity_threshold', '0.45', true) AS threshold,
-                    set_config('statement_timeout', '3s', true) AS timeout"
-        )
-        .fetch_one(&mut *transaction)
-        .await?;
-        Ok(transaction)
-    }
-
-    /// Connections that are open, and those of them that nobody uses.
-    pub fn connections(&self) -> (usize, usize) {
-        (self.pool.size() as usize, self.pool.num_idle())
-    }
-
-    /// Asks the server for a sign of life.
-    pub async fn ping(&self) -> Result<(), CatalogError> {
-        sqlx::query!("SELECT 1 AS one").fetch_one(&self.pool).await?;
-        Ok(())
-    }
-
-    /// Has PostgreSQL look at the tables' new sizes and values. Until it has, after a large import, it plans queries as if
-    /// the tables were small, and a completion takes twenty times as long.
-    pub async fn analyze(&self) -> Result<(), CatalogError> {
-        sqlx::query!("ANALYZE artists, albums, tracks, playlists, playlist_tracks, users, ratings, listens")
-            .execute(&self.pool)
-            .await?;
-        Ok(())
-    }
-
-    /// Counts the rows of every table; scans them.
-    pub async fn counts(&self) -> Result<CatalogCounts, CatalogError> {
-        let counts = sqlx::query_as!(
-            CatalogCounts,
-            r#"SELECT (SELECT count(*) FROM artists) AS "artists!",
-                      (SELECT count(*) FROM albums) AS "albums!",
-                      (SELECT count(*) FROM tracks) AS "tracks!",
-                      (SELECT count(*) FROM playlists) AS "playlists!",
-                      (SELECT count(*) FROM playlist_tracks) AS "placements!""#
-        )
-        .fetch_one(&self.pool)
-        .await?;
-        Ok(counts)
-    }
-}

@@ -2,10 +2,11 @@
 
 use sqlx::postgres::PgListener;
 
-use super::{Catalog, CatalogError};
+use super::connection::Catalog;
+use super::error::CatalogError;
 
 /// Triggers notify this channel when a track is hidden, shown, deleted or added again.
-const WITHHELD: &str = "segue_withheld";
+const HIDDEN_TRACKS: &str = "segue_withheld";
 /// Triggers notify this channel when keys change.
 const API_KEYS: &str = "segue_api_keys";
 
@@ -13,7 +14,7 @@ const API_KEYS: &str = "segue_api_keys";
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Changes {
     /// which tracks must not be recommended
-    pub withheld: bool,
+    pub hidden_tracks: bool,
     /// which keys there are
     pub api_keys: bool,
 }
@@ -26,7 +27,7 @@ impl Catalog {
     /// Begins to listen, on a connection of the pool's.
     pub async fn listen(&self) -> Result<ChangeListener, CatalogError> {
         let mut listener = PgListener::connect_with(&self.pool).await?;
-        listener.listen_all([WITHHELD, API_KEYS]).await?;
+        listener.listen_all([HIDDEN_TRACKS, API_KEYS]).await?;
         Ok(ChangeListener(listener))
     }
 }
@@ -41,7 +42,7 @@ impl ChangeListener {
         while let Some(told) = next {
             match told.channel() {
                 API_KEYS => changes.api_keys = true,
-                _ => changes.withheld = true,
+                _ => changes.hidden_tracks = true,
             }
             next = self.0.next_buffered();
         }

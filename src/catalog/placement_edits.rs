@@ -6,22 +6,24 @@
 
 use sqlx::{Acquire, PgConnection};
 
-use super::{Catalog, CatalogError, can_be_stored};
+use super::connection::Catalog;
+use super::error::CatalogError;
+use super::records::{PlaylistId, PlaylistRow, TrackId, TrackRow};
 
 /// The longest playlist, in tracks.
 const MAX_TRACKS: i32 = 100_000;
 
-/// A change of the tracks of a playlist. Tracks are the app's ids.
+/// A change of the tracks of a playlist.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Edit {
     /// puts tracks at the end
-    Append(Vec<String>),
+    Append(Vec<TrackId>),
     /// puts tracks before the one at a position
     Insert {
         /// position that the first of them gets
         at: usize,
         /// what to insert
-        tracks: Vec<String>,
+        tracks: Vec<TrackId>,
     },
     /// takes tracks out and puts them in again elsewhere
     Move {
@@ -40,7 +42,7 @@ pub enum Edit {
         count: usize,
     },
     /// puts others in the place of all
-    Replace(Vec<String>),
+    Replace(Vec<TrackId>),
 }
 
 /// A playlist after a change.
@@ -57,7 +59,7 @@ pub struct Edited {
 pub enum EditError {
     /// There is no such playlist.
     #[error("no playlist with the id {0:?}")]
-    NoSuchPlaylist(String),
+    NoSuchPlaylist(PlaylistId),
     /// It is not in the state that was to be changed.
     #[error("the playlist has changed")]
     Stale,
@@ -86,10 +88,12 @@ impl From<sqlx::Error> for EditError {
 
 impl Catalog {
     /// Changes the tracks of a playlist; with `expected`, only if it is in one of these states.
-    pub async fn edit_playlist(&self, id: &str, edit: Edit, expected: Option<&[i64]>) -> Result<Edited, EditError> {
-        if !can_be_stored(id) {
-            return Err(EditError::NoSuchPlaylist(id.to_owned()));
-        }
+    pub async fn edit_playlist(
+        &self,
+        id: &PlaylistId,
+        edit: Edit,
+        expected: Option<&[i64]>,
+    ) -> Result<Edited, EditError> {
         if let Edit::Append(tracks) = &edit
             && let Some(edited) = self.append(id, tracks, expected).await?
         {
@@ -100,15 +104,15 @@ impl Catalog {
         let mut transaction = connection.begin().await?;
         let row = sqlx::query!(
             r#"SELECT id, (id::bigint << 32) | version AS "tag!" FROM playlists WHERE external_id = $1 FOR UPDATE"#,
-            id
+            id.as_str()
         )
         .fetch_optional(&mut *transaction)
         .await?;
-        let row = row.ok_or_else(|| EditError::NoSuchPlaylist(id.to_owned()))?;
+        let row = row.ok_or_else(|| EditError::NoSuchPlaylist(id.clone()))?;
         if expected.is_some_and(|expected| !expected.contains(&row.tag)) {
             return Err(EditError::Stale);
         }
-        let edited = rewrite(&mut transaction, row.id, edit).await?;
+        let edited = rewrite(&mut transaction, PlaylistRow(row.id), edit).await?;
         transaction.commit().await?;
         Ok(edited)
     }
@@ -116,8 +120,8 @@ impl Catalog {
     /// Appends in one statement; `None` when that can't be, for whatever reason.
     async fn append(
         &self,
-        id: &str,
-        tracks: &[String],
+        id: &PlaylistId,
+        tracks: &[TrackId],
         expected: Option<&[i64]>,
     ) -> Result<Option<Edited>, CatalogError> {
         let edited = sqlx::query!(
@@ -136,8 +140,8 @@ impl Catalog {
                    SELECT changed.id, changed.num_tracks - $3::int + wanted.place::int - 1, wanted.id FROM changed, wanted
                )
                SELECT num_tracks, (id::bigint << 32) | version AS "tag!" FROM changed"#,
-            id,
-            tracks,
+            id.as_str(),
+            tracks as &[TrackId],
             tracks.len() as i32,
             MAX_TRACKS,
             expected
@@ -149,7 +153,11 @@ impl Catalog {
 }
 
 /// Changes the placements of a playlist whose row is held.
-pub(super) async fn rewrite(connection: &mut PgConnection, playlist: i32, edit: Edit) -> Result<Edited, EditError> {
+pub(super) async fn rewrite(
+    connection: &mut PgConnection,
+    PlaylistRow(playlist): PlaylistRow,
+    edit: Edit,
+) -> Result<Edited, EditError> {
     let mut rows =
         sqlx::query_scalar!("SELECT track_id FROM playlist_tracks WHERE playlist_id = $1 ORDER BY position", playlist)
             .fetch_all(&mut *connection)
@@ -212,11 +220,11 @@ pub(super) async fn rewrite(connection: &mut PgConnection, playlist: i32, edit: 
 }
 
 /// Rows of tracks, or the places of those that are not there.
-async fn rows_of(connection: &mut PgConnection, tracks: &[String]) -> Result<Vec<i32>, EditError> {
+async fn rows_of(connection: &mut PgConnection, tracks: &[TrackId]) -> Result<Vec<i32>, EditError> {
     let rows = sqlx::query_scalar!(
         r#"SELECT t.id AS "id?" FROM UNNEST($1::text[]) WITH ORDINALITY AS input (uri, place)
            LEFT JOIN tracks t ON t.uri = input.uri ORDER BY input.place"#,
-        tracks
+        tracks as &[TrackId]
     )
     .fetch_all(connection)
     .await?;
@@ -225,16 +233,20 @@ async fn rows_of(connection: &mut PgConnection, tracks: &[String]) -> Result<Vec
 }
 
 /// Takes a track out of playlists whose rows are held.
-pub(super) async fn take_out(connection: &mut PgConnection, playlists: &[i32], track: i32) -> Result<(), CatalogError> {
+pub(super) async fn take_out(
+    connection: &mut PgConnection,
+    playlists: &[PlaylistRow],
+    TrackRow(track): TrackRow,
+) -> Result<(), CatalogError> {
     let kept = sqlx::query!(
         r#"SELECT pt.playlist_id, array_agg(pt.track_id ORDER BY pt.position) FILTER (WHERE pt.track_id <> $2) AS tracks
            FROM playlist_tracks pt WHERE pt.playlist_id = ANY($1) GROUP BY pt.playlist_id"#,
-        playlists,
+        playlists as &[PlaylistRow],
         track
     )
     .fetch_all(&mut *connection)
     .await?;
-    sqlx::query!("DELETE FROM playlist_tracks WHERE playlist_id = ANY($1)", playlists)
+    sqlx::query!("DELETE FROM playlist_tracks WHERE playlist_id = ANY($1)", playlists as &[PlaylistRow])
         .execute(&mut *connection)
         .await?;
     let (mut owners, mut positions, mut tracks) = (Vec::new(), Vec::new(), Vec::new());

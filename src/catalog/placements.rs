@@ -4,16 +4,18 @@ use bytes::Buf;
 use sqlx::postgres::PgPoolCopyExt;
 use time::OffsetDateTime;
 
-use super::copy::out::CopyOut;
-use super::{Catalog, CatalogError};
+use super::connection::Catalog;
+use super::copy::CopyOut;
+use super::error::CatalogError;
+use super::records::{PlaylistRow, TrackId, TrackRow};
 
 /// A track and how often it is placed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TrackUsage {
-    /// row id of the track
-    pub row: i32,
+    /// its row
+    pub row: TrackRow,
     /// the app's id
-    pub id: String,
+    pub id: TrackId,
     /// placements, repeats counted
     pub placements: i64,
 }
@@ -23,7 +25,7 @@ impl Catalog {
     pub async fn track_usage(&self) -> Result<Vec<TrackUsage>, CatalogError> {
         let usage = sqlx::query_as!(
             TrackUsage,
-            r#"SELECT t.id AS row, t.uri AS id, u.placements AS "placements!"
+            r#"SELECT t.id AS row, t.uri AS "id: TrackId", u.placements AS "placements!"
                FROM (SELECT track_id, count(*) AS placements FROM playlist_tracks GROUP BY track_id) u
                JOIN tracks t ON t.id = u.track_id
                ORDER BY u.placements DESC, t.uri COLLATE "C""#
@@ -60,7 +62,7 @@ pub struct PlacementReader(CopyOut<2>);
 
 impl PlacementReader {
     /// Appends the next rows to `rows`; false at the end.
-    pub async fn next_rows(&mut self, rows: &mut Vec<(i32, i32)>) -> Result<bool, CatalogError> {
-        self.0.next_rows(|row| rows.push((row.get_i32(), row.get_i32()))).await
+    pub async fn next_rows(&mut self, rows: &mut Vec<(PlaylistRow, TrackRow)>) -> Result<bool, CatalogError> {
+        self.0.next_rows(|row| rows.push((PlaylistRow(row.get_i32()), TrackRow(row.get_i32())))).await
     }
 }

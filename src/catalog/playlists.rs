@@ -3,15 +3,16 @@
 use sqlx::{Acquire, PgConnection};
 use time::OffsetDateTime;
 
-use super::placement_edits::rewrite;
-use super::{Catalog, CatalogError, can_be_stored};
-use super::{Edit, EditError, Edited};
+use super::connection::Catalog;
+use super::error::CatalogError;
+use super::placement_edits::{Edit, EditError, Edited, rewrite};
+use super::records::{PlaylistId, PlaylistRow, TrackId, UserId};
 
 /// A playlist without its tracks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Playlist {
     /// the app's id
-    pub id: String,
+    pub id: PlaylistId,
     /// its state: another number after every change
     pub tag: i64,
     /// its title
@@ -20,8 +21,8 @@ pub struct Playlist {
     pub description: Option<String>,
     /// whether several people edit it
     pub collaborative: bool,
-    /// the app's id of the user whose it is
-    pub user_id: Option<String>,
+    /// its owner
+    pub user_id: Option<UserId>,
     /// followers
     pub num_followers: Option<i32>,
     /// edits, as the source states them
@@ -47,8 +48,8 @@ pub struct PlaylistFields {
     pub description: Option<String>,
     /// whether several people edit it
     pub collaborative: bool,
-    /// the app's id of the user whose it is; added if there is none
-    pub user_id: Option<String>,
+    /// its owner, added if missing
+    pub user_id: Option<UserId>,
     /// followers
     pub num_followers: Option<i32>,
     /// edits
@@ -69,7 +70,7 @@ pub struct PlaylistTrack {
     /// position in the playlist, from 0
     pub position: i32,
     /// the app's id of the track
-    pub id: String,
+    pub id: TrackId,
     /// title of the track
     pub name: String,
     /// name of its artist
@@ -81,24 +82,21 @@ pub struct PlaylistTrack {
 pub struct PlaylistContents {
     /// its title
     pub title: Option<String>,
-    /// the app's ids of all of its tracks, in order
+    /// ids of all of its tracks, in order, as models look them up
     pub tracks: Vec<String>,
 }
 
 impl Catalog {
-    /// The playlist with the app's id `id`.
-    pub async fn playlist(&self, id: &str) -> Result<Option<Playlist>, CatalogError> {
-        if !can_be_stored(id) {
-            return Ok(None);
-        }
+    /// The playlist with an id.
+    pub async fn playlist(&self, id: &PlaylistId) -> Result<Option<Playlist>, CatalogError> {
         let playlist = sqlx::query_as!(
             Playlist,
-            r#"SELECT p.external_id AS id, (p.id::bigint << 32) | p.version AS "tag!", p.title, p.description, p.collaborative,
-                      u.external_id AS "user_id?", p.num_followers, p.num_edits, p.num_tracks, p.num_albums, p.num_artists,
+            r#"SELECT p.external_id AS "id: PlaylistId", (p.id::bigint << 32) | p.version AS "tag!", p.title, p.description, p.collaborative,
+                      u.external_id AS "user_id?: UserId", p.num_followers, p.num_edits, p.num_tracks, p.num_albums, p.num_artists,
                       p.duration_ms, p.modified_at
                FROM playlists p LEFT JOIN users u ON u.id = p.user_id
                WHERE p.external_id = $1"#,
-            id
+            id.as_str()
         )
         .fetch_optional(&self.pool)
         .await?;
@@ -109,19 +107,16 @@ impl Catalog {
     pub async fn playlists_after(
         &self,
         after: &str,
-        user: Option<&str>,
+        user: Option<&UserId>,
         limit: i64,
     ) -> Result<Vec<Playlist>, CatalogError> {
-        if user.is_some_and(|user| !can_be_stored(user)) {
-            return Ok(Vec::new());
-        }
         // Two statements: one for both would be planned for the one that is asked less.
         let playlists = match user {
             None => {
                 let rows = sqlx::query_as!(
                     Playlist,
-                    r#"SELECT p.external_id AS id, (p.id::bigint << 32) | p.version AS "tag!", p.title, p.description, p.collaborative,
-                      u.external_id AS "user_id?", p.num_followers, p.num_edits, p.num_tracks, p.num_albums, p.num_artists,
+                    r#"SELECT p.external_id AS "id: PlaylistId", (p.id::bigint << 32) | p.version AS "tag!", p.title, p.description, p.collaborative,
+                      u.external_id AS "user_id?: UserId", p.num_followers, p.num_edits, p.num_tracks, p.num_albums, p.num_artists,
                       p.duration_ms, p.modified_at
                FROM playlists p LEFT JOIN users u ON u.id = p.user_id
                WHERE p.external_id > $1 ORDER BY p.external_id LIMIT $2"#,
@@ -133,13 +128,13 @@ impl Catalog {
             Some(user) => {
                 let rows = sqlx::query_as!(
                     Playlist,
-                    r#"SELECT p.external_id AS id, (p.id::bigint << 32) | p.version AS "tag!", p.title, p.description, p.collaborative,
-                      u.external_id AS "user_id?", p.num_followers, p.num_edits, p.num_tracks, p.num_albums, p.num_artists,
+                    r#"SELECT p.external_id AS "id: PlaylistId", (p.id::bigint << 32) | p.version AS "tag!", p.title, p.description, p.collaborative,
+                      u.external_id AS "user_id?: UserId", p.num_followers, p.num_edits, p.num_tracks, p.num_albums, p.num_artists,
                       p.duration_ms, p.modified_at
                FROM playlists p LEFT JOIN users u ON u.id = p.user_id
                WHERE p.external_id > $1 AND u.external_id = $2 ORDER BY p.external_id LIMIT $3"#,
                     after,
-                    user,
+                    user.as_str(),
                     limit
                 );
                 rows.fetch_all(&self.pool).await?
@@ -153,18 +148,15 @@ impl Catalog {
     pub async fn search_playlists(
         &self,
         text: &str,
-        user: Option<&str>,
+        user: Option<&UserId>,
         offset: i64,
         limit: i64,
     ) -> Result<Vec<Playlist>, CatalogError> {
-        if user.is_some_and(|user| !can_be_stored(user)) {
-            return Ok(Vec::new());
-        }
         let mut transaction = self.begin_search().await?;
         let playlists = sqlx::query_as!(
             Playlist,
-            r#"SELECT p.external_id AS id, (p.id::bigint << 32) | p.version AS "tag!", p.title, p.description, p.collaborative,
-                      u.external_id AS "user_id?", p.num_followers, p.num_edits, p.num_tracks, p.num_albums, p.num_artists,
+            r#"SELECT p.external_id AS "id: PlaylistId", (p.id::bigint << 32) | p.version AS "tag!", p.title, p.description, p.collaborative,
+                      u.external_id AS "user_id?: UserId", p.num_followers, p.num_edits, p.num_tracks, p.num_albums, p.num_artists,
                       p.duration_ms, p.modified_at
                FROM playlists p LEFT JOIN users u ON u.id = p.user_id
                WHERE p.title %> $1 AND ($4::text IS NULL OR u.external_id = $4)
@@ -173,7 +165,7 @@ impl Catalog {
             text,
             offset,
             limit,
-            user
+            user.map(UserId::as_str)
         )
         .fetch_all(&mut *transaction)
         .await?;
@@ -184,20 +176,20 @@ impl Catalog {
     /// written; without tracks in what it gives, those that are there stay. Gives the state after it.
     pub async fn change_playlist<E: From<EditError>>(
         &self,
-        id: &str,
-        decide: impl FnOnce(Option<&Playlist>) -> Result<(PlaylistFields, Option<Vec<String>>), E>,
+        id: &PlaylistId,
+        decide: impl FnOnce(Option<&Playlist>) -> Result<(PlaylistFields, Option<Vec<TrackId>>), E>,
     ) -> Result<Edited, E> {
         let failed = |error: sqlx::Error| E::from(EditError::from(error));
         let mut connection = self.pool.acquire().await.map_err(failed)?;
         let mut transaction = connection.begin().await.map_err(failed)?;
-        let row = sqlx::query_scalar!("SELECT id FROM playlists WHERE external_id = $1 FOR UPDATE", id)
+        let row = sqlx::query_scalar!("SELECT id FROM playlists WHERE external_id = $1 FOR UPDATE", id.as_str())
             .fetch_optional(&mut *transaction)
             .await
             .map_err(failed)?;
         let current = sqlx::query_as!(
             Playlist,
-            r#"SELECT p.external_id AS id, (p.id::bigint << 32) | p.version AS "tag!", p.title, p.description, p.collaborative,
-                      u.external_id AS "user_id?", p.num_followers, p.num_edits, p.num_tracks, p.num_albums, p.num_artists,
+            r#"SELECT p.external_id AS "id: PlaylistId", (p.id::bigint << 32) | p.version AS "tag!", p.title, p.description, p.collaborative,
+                      u.external_id AS "user_id?: UserId", p.num_followers, p.num_edits, p.num_tracks, p.num_albums, p.num_artists,
                       p.duration_ms, p.modified_at
                FROM playlists p LEFT JOIN users u ON u.id = p.user_id
                WHERE p.id = $1"#,
@@ -207,7 +199,7 @@ impl Catalog {
         .await
         .map_err(failed)?;
         let (fields, tracks) = decide(current.as_ref())?;
-        let edited = write_playlist(&mut transaction, id, row, fields, tracks).await?;
+        let edited = write_playlist(&mut transaction, id, row.map(PlaylistRow), fields, tracks).await?;
         transaction.commit().await.map_err(failed)?;
         Ok(edited)
     }
@@ -215,14 +207,14 @@ impl Catalog {
     /// Deletes the playlist `id` if `decide` lets it go. False when there is none.
     pub async fn delete_playlist<E: From<EditError>>(
         &self,
-        id: &str,
+        id: &PlaylistId,
         decide: impl FnOnce(&Playlist) -> Result<(), E>,
     ) -> Result<bool, E> {
         let Some(playlist) = self.playlist(id).await.map_err(EditError::from)? else { return Ok(false) };
         decide(&playlist)?;
         let deleted = sqlx::query!(
             "DELETE FROM playlists WHERE external_id = $1 AND ((id::bigint << 32) | version) = $2",
-            id,
+            id.as_str(),
             playlist.tag
         )
         .execute(&self.pool)
@@ -235,17 +227,22 @@ impl Catalog {
     }
 
     /// Up to `limit` placements of a playlist, from position `from` on, in order.
-    pub async fn playlist_tracks(&self, id: &str, from: i32, limit: i64) -> Result<Vec<PlaylistTrack>, CatalogError> {
+    pub async fn playlist_tracks(
+        &self,
+        id: &PlaylistId,
+        from: i32,
+        limit: i64,
+    ) -> Result<Vec<PlaylistTrack>, CatalogError> {
         let tracks = sqlx::query_as!(
             PlaylistTrack,
-            "SELECT pt.position, t.uri AS id, t.name, a.name AS artist
+            r#"SELECT pt.position, t.uri AS "id: TrackId", t.name, a.name AS artist
              FROM playlists p
              JOIN playlist_tracks pt ON pt.playlist_id = p.id
              JOIN tracks t ON t.id = pt.track_id
              JOIN artists a ON a.id = t.artist_id
              WHERE p.external_id = $1 AND pt.position >= $2
-             ORDER BY pt.position LIMIT $3",
-            id,
+             ORDER BY pt.position LIMIT $3"#,
+            id.as_str(),
             from,
             limit
         )
@@ -255,17 +252,14 @@ impl Catalog {
     }
 
     /// Title and tracks of a playlist; `None` when there is no such playlist.
-    pub async fn playlist_contents(&self, id: &str) -> Result<Option<PlaylistContents>, CatalogError> {
-        if !can_be_stored(id) {
-            return Ok(None);
-        }
+    pub async fn playlist_contents(&self, id: &PlaylistId) -> Result<Option<PlaylistContents>, CatalogError> {
         let row = sqlx::query_as!(
             PlaylistContents,
             r#"SELECT p.title,
                       ARRAY(SELECT t.uri FROM playlist_tracks pt JOIN tracks t ON t.id = pt.track_id
                             WHERE pt.playlist_id = p.id ORDER BY pt.position) AS "tracks!"
                FROM playlists p WHERE p.external_id = $1"#,
-            id
+            id.as_str()
         )
         .fetch_optional(&self.pool)
         .await?;
@@ -273,9 +267,9 @@ impl Catalog {
     }
 
     /// The app's id of some playlist with `tracks` tracks or more, the same one each time; `None` if there is none.
-    pub async fn sample_playlist(&self, tracks: i32) -> Result<Option<String>, CatalogError> {
+    pub async fn sample_playlist(&self, tracks: i32) -> Result<Option<PlaylistId>, CatalogError> {
         let id = sqlx::query_scalar!(
-            "SELECT external_id FROM playlists WHERE num_tracks >= $1 ORDER BY md5(external_id) LIMIT 1",
+            r#"SELECT external_id AS "id: PlaylistId" FROM playlists WHERE num_tracks >= $1 ORDER BY md5(external_id) LIMIT 1"#,
             tracks
         )
         .fetch_optional(&self.pool)
@@ -286,13 +280,13 @@ impl Catalog {
 
 async fn write_playlist(
     connection: &mut PgConnection,
-    id: &str,
-    row: Option<i32>,
+    id: &PlaylistId,
+    row: Option<PlaylistRow>,
     fields: PlaylistFields,
-    tracks: Option<Vec<String>>,
+    tracks: Option<Vec<TrackId>>,
 ) -> Result<Edited, EditError> {
     if let Some(user) = &fields.user_id {
-        sqlx::query!("INSERT INTO users (external_id) VALUES ($1) ON CONFLICT (external_id) DO NOTHING", user)
+        sqlx::query!("INSERT INTO users (external_id) VALUES ($1) ON CONFLICT (external_id) DO NOTHING", user.as_str())
             .execute(&mut *connection)
             .await?;
     }
@@ -300,10 +294,11 @@ async fn write_playlist(
         Some(row) => row,
         None => sqlx::query_scalar!(
             "INSERT INTO playlists (external_id) VALUES ($1) ON CONFLICT (external_id) DO NOTHING RETURNING id",
-            id
+            id.as_str()
         )
         .fetch_optional(&mut *connection)
         .await?
+        .map(PlaylistRow)
         .ok_or(EditError::Raced)?,
     };
     if let Some(tracks) = tracks {
@@ -315,7 +310,7 @@ async fn write_playlist(
                num_artists = $8, duration_ms = $9, modified_at = COALESCE($10, now()),
                user_id = (SELECT id FROM users WHERE external_id = $11), updated_at = now()
            WHERE id = $1 RETURNING num_tracks, (id::bigint << 32) | version AS "tag!""#,
-        row,
+        row.0,
         fields.title,
         fields.description,
         fields.collaborative,
@@ -325,7 +320,7 @@ async fn write_playlist(
         fields.num_artists,
         fields.duration_ms,
         fields.modified_at,
-        fields.user_id
+        fields.user_id.as_ref().map(UserId::as_str)
     )
     .fetch_one(connection)
     .await?;

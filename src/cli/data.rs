@@ -1,17 +1,11 @@
 //! What commands learn from and measure on, read from the catalog.
 
-use std::collections::HashMap;
-
 use tracing::info;
 
 use super::global::Global;
-use crate::bundle::Vocabulary;
-use crate::catalog::{Catalog, CatalogError, TrackName};
+use crate::catalog::Catalog;
 use crate::dataset::listens::history::Listening;
 use crate::dataset::{Corpus, Feedback};
-
-/// Ids whose names are queried at a time.
-const NAMES: usize = 10_000;
 
 /// Opens the catalog, reads from it, and closes it.
 pub(super) async fn read<T>(
@@ -47,23 +41,4 @@ pub(super) async fn listening(catalog: &Catalog) -> anyhow::Result<Listening> {
     let (users, tracks, listens) = (listening.user_ids.len(), listening.track_ids.len(), listening.clicks.len());
     info!(users, tracks, listens, "read the catalog");
     Ok(listening)
-}
-
-/// Names of those tracks that the catalog has, by id.
-pub(super) async fn track_names(catalog: &Catalog, ids: &[String]) -> Result<HashMap<String, TrackName>, CatalogError> {
-    let mut names = HashMap::with_capacity(ids.len());
-    for ids in ids.chunks(NAMES) {
-        names.extend(catalog.track_names(ids).await?);
-    }
-    Ok(names)
-}
-
-/// Names of those rows of a bundle that the catalog has, by id.
-pub(super) async fn names_of_rows(
-    catalog: &Catalog,
-    vocabulary: &Vocabulary,
-    rows: impl IntoIterator<Item = u32>,
-) -> Result<HashMap<String, TrackName>, CatalogError> {
-    let ids: Vec<String> = rows.into_iter().map(|row| vocabulary.id(row).to_owned()).collect();
-    track_names(catalog, &ids).await
 }

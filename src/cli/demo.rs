@@ -86,7 +86,7 @@ pub(super) async fn run(global: &Global, arguments: DemoArguments, interrupt: &I
     });
     let shown = show_answers(address, &catalog).await;
     if let Err(error) = &shown {
-        eprint(&format!("error: {error:#}"))?;
+        warn(&format!("error: {error:#}"));
     }
     if arguments.once || shown.is_err() {
         interrupt.raise();
@@ -148,8 +148,9 @@ fn number(value: &Value) -> f64 {
 /// Asks the server two questions over HTTP and prints both with names.
 async fn show_answers(address: SocketAddr, catalog: &Catalog) -> anyhow::Result<()> {
     let id = catalog.sample_playlist(20).await?.context("no playlist is long enough to complete")?;
-    let path = format!("/playlists/{}/complete", percent_encode(&id));
-    let playlist = request(address, "GET", &format!("/playlists/{}?limit=500", percent_encode(&id)), "").await?;
+    let path = format!("/playlists/{}/complete", percent_encode(id.as_str()));
+    let playlist =
+        request(address, "GET", &format!("/playlists/{}?limit=500", percent_encode(id.as_str())), "").await?;
     let title = playlist["title"].as_str().unwrap_or("(no title)");
     print(&format!("\n== What comes next in the playlist {title:?}, which ends with"))?;
     let tracks = playlist["tracks"].as_array().map_or(&[][..], Vec::as_slice);

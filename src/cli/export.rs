@@ -5,9 +5,9 @@ use std::process::ExitCode;
 
 use clap::{Subcommand, ValueEnum};
 
-use super::data;
 use super::global::Global;
 use super::output::{count, print};
+use super::track_names::names_of_rows;
 use crate::bundle::{
     BundleFolder, CompletionBundle, EmbeddingTable, ExportFormat, ExportName, Kind, SimilarityBundle, export_embeddings,
 };
@@ -129,7 +129,7 @@ async fn names_from_catalog(
         return Ok(vec![ExportName::default(); rows.len()]);
     }
     let catalog = global.catalog().await?;
-    let mut names = data::names_of_rows(&catalog, &bundle.vocabulary, rows.clone()).await?;
+    let mut names = names_of_rows(&catalog, &bundle.vocabulary, rows.clone()).await?;
     catalog.close().await;
     let name = |row| {
         names

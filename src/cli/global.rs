@@ -2,19 +2,24 @@
 
 use std::path::PathBuf;
 
+use clap::ArgAction;
+
 use crate::catalog::{Catalog, CatalogError};
 use crate::telemetry::LogFormat;
 
-/// Exit code after Ctrl-C, as shells have it.
+/// Exit code after Ctrl-C, as in shells.
 pub(super) const INTERRUPTED: u8 = 130;
 
-/// What all subcommands take.
+/// Options that all commands take.
 #[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Global options")]
 pub struct Global {
-    /// Folder of all state: bundles in models/, the private PostgreSQL in data/
+    /// Folder with bundles (models/) and private PostgreSQL (data/)
     #[arg(long, env = "SEGUE_HOME", default_value = ".", global = true, value_name = "FOLDER")]
     pub home: PathBuf,
-    /// PostgreSQL 15 or newer that holds the catalog; without it Segue runs a private one
+    /// PostgreSQL with the catalog [default: a private one]
+    ///
+    /// PostgreSQL 15 or newer that holds the catalog. If not set, Segue runs a private one below the home folder.
     #[arg(
         long,
         env = "DATABASE_URL",
@@ -24,12 +29,25 @@ pub struct Global {
         value_name = "URL"
     )]
     pub database_url: Option<String>,
-    /// File of settings [default: segue.toml, if it is there]
+    /// Settings file [default: segue.toml, if it exists]
     #[arg(long, env = "SEGUE_CONFIG", global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// How logs are written to standard error
-    #[arg(long, env = "SEGUE_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text, global = true)]
+    /// Format of logs on standard error
+    #[arg(
+        long,
+        env = "SEGUE_LOG_FORMAT",
+        value_enum,
+        default_value_t = LogFormat::Text,
+        global = true,
+        value_name = "FORMAT"
+    )]
     pub log_format: LogFormat,
+    /// Print help; -h prints a summary
+    #[arg(short, long, action = ArgAction::Help, global = true)]
+    pub help: Option<bool>,
+    /// Print the version
+    #[arg(short = 'V', long, action = ArgAction::Version, global = true)]
+    pub version: Option<bool>,
 }
 
 impl Global {
@@ -41,7 +59,7 @@ impl Global {
         Catalog::open(self.database_url(), &self.home).await
     }
 
-    /// An empty variable, as compose files leave behind, is one that is not set.
+    /// An empty variable, as compose files leave behind, counts as not set.
     pub(super) fn database_url(&self) -> Option<&str> {
         self.database_url.as_deref().filter(|url| !url.is_empty())
     }

@@ -8,7 +8,7 @@ use time::OffsetDateTime;
 
 use super::global::Global;
 use super::output::{Output, Report, Table, or_dash, print, warn};
-use crate::catalog::Scope;
+use crate::catalog::{ApiKey, Scope};
 use crate::serve::access::keys::NewKey;
 
 /// What to do with keys.

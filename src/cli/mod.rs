@@ -1,10 +1,7 @@
 //! The command line: a file for each command, a folder for each verb of several.
 
-mod arguments;
 mod command;
-mod data;
-mod demo;
-mod evaluate;
+mod completions;
 mod export;
 mod generate;
 mod global;
@@ -12,31 +9,51 @@ mod healthcheck;
 mod import;
 mod keys;
 mod loaded_model;
+mod man;
 mod models;
 mod openapi;
 mod output;
-mod picture;
 mod serve;
 mod similar;
 mod submit;
+mod track_names;
+
+#[cfg(feature = "train")]
+mod arguments;
+#[cfg(feature = "train")]
+mod data;
+#[cfg(feature = "train")]
+mod demo;
+#[cfg(feature = "train")]
+mod evaluate;
+#[cfg(feature = "train")]
+mod picture;
+#[cfg(feature = "train")]
 mod train;
+#[cfg(feature = "train")]
 mod tune;
+#[cfg(not(feature = "train"))]
+mod without_training;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{CommandFactory, FromArgMatches};
+use clap::FromArgMatches;
 
 use crate::config;
 use crate::progress::Interrupt;
 use crate::telemetry;
 
-pub use command::{Cli, Command, ConfigCommand};
-use global::INTERRUPTED;
-use output::{print, warn};
+pub use command::{Cli, Command, ConfigCommand, command};
+#[cfg(not(feature = "train"))]
+use {without_training as demo, without_training as evaluate, without_training as train, without_training as tune};
 
-/// The file of settings that is read when it is there.
+use command::summarized;
+use global::INTERRUPTED;
+use output::{Log, print, warn};
+
+/// The settings file that is read if it exists.
 const CONFIG_FILE: &str = "segue.toml";
 
 /// Runs the command line `arguments`, the program's name first.
@@ -50,16 +67,18 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
     };
     let effective = config::effective(&command);
+    let asks_for_summary = arguments.iter().any(|argument| argument == "-h");
+    let command = if asks_for_summary { summarized(command) } else { command };
     let matches = command.get_matches_from(arguments);
     let cli = match Cli::from_arg_matches(&matches) {
         Ok(cli) => cli,
         Err(error) => error.exit(),
     };
-    let telemetry = telemetry::init(cli.global.log_format, cli.command.log_filter());
+    let telemetry = telemetry::init(cli.global.log_format, cli.command.log_filter(), Log::default);
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            warn(&format!("error: no threads can be started: {error}"));
+            warn(&format!("error: cannot start threads: {error}"));
             return ExitCode::FAILURE;
         }
     };
@@ -68,7 +87,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         tokio::spawn(raise_on_signals(interrupt.clone()));
         dispatch(cli, &effective, &interrupt).await
     });
-    // What still reads or computes in the background has nothing left to say.
+    // Nobody waits for what still reads or computes in the background.
     runtime.shutdown_background();
     drop(telemetry);
     match outcome {
@@ -80,7 +99,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
 }
 
-/// An error with its causes, less those that the text before them already tells.
+/// Returns an error with its causes, without those that the text before them includes.
 fn describe(error: &anyhow::Error) -> String {
     error.chain().fold(String::new(), |told, cause| {
         let cause = cause.to_string();
@@ -98,9 +117,9 @@ async fn dispatch(cli: Cli, effective: &str, interrupt: &Interrupt) -> anyhow::R
         Command::Demo(arguments) => demo::run(global, arguments, interrupt).await,
         Command::Import { format } => import::run(global, format, interrupt).await,
         Command::Generate(arguments) => generate::run(&arguments),
-        Command::Train { command } => train::run(global, command, interrupt).await,
-        Command::Evaluate { command } => evaluate::run(global, command, interrupt).await,
-        Command::Tune { command } => tune::run(global, command, interrupt).await,
+        Command::Train(arguments) => train::run(global, arguments, interrupt).await,
+        Command::Evaluate(arguments) => evaluate::run(global, arguments, interrupt).await,
+        Command::Tune(arguments) => tune::run(global, arguments, interrupt).await,
         Command::Submit(arguments) => submit::run(global, arguments, interrupt).await,
         Command::Serve(settings) => serve::run(global, &settings, interrupt).await,
         Command::Keys { command } => keys::run(global, command).await,
@@ -109,6 +128,8 @@ async fn dispatch(cli: Cli, effective: &str, interrupt: &Interrupt) -> anyhow::R
         Command::Export { command } => export::run(global, command).await,
         Command::Migrate => Ok(global.catalog().await.map(|_| ExitCode::SUCCESS)?),
         Command::Openapi(arguments) => openapi::run(&arguments),
+        Command::Completions(arguments) => completions::run(&arguments),
+        Command::Man(arguments) => man::run(&arguments),
         Command::Healthcheck(arguments) => healthcheck::run(&arguments).await,
         Command::Config { command: None | Some(ConfigCommand::Show) } => {
             print(effective)?;
@@ -117,10 +138,10 @@ async fn dispatch(cli: Cli, effective: &str, interrupt: &Interrupt) -> anyhow::R
     }
 }
 
-/// The command line with the defaults of the file of settings, if there is one.
+/// Returns the command line with the defaults of the settings file, if there is one.
 fn command_with_file(arguments: &[OsString]) -> anyhow::Result<clap::Command> {
-    let command = Cli::command();
-    // The file has to be known before the arguments can be parsed for good, with its defaults.
+    let command = command();
+    // Its path is an argument, and the defaults of the other arguments are in it.
     let named = command
         .clone()
         .ignore_errors(true)
@@ -136,12 +157,12 @@ fn command_with_file(arguments: &[OsString]) -> anyhow::Result<clap::Command> {
     Ok(config::with_defaults(command, &path, &file)?)
 }
 
-/// Global arguments are known to the innermost subcommand.
+/// Returns the matches of the innermost subcommand, which has the global arguments.
 fn deepest(matches: &clap::ArgMatches) -> &clap::ArgMatches {
     matches.subcommand().map_or(matches, |(_, matches)| deepest(matches))
 }
 
-/// The first Ctrl-C or SIGTERM asks everyone to stop; the second one does not ask.
+/// Stops the command at the first Ctrl-C or SIGTERM, and the program at the second.
 async fn raise_on_signals(interrupt: Interrupt) {
     use tokio::signal::unix::{SignalKind, signal};
     let (Ok(mut interrupts), Ok(mut terminations)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))

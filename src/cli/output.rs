@@ -66,6 +66,20 @@ pub(super) fn warn(text: &str) {
     let _ = above_bars(|| write(&mut io::stderr().lock(), text));
 }
 
+/// Standard error for log lines, which stand above the bars of a terminal.
+#[derive(Debug, Default)]
+pub(super) struct Log;
+
+impl Write for Log {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        above_bars(|| io::stderr().write(line))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
+    }
+}
+
 fn write(stream: &mut impl Write, text: &str) -> io::Result<()> {
     stream.write_all(text.as_bytes())?;
     if !text.ends_with('\n') {

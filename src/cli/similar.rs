@@ -6,11 +6,11 @@ use std::process::ExitCode;
 use anyhow::bail;
 use serde::Serialize;
 
-use super::data;
 use super::global::Global;
 use super::output::{Output, Report, Table, count, figure, warn};
+use super::track_names::names_of_rows;
 use crate::bundle::{SimilarityBundle, Vocabulary};
-use crate::catalog::{Catalog, TrackName};
+use crate::catalog::{Catalog, TrackId, TrackName};
 use crate::dataset::{Found, TrackFinder};
 use crate::recommend::SimilarityModel;
 
@@ -74,7 +74,7 @@ pub(super) async fn run(global: &Global, arguments: SimilarArguments) -> anyhow:
         false => model.similar(row, arguments.limit.into()),
     };
     let rows: Vec<u32> = std::iter::once(row).chain(similar.iter().map(|item| item.row)).collect();
-    let names = data::names_of_rows(&catalog, vocabulary, rows).await?;
+    let names = names_of_rows(&catalog, vocabulary, rows).await?;
     catalog.close().await;
     let items = similar.iter().map(|item| {
         let (track_id, name) = (vocabulary.id(item.row), names.get(vocabulary.id(item.row)));
@@ -108,7 +108,9 @@ impl Report for Answer<'_> {
 
 /// The row of the track that is called so, or what to tell the person.
 async fn find(catalog: &Catalog, vocabulary: &Vocabulary, query: &str) -> anyhow::Result<Result<u32, String>> {
-    if let Some(track) = catalog.track(query).await? {
+    if let Ok(id) = TrackId::storable(query)
+        && let Some(track) = catalog.track(&id).await?
+    {
         let told = format!(
             "the model does not know {} – {} yet: it came after the last training; `segue train similarity` trains again",
             track.artist, track.name
@@ -116,7 +118,7 @@ async fn find(catalog: &Catalog, vocabulary: &Vocabulary, query: &str) -> anyhow
         return Ok(Err(told));
     }
     let rows: Vec<u32> = (0..vocabulary.len() as u32).collect();
-    let names = data::names_of_rows(catalog, vocabulary, rows.iter().copied()).await?;
+    let names = names_of_rows(catalog, vocabulary, rows.iter().copied()).await?;
     let name_of = |&row: &u32| names.get(vocabulary.id(row)).map(|name| (name.name.as_str(), name.artist.as_str()));
     let list = |rows: &[u32]| -> String {
         rows.iter().take(TOLD).map(|&row| format!("\n  {}", label(vocabulary, &names, row))).collect()

@@ -10,7 +10,7 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 use sha2::{Digest, Sha256};
 
 use super::DataFingerprint;
-use crate::catalog::{Catalog, CatalogError};
+use crate::catalog::{Catalog, CatalogError, TrackRow, UserRow};
 use crate::math::Csr;
 
 /// A user rated a track, or listened to it.
@@ -58,9 +58,8 @@ impl Feedback {
         let newest_change = catalog.newest_feedback().await?;
         let tracks = catalog.track_feedback().await?;
         let users = catalog.feedback_users().await?;
-        let row_of = |rows: Vec<i32>| -> HashMap<i32, u32> { rows.into_iter().zip(0..).collect() };
-        let user_rows = row_of(users.iter().map(|user| user.row).collect());
-        let track_rows = row_of(tracks.iter().map(|track| track.row).collect());
+        let user_rows: HashMap<UserRow, u32> = users.iter().map(|user| user.row).zip(0..).collect();
+        let track_rows: HashMap<TrackRow, u32> = tracks.iter().map(|track| track.row).zip(0..).collect();
         let mut reader = catalog.feedback().await?;
         let (mut events, mut rows) = (Vec::new(), Vec::new());
         while reader.next_rows(&mut rows).await? {
@@ -72,8 +71,8 @@ impl Feedback {
         let newest_change =
             newest_change.and_then(|time| time.format(&time::format_description::well_known::Rfc3339).ok());
         let genres: Vec<Vec<String>> = tracks.iter().map(|track| track.genres.clone()).collect();
-        let user_ids = users.into_iter().map(|user| user.id).collect();
-        let track_ids = tracks.into_iter().map(|track| track.id).collect();
+        let user_ids = users.into_iter().map(|user| user.id.into()).collect();
+        let track_ids = tracks.into_iter().map(|track| track.id.into()).collect();
         Ok(Self::new(user_ids, track_ids, &genres, events, newest_change))
     }
 

@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use std::cmp::Reverse;
 use std::collections::HashMap;
 
-use crate::catalog::{Catalog, CatalogError};
+use crate::catalog::{Catalog, CatalogError, PlaylistRow, TrackRow};
 use crate::math::Csr;
 
 /// What a model was trained on, as its manifest says it.
@@ -51,7 +51,7 @@ pub struct Sequences {
     /// the app's id of each row
     pub track_ids: Vec<String>,
     /// row id in the catalog of each row
-    pub(super) catalog_rows: Vec<i32>,
+    pub(super) catalog_rows: Vec<TrackRow>,
     /// placements of each row, falling
     pub counts: Vec<u32>,
     /// rows of each playlist, in its order
@@ -89,21 +89,21 @@ impl Sequences {
     }
 
     /// Also gives the row id that each playlist has in the catalog.
-    pub(super) async fn load_with_rows(catalog: &Catalog) -> Result<(Self, Vec<i32>), CatalogError> {
+    pub(super) async fn load_with_rows(catalog: &Catalog) -> Result<(Self, Vec<PlaylistRow>), CatalogError> {
         let newest_change = catalog.newest_change().await?;
         let usage = catalog.track_usage().await?;
-        let mut row_of: HashMap<i32, u32> = HashMap::with_capacity(usage.len());
+        let mut row_of: HashMap<TrackRow, u32> = HashMap::with_capacity(usage.len());
         let mut track_ids = Vec::with_capacity(usage.len());
         let mut counts = Vec::with_capacity(usage.len());
-        let track_rows: Vec<i32> = usage.iter().map(|track| track.row).collect();
+        let track_rows: Vec<TrackRow> = usage.iter().map(|track| track.row).collect();
         for (row, track) in usage.into_iter().enumerate() {
             row_of.insert(track.row, row as u32);
-            track_ids.push(track.id);
+            track_ids.push(track.id.into());
             counts.push(u32::try_from(track.placements).unwrap_or(u32::MAX));
         }
 
         let mut reader = catalog.placements().await?;
-        let mut playlist_rows: Vec<i32> = Vec::new();
+        let mut playlist_rows: Vec<PlaylistRow> = Vec::new();
         let (mut offsets, mut items) = (Vec::new(), Vec::new());
         let mut rows = Vec::new();
         while reader.next_rows(&mut rows).await? {
@@ -177,7 +177,7 @@ impl Sequences {
 #[cfg(test)]
 impl Sequences {
     pub(super) fn by_hand(track_ids: Vec<String>, counts: Vec<u32>, playlists: Csr) -> Self {
-        let catalog_rows = (0..track_ids.len() as i32).collect();
+        let catalog_rows = (0..track_ids.len() as i32).map(TrackRow).collect();
         let fingerprint = DataFingerprint::new(&track_ids, &playlists, None);
         Self { track_ids, catalog_rows, counts, playlists, fingerprint }
     }

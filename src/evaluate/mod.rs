@@ -4,6 +4,7 @@ mod challenge;
 mod clicks;
 mod completion;
 pub mod next_track;
+#[cfg(feature = "train")]
 pub mod pictures;
 mod ratings;
 mod report;
@@ -17,6 +18,8 @@ pub use completion::{
     CompletionMetrics, EvaluateError, LIST_LENGTH, Recommend, Recommender, completion_metrics, evaluate,
 };
 pub use ratings::{Rater, RatingMetrics, measure_ratings};
+#[cfg(test)]
+pub(crate) use report::tests::report as example_report;
 pub use report::{CoverageAt10, LatencyMs, ModelReport, Report};
 pub use splits::{Split, Withheld, evaluate_split};
 pub use submission::{SubmissionError, Team, submit};

@@ -9,11 +9,11 @@ use std::collections::HashMap;
 use std::io::BufRead;
 use std::path::{Path, PathBuf};
 
-use super::columns::{key, name, playlist_length};
 use super::npy::{MAGIC, read_object_array};
 use super::pickle::Limits;
 use super::{FormatError, ImportError, ReadError, RowNumber, RowPlace, Sink, Source};
-use crate::catalog::{ArtistRecord, PlaylistRecord, TrackMention, TrackRecord};
+use crate::catalog::columns::{in_field, name, playlist_length};
+use crate::catalog::{ArtistId, ArtistRecord, PlaylistId, PlaylistRecord, TrackId, TrackMention, TrackRecord};
 
 const TRACK: &str = "track_";
 const ARTIST: &str = "artist_";
@@ -139,9 +139,8 @@ impl Playlists {
         match tracks(entries, self.options) {
             Ok(tracks) => {
                 self.settle(sink)?;
-                let external_id = format!("{}:{number}", self.stem);
-                match key("the playlist's id", &external_id) {
-                    Ok(external_id) => sink.playlist(place, PlaylistRecord::bare(external_id, tracks)),
+                match in_field("the playlist's id", PlaylistId::new(format!("{}:{number}", self.stem))) {
+                    Ok(id) => sink.playlist(place, PlaylistRecord::bare(id, tracks)),
                     Err(reason) => sink.reject(place, reason),
                 }
             }
@@ -194,24 +193,16 @@ fn tracks<'a>(
             return Err(RowError::Order(reason));
         };
         check(place + 1, artist, ARTIST, options)?;
-        let uri = key(&format!("entry {place}"), track).map_err(RowError::Other)?;
+        let id = in_field(&format!("entry {place}"), TrackId::new(track)).map_err(RowError::Other)?;
+        let field = format!("entry {}", place + 1);
         let artist = match artist.starts_with(ARTIST) {
             true => {
-                let uri = key(&format!("entry {}", place + 1), artist).map_err(RowError::Other)?;
-                ArtistRecord { name: uri.clone(), uri: Some(uri) }
+                let id = in_field(&field, ArtistId::new(artist)).map_err(RowError::Other)?;
+                ArtistRecord { name: artist.to_owned(), id: Some(id) }
             }
-            false => {
-                let name = name(&format!("entry {}", place + 1), artist).map_err(RowError::Other)?;
-                ArtistRecord { name, uri: None }
-            }
+            false => ArtistRecord { name: name(&field, artist).map_err(RowError::Other)?, id: None },
         };
-        tracks.push(TrackMention::Described(TrackRecord {
-            name: uri.clone(),
-            uri,
-            artist,
-            album: None,
-            duration_ms: None,
-        }));
+        tracks.push(TrackMention::Described(TrackRecord::by(artist, id, track.to_owned())));
     }
     Ok(tracks)
 }

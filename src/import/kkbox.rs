@@ -19,12 +19,12 @@ use time::{Date, Duration, Month, OffsetDateTime};
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
-use super::columns::{clean, key, name};
 use super::source::open_unpacked;
 use super::{BytesRead, FailedFile, FormatError, ImportError, ListeningReport, Reject, RejectLog};
+use crate::catalog::columns::{clean, in_field, name};
 use crate::catalog::{
-    ArtistRecord, Catalog, CatalogError, GenredTrack, ListenRecord, ListeningOutcome, RecordingRecord, SongRecord,
-    TrackRecord, UserRecord,
+    ArtistRecord, Catalog, CatalogError, ListenRecord, ListeningOutcome, RecordingRecord, SongRecord, TextError,
+    TrackId, TrackRecord, UserId, UserRecord,
 };
 use crate::progress::{Interrupt, Progress};
 
@@ -204,7 +204,7 @@ impl KkboxFile {
                     "registration_init_time",
                     "expiration_date",
                 ])?;
-                table.rows(KkboxRows::Users, |user| user.id.clone(), |row| member(row, columns), hand_over)
+                table.rows(KkboxRows::Users, |user| user.id.to_string(), |row| member(row, columns), hand_over)
             }
             Self::Songs(path) => {
                 let mut table = Table::open(path, count)?;
@@ -217,13 +217,13 @@ impl KkboxFile {
                     "lyricist",
                     "language",
                 ])?;
-                let id = |song: &SongRecord| song.track.track.uri.clone();
+                let id = |song: &SongRecord| song.track.id.to_string();
                 table.rows(KkboxRows::Songs, id, |row| song(row, columns), hand_over)
             }
             Self::Recordings(path) => {
                 let mut table = Table::open(path, count)?;
                 let columns = table.columns(["song_id", "name", "isrc"])?;
-                table.rows(KkboxRows::Recordings, |one| one.id.clone(), |row| recording(row, columns), hand_over)
+                table.rows(KkboxRows::Recordings, |one| one.id.to_string(), |row| recording(row, columns), hand_over)
             }
             Self::Train(path) => {
                 let mut table = Table::open(path, count)?;
@@ -247,7 +247,7 @@ const LISTEN_COLUMNS: [&str; 5] = ["msno", "song_id", "source_system_tab", "sour
 fn member(row: &Row<'_>, columns: [usize; 7]) -> Result<UserRecord, String> {
     let age = row.optional(columns[2])?.and_then(|age| age.parse::<i16>().ok()).filter(|age| AGES.contains(age));
     Ok(UserRecord {
-        id: row.key(columns[0])?,
+        id: row.id(columns[0], UserId::new)?,
         city: row.optional(columns[1])?,
         age,
         gender: row.optional(columns[3])?,
@@ -258,21 +258,19 @@ fn member(row: &Row<'_>, columns: [usize; 7]) -> Result<UserRecord, String> {
 }
 
 fn song(row: &Row<'_>, columns: [usize; 7]) -> Result<SongRecord, String> {
-    let id = row.key(columns[0])?;
+    let id = row.id(columns[0], TrackId::new)?;
     let duration_ms = match row.optional(columns[1])? {
         None => None,
         Some(length) => Some(row.parsed::<i32>(columns[1], &length, "a length in milliseconds")?.max(0)),
     };
-    let artist = match row.optional(columns[3])? {
-        Some(artist) => ArtistRecord { uri: None, name: name(row.name(columns[3]), &artist)? },
-        None => GenredTrack::unnamed(&id).track.artist,
-    };
+    // The title comes with the recording code; until then the id stands for it.
+    let name = id.to_string();
+    let mut track = TrackRecord { duration_ms, ..TrackRecord::named(id, &name, row.list(columns[2])?) };
+    if let Some(name) = row.optional(columns[3])? {
+        track.artist = ArtistRecord { id: None, name };
+    }
     Ok(SongRecord {
-        track: GenredTrack {
-            // The title comes with the recording code; until then the id stands for it.
-            track: TrackRecord { name: id.clone(), uri: id, artist, album: None, duration_ms },
-            genres: row.list(columns[2])?,
-        },
+        track,
         // The published file has them as decimals: 52.0
         language: row.optional(columns[6])?.map(|language| language.trim_end_matches(".0").to_owned()),
         composers: row.list(columns[4])?,
@@ -282,7 +280,7 @@ fn song(row: &Row<'_>, columns: [usize; 7]) -> Result<SongRecord, String> {
 
 fn recording(row: &Row<'_>, columns: [usize; 3]) -> Result<RecordingRecord, String> {
     Ok(RecordingRecord {
-        id: row.key(columns[0])?,
+        id: row.id(columns[0], TrackId::new)?,
         name: row.optional(columns[1])?.unwrap_or_default(),
         isrc: row.optional(columns[2])?,
     })
@@ -298,8 +296,8 @@ fn listen(row: &Row<'_>, columns: [usize; 5], target: Option<usize>, begin: Dura
         },
     };
     Ok(ListenRecord {
-        user: row.key(columns[0])?,
-        track: row.key(columns[1])?,
+        user: row.id(columns[0], UserId::new)?,
+        track: row.id(columns[1], TrackId::new)?,
         listened_at: OffsetDateTime::UNIX_EPOCH + begin + Duration::seconds(row.number as i64),
         source_system_tab: row.optional(columns[2])?,
         source_screen_name: row.optional(columns[3])?,
@@ -419,8 +417,8 @@ impl Row<'_> {
         }
     }
 
-    fn key(&self, column: usize) -> Result<String, String> {
-        key(self.name(column), self.text(column)?.trim())
+    fn id<T>(&self, column: usize, new: impl FnOnce(String) -> Result<T, TextError>) -> Result<T, String> {
+        in_field(self.name(column), new(self.text(column)?.trim().to_owned()))
     }
 
     fn list(&self, column: usize) -> Result<Vec<String>, String> {
@@ -489,7 +487,7 @@ mod tests {
             s1,247640,465|1259,\"張信哲 (Jeff Chang)\",A|B ,,3.0\ns2,,,,,,\ns3,long,,,,,\n";
         let (rows, rejects) = read(KkboxFile::Songs, text.as_bytes());
         let KkboxRows::Songs(songs) = &rows[0] else { panic!("songs") };
-        assert_eq!(songs[0].track.genres, ["465", "1259"]);
+        assert_eq!(songs[0].track.genres.as_deref(), Some(&["465".to_owned(), "1259".to_owned()][..]));
         assert_eq!(songs[0].composers, ["A", "B"]);
         assert_eq!((songs[0].language.as_deref(), songs[1].language.as_deref()), (Some("3"), None));
         assert!(rejects[0].reason.contains("song_length: \"long\""), "{rejects:?}");

@@ -8,7 +8,6 @@
 //!
 //! A format is a module that reads a [`Source`] into a [`Sink`], and a function here that says what is read.
 
-mod columns;
 pub mod deezer;
 pub mod kkbox;
 pub mod mpd;
@@ -393,10 +392,10 @@ async fn write_batch(
         report.outcome += catalog.upsert_users(&batch.users).await?;
     }
     if !batch.playlists.is_empty() {
-        let (outcome, unknown) = catalog.upsert_playlists(&batch.playlists).await?;
-        report.outcome += outcome;
-        batch.rejects.extend(unknown.into_iter().map(|UnknownTrack { playlist, track }| {
-            let (place, id) = (batch.places[playlist], batch.playlists[playlist].tracks[track].uri());
+        let upserted = catalog.upsert_playlists(&batch.playlists).await?;
+        report.outcome += upserted.outcome;
+        batch.rejects.extend(upserted.unknown_tracks.into_iter().map(|UnknownTrack { playlist, track }| {
+            let (place, id) = (batch.places[playlist], batch.playlists[playlist].tracks[track].id());
             Reject {
                 file: batch.file.clone(),
                 offset: place.offset,

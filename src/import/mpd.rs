@@ -13,9 +13,12 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use time::OffsetDateTime;
 
-use super::columns::{clean, count, key, name};
 use super::{FormatError, ImportError, ParsedFile, Reject};
-use crate::catalog::{AlbumRecord, ArtistRecord, PlaylistRecord, TrackMention, TrackRecord};
+use crate::catalog::columns::{clean, count, in_field, name};
+use crate::catalog::{
+    AlbumId, AlbumRecord, ArtistId, ArtistRecord, PlaylistId, PlaylistRecord, TextError, TrackId, TrackMention,
+    TrackRecord,
+};
 
 #[derive(Deserialize)]
 struct Slice<'a> {
@@ -144,8 +147,8 @@ pub fn parse_slice(path: &Path, bytes: &[u8]) -> Result<ParsedFile, FormatError>
         match parse_playlist(raw, |track, raw, reason| {
             parsed.rejects.push(reject(format!("{item}.tracks[{track}]"), position(bytes, raw), reason));
         }) {
-            Ok(playlist) if !seen.insert(playlist.external_id.clone()) => {
-                let reason = format!("pid {} occurs twice in this file", playlist.external_id);
+            Ok(playlist) if !seen.insert(playlist.id.clone()) => {
+                let reason = format!("pid {} occurs twice in this file", playlist.id);
                 parsed.rejects.push(reject(item, offset, reason));
             }
             Ok(playlist) => parsed.playlists.push(playlist),
@@ -194,9 +197,9 @@ fn parse<'a, T: Deserialize<'a>>(raw: &'a RawValue) -> Result<T, String> {
 }
 
 fn playlist_record<T>(playlist: &Playlist<'_, T>, mut tracks: Vec<Placed>) -> Result<PlaylistRecord, String> {
-    let external_id = match &playlist.pid {
-        Id::Number(number) => number.to_string(),
-        Id::Text(text) => key("pid", text)?,
+    let id = match &playlist.pid {
+        Id::Number(number) => PlaylistId::new(number.to_string()),
+        Id::Text(text) => PlaylistId::new(text.as_ref()),
     };
     // The order is the one stated, where it is stated throughout.
     if tracks.iter().all(|(position, _)| position.is_some()) {
@@ -208,7 +211,7 @@ fn playlist_record<T>(playlist: &Playlist<'_, T>, mut tracks: Vec<Placed>) -> Re
         .transpose()
         .map_err(|_| "modified_at is not a time in seconds since 1970".to_owned())?;
     Ok(PlaylistRecord {
-        external_id,
+        id: in_field("pid", id)?,
         title: playlist.name.as_deref().map(clean),
         description: playlist.description.as_deref().map(clean),
         collaborative: playlist.collaborative,
@@ -224,24 +227,27 @@ fn playlist_record<T>(playlist: &Playlist<'_, T>, mut tracks: Vec<Placed>) -> Re
 }
 
 fn track_record(track: &Track<'_>) -> Result<Placed, String> {
-    let uri = |name, uri: &Option<Cow<'_, str>>| uri.as_deref().filter(|uri| !uri.is_empty()).map(|uri| key(name, uri));
     let artist = ArtistRecord {
-        uri: uri("artist_uri", &track.artist_uri).transpose()?,
+        id: stated("artist_uri", track.artist_uri.as_deref(), ArtistId::new)?,
         name: name("artist_name", &track.artist_name)?,
     };
-    let album_uri = uri("album_uri", &track.album_uri).transpose()?;
-    let album = match (album_uri, track.album_name.as_deref()) {
+    let album_id = stated("album_uri", track.album_uri.as_deref(), AlbumId::new)?;
+    let album = match (album_id, track.album_name.as_deref()) {
         (None, None | Some("")) => None,
-        (uri, name_given) => Some(AlbumRecord { uri, name: name("album_name", name_given.unwrap_or_default())? }),
+        (id, name_given) => Some(AlbumRecord { id, name: name("album_name", name_given.unwrap_or_default())? }),
     };
-    let record = TrackRecord {
-        uri: key("track_uri", &track.track_uri)?,
-        name: clean(&track.track_name),
-        artist,
-        album,
-        duration_ms: count("duration_ms", track.duration_ms)?,
-    };
-    Ok((track.pos, record))
+    let id = in_field("track_uri", TrackId::new(track.track_uri.as_ref()))?;
+    let duration_ms = count("duration_ms", track.duration_ms)?;
+    Ok((track.pos, TrackRecord { album, duration_ms, ..TrackRecord::by(artist, id, clean(&track.track_name)) }))
+}
+
+/// An id that may be left out, or empty.
+fn stated<'a, T>(
+    field: &str,
+    text: Option<&'a str>,
+    new: impl FnOnce(&'a str) -> Result<T, TextError>,
+) -> Result<Option<T>, String> {
+    text.filter(|text| !text.is_empty()).map(|text| in_field(field, new(text))).transpose()
 }
 
 #[cfg(test)]
@@ -259,8 +265,8 @@ mod tests {
             {"track_uri": "t:2", "artist_name": "A"},
             {"track_uri": "t:3", "track_name": "Three", "artist_name": "A"}]}]}"#;
         let parsed = parse(json);
-        let uris: Vec<&str> = parsed.playlists[0].tracks.iter().map(TrackMention::uri).collect();
-        assert_eq!(uris, ["t:1", "t:3"]);
+        let ids: Vec<&TrackId> = parsed.playlists[0].tracks.iter().map(TrackMention::id).collect();
+        assert_eq!(ids, ["t:1", "t:3"].map(|id| TrackId::new(id).expect("an id")).each_ref());
         assert_eq!(parsed.playlists[0].collaborative, Some(true));
         assert_eq!(parsed.rejects.len(), 1);
         let reject = &parsed.rejects[0];
@@ -286,8 +292,8 @@ mod tests {
                 {"pos": 9, "track_uri": "t:b", "track_name": "B", "artist_name": "A"},
                 {"pos": 4, "track_uri": "t:a", "track_name": "A", "artist_name": "A"}]}]}"#,
         );
-        assert_eq!(parsed.playlists[0].external_id, "mine");
-        assert_eq!(parsed.playlists[0].tracks[0].uri(), "t:a");
+        assert_eq!(parsed.playlists[0].id, "mine");
+        assert_eq!(parsed.playlists[0].tracks[0].id().as_str(), "t:a");
     }
 
     #[test]

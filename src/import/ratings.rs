@@ -15,10 +15,10 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::{FormatError, ImportError, Reject};
-use crate::catalog::{GenredTrack, RatingRecord, RatingScale, whole_microseconds};
+use crate::catalog::{RatingRecord, RatingScale, TextError, TrackId, TrackRecord, UserId, whole_microseconds};
 
-/// The longest id or indexed name, in bytes; PostgreSQL's indexes take 2,704.
-const MAX_KEY_BYTES: usize = 1_000;
+/// What ids of films begin with.
+const FILM: &str = "movielens:movie:";
 /// Genres of a row, in the files that have them.
 const GENRE_SEPARATOR: char = '|';
 /// What MovieLens calls a film without genres.
@@ -65,7 +65,7 @@ pub enum RatingsFile {
 #[derive(Debug, Default)]
 pub struct ParsedRatings {
     /// tracks that it describes
-    pub tracks: Vec<GenredTrack>,
+    pub tracks: Vec<TrackRecord>,
     /// ratings
     pub ratings: Vec<RatingRecord>,
     /// rows skipped
@@ -141,8 +141,8 @@ impl RatingsFile {
                 let (rating, time) = (table.column(&["rating"])?, table.column(&["timestamp"])?);
                 Ok(table.rows(|row, parsed| {
                     parsed.ratings.push(RatingRecord {
-                        user: format!("movielens:user:{}", row.key(user)?),
-                        track: format!("movielens:movie:{}", row.key(track)?),
+                        user: row.id(user, "movielens:user:", UserId::storable)?,
+                        track: row.id(track, FILM, TrackId::storable)?,
                         rating: row.rating(rating, scale)?,
                         rated_at: row.time(time)?,
                     });
@@ -160,10 +160,11 @@ fn film<'a>(
     id: usize,
     title: usize,
     genres: impl Iterator<Item = &'a str>,
-) -> Result<GenredTrack, String> {
-    let (id, title) = (format!("movielens:movie:{}", row.key(id)?), row.text(title)?);
+) -> Result<TrackRecord, String> {
+    let (id, title) = (row.id(id, FILM, TrackId::storable)?, row.text(title)?);
     let genres = genres.map(str::trim).filter(|genre| !genre.is_empty()).map(ToOwned::to_owned).collect();
-    Ok(GenredTrack::named(&id, if title.is_empty() { &id } else { &title }, genres))
+    let name = if title.is_empty() { id.to_string() } else { title.into_owned() };
+    Ok(TrackRecord::named(id, &name, genres))
 }
 
 fn parse_table(table: &Table<'_>, scale: RatingScale) -> Result<ParsedRatings, FormatError> {
@@ -174,12 +175,11 @@ fn parse_table(table: &Table<'_>, scale: RatingScale) -> Result<ParsedRatings, F
     let name = table.column(&["track_name", "name", "title"]).ok();
     let artist = table.column(&["artist_name", "artist"]).ok();
     let genres = table.column(&["genres", "genre"]).ok();
-    let mut described: HashMap<String, GenredTrack> = HashMap::new();
+    let mut described: HashMap<TrackId, TrackRecord> = HashMap::new();
     let mut parsed = table.rows(|row, parsed| {
-        let id = row.key(track)?;
         let record = RatingRecord {
-            user: row.key(user)?.into_owned(),
-            track: id.to_string(),
+            user: row.id(user, "", UserId::storable)?,
+            track: row.id(track, "", TrackId::storable)?,
             rating: row.rating(rating, scale)?,
             // Without a time all are as old as can be: whatever is stated with one is newer.
             rated_at: time.map_or(Ok(OffsetDateTime::UNIX_EPOCH), |time| row.time(time))?,
@@ -188,9 +188,10 @@ fn parse_table(table: &Table<'_>, scale: RatingScale) -> Result<ParsedRatings, F
         let (name, artist, genres) = (text(name)?, text(artist)?, text(genres)?);
         if !name.is_empty() && !described.contains_key(&record.track) {
             let genres = genres.split(GENRE_SEPARATOR).map(str::trim).filter(|genre| !genre.is_empty());
-            let mut track = GenredTrack::named(&id, &name, genres.map(ToOwned::to_owned).collect());
+            let genres = genres.map(ToOwned::to_owned).collect();
+            let mut track = TrackRecord::named(record.track.clone(), &name, genres);
             if !artist.is_empty() {
-                track.track.artist.name = artist.into_owned();
+                track.artist.name = artist.into_owned();
             }
             described.insert(record.track.clone(), track);
         }
@@ -198,7 +199,7 @@ fn parse_table(table: &Table<'_>, scale: RatingScale) -> Result<ParsedRatings, F
         Ok(())
     });
     parsed.tracks = described.into_values().collect();
-    parsed.tracks.sort_by(|left, right| left.track.uri.cmp(&right.track.uri));
+    parsed.tracks.sort_by(|left, right| left.id.cmp(&right.id));
     Ok(parsed)
 }
 
@@ -290,14 +291,13 @@ impl Row<'_> {
         Ok(text)
     }
 
-    /// An id.
-    fn key(&self, column: usize) -> Result<Cow<'_, str>, String> {
-        let text = self.text(column)?;
-        match text.len() {
-            0 => Err(format!("{}: it is empty", self.name(column))),
-            1..=MAX_KEY_BYTES => Ok(text),
-            _ => Err(format!("{}: longer than {MAX_KEY_BYTES} bytes", self.name(column))),
-        }
+    /// An id, behind a prefix.
+    fn id<T>(&self, column: usize, prefix: &str, id: fn(String) -> Result<T, TextError>) -> Result<T, String> {
+        let id = match self.text(column)? {
+            text if text.is_empty() => Err(TextError::Empty),
+            text => id(format!("{prefix}{text}")),
+        };
+        id.map_err(|error| format!("{}: {error}", self.name(column)))
     }
 
     fn rating(&self, column: usize, scale: RatingScale) -> Result<f32, String> {
@@ -337,6 +337,10 @@ mod tests {
         file.parse(text, SCALE).expect("parses")
     }
 
+    fn genres(parsed: &ParsedRatings, track: usize) -> &[String] {
+        parsed.tracks[track].genres.as_deref().unwrap_or_default()
+    }
+
     fn reasons(parsed: &ParsedRatings) -> Vec<String> {
         parsed.rejects.iter().map(|reject| format!("{} at {}: {}", reject.item, reject.offset, reject.reason)).collect()
     }
@@ -345,9 +349,9 @@ mod tests {
     fn movielens_csv_becomes_ratings_and_genred_tracks() {
         let films = b"movieId,title,genres\n1,\"Heat, The (1995)\",Action|Crime\n2,Nothing,(no genres listed)\n";
         let parsed = parse(RatingsFile::Movies("movies.csv".into()), films);
-        assert_eq!(parsed.tracks[0].track.name, "Heat, The (1995)");
-        assert_eq!(parsed.tracks[0].genres, ["Action", "Crime"]);
-        assert_eq!((parsed.tracks[1].track.uri.as_str(), parsed.tracks[1].genres.len()), ("movielens:movie:2", 0));
+        assert_eq!(parsed.tracks[0].name, "Heat, The (1995)");
+        assert_eq!(genres(&parsed, 0), ["Action", "Crime"]);
+        assert_eq!((parsed.tracks[1].id.as_str(), genres(&parsed, 1).len()), ("movielens:movie:2", 0));
 
         let ratings = b"userId,movieId,rating,timestamp\n7,1,4.5,1260759144\n7,2,9,1\n7,,3,1\nx,3,good,1\n7,4\n";
         let parsed = parse(RatingsFile::Ratings("ratings.csv".into()), ratings);
@@ -356,7 +360,7 @@ mod tests {
         assert_eq!(parsed.ratings[0].rated_at.unix_timestamp(), 1_260_759_144);
         let reasons = reasons(&parsed);
         assert_eq!(reasons[0], "row 2 at 51: rating: must be a number from 0.5 to 5");
-        assert_eq!(reasons[1], "row 3 at 59: movieId: it is empty");
+        assert_eq!(reasons[1], "row 3 at 59: movieId: must not be empty");
         assert!(reasons[2].contains("\"good\" is no number") && reasons[3].contains("rating: it is missing"));
     }
 
@@ -367,8 +371,8 @@ mod tests {
         assert_eq!((parsed.ratings.len(), parsed.ratings[1].rating), (2, 3.0));
         let item = b"1|Am\xe9lie|01-Jan-1995||http://x|0|0|0|0|0|1|0|0|0|0|0|0|0|0|1|0|0|0|0\n";
         let parsed = parse(RatingsFile::Item("u.item".into()), item);
-        assert_eq!(parsed.tracks[0].track.name, "Am\u{e9}lie");
-        assert_eq!(parsed.tracks[0].genres, ["Comedy", "Romance"]);
+        assert_eq!(parsed.tracks[0].name, "Am\u{e9}lie");
+        assert_eq!(genres(&parsed, 0), ["Comedy", "Romance"]);
     }
 
     #[test]
@@ -376,8 +380,8 @@ mod tests {
         let text = b"track,user,rating,time,name,artist,genres\na,u,5,2024-05-01T10:00:00Z,Alpha,Band,rock|live\na,v,1,1700000000,,,\n";
         let parsed = parse(RatingsFile::Table("mine.csv".into()), text);
         assert_eq!((parsed.ratings.len(), parsed.tracks.len()), (2, 1));
-        assert_eq!(parsed.tracks[0].track.artist.name, "Band");
-        assert_eq!(parsed.tracks[0].genres, ["rock", "live"]);
+        assert_eq!(parsed.tracks[0].artist.name, "Band");
+        assert_eq!(genres(&parsed, 0), ["rock", "live"]);
         let bare = parse(RatingsFile::Table("mine.csv".into()), b"user_id,track_id,rating\nu,a,5\n");
         assert_eq!(bare.ratings[0].rated_at, OffsetDateTime::UNIX_EPOCH);
     }

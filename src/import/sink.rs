@@ -5,7 +5,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use super::{FormatError, Line, Reject};
-use crate::catalog::{PlaylistRecord, TrackRecord};
+use crate::catalog::{PlaylistRecord, TrackRecord, UserId};
 
 /// Playlists written in one transaction at most; a slice of the Million Playlist Dataset has 1,000.
 const PLAYLISTS: usize = 5_000;
@@ -55,7 +55,7 @@ pub struct Batch {
     /// tracks that are in no playlist yet
     pub tracks: Vec<TrackRecord>,
     /// ids of users
-    pub users: Vec<String>,
+    pub users: Vec<UserId>,
     /// rows skipped among all these
     pub rejects: Vec<Reject>,
 }
@@ -88,7 +88,7 @@ impl<'a> Sink<'a> {
 
     /// Takes a playlist. Of several with one id in a file, the last one is right.
     pub fn playlist(&mut self, place: RowPlace, playlist: PlaylistRecord) -> Result<(), ReadError> {
-        self.begin(&playlist.external_id)?;
+        self.begin(playlist.id.as_str())?;
         self.placements += playlist.tracks.len();
         self.batch.playlists.push(playlist);
         self.batch.places.push(place);
@@ -97,14 +97,14 @@ impl<'a> Sink<'a> {
 
     /// Takes a track. Of several with one id in a file, the last one is right.
     pub fn track(&mut self, track: TrackRecord) -> Result<(), ReadError> {
-        self.begin(&track.uri)?;
+        self.begin(track.id.as_str())?;
         self.batch.tracks.push(track);
         self.flush_if(self.batch.tracks.len() >= OTHERS)
     }
 
     /// Takes a user.
-    pub fn user(&mut self, id: String) -> Result<(), ReadError> {
-        self.begin(&id)?;
+    pub fn user(&mut self, id: UserId) -> Result<(), ReadError> {
+        self.begin(id.as_str())?;
         self.batch.users.push(id);
         self.flush_if(self.batch.users.len() >= OTHERS)
     }

@@ -13,9 +13,9 @@ use std::fs;
 use std::io::BufRead;
 use std::path::{Path, PathBuf};
 
-use super::columns::{clean, key, name, playlist_length};
 use super::{BytesRead, FormatError, ImportError, ReadError, Sink, Source};
-use crate::catalog::{ArtistRecord, PlaylistRecord, TrackMention, TrackRecord};
+use crate::catalog::columns::{clean, in_field, name, playlist_length};
+use crate::catalog::{ArtistRecord, PlaylistId, PlaylistRecord, TrackId, TrackMention, TrackRecord};
 
 const PLAYLISTS: &str = "train.txt";
 const SONGS: &str = "song_hash.txt";
@@ -122,8 +122,9 @@ pub fn read_playlists<R: BufRead>(
     while let Some(line) = source.line()? {
         let number = line.number - 3;
         let Some((place, text)) = sink.text(line)? else { continue };
-        match playlist_tracks(text, &tracks) {
-            Ok(tracks) => sink.playlist(place, PlaylistRecord::bare(format!("{folder}:{number}"), tracks))?,
+        let id = in_field("the playlist's id", PlaylistId::storable(format!("{folder}:{number}")));
+        match id.and_then(|id| Ok(PlaylistRecord::bare(id, playlist_tracks(text, &tracks)?))) {
+            Ok(playlist) => sink.playlist(place, playlist)?,
             Err(reason) => sink.reject(place, reason)?,
         }
     }
@@ -145,13 +146,9 @@ fn read_tracks<R: BufRead>(
             let Some(Some((title, artist))) = songs.get(number) else {
                 return Err(format!("song {number} is not described in {SONGS}"));
             };
-            Ok(TrackRecord {
-                uri: key("a song's id", &format!("yes:{id}"))?,
-                name: title.clone(),
-                artist: ArtistRecord { uri: None, name: name("a song's artist", artist)? },
-                album: None,
-                duration_ms: None,
-            })
+            let id = in_field("a song's id", TrackId::new(format!("yes:{id}")))?;
+            let artist = ArtistRecord { id: None, name: name("a song's artist", artist)? };
+            Ok(TrackRecord::by(artist, id, title.clone()))
         })
         .collect();
     if tracks.len() < songs.len() {

@@ -5,8 +5,7 @@ use std::sync::Mutex;
 use super::NeumfModel;
 use super::diversify::{diversify, likeness, pool_for};
 use super::explain::{Reason, explain};
-use super::rank::features::{Candidates, FEATURES, WIDTH, candidates};
-use super::rank::{candidates_for, finalists_for};
+use super::rank::{Candidates, WIDTH, candidates, candidates_for, column_of, finalists_for};
 use super::retrieve::playlists::neighbours;
 use super::retrieve::{Query, Workspace};
 use super::{Completion, Recommended, Source};
@@ -100,7 +99,7 @@ impl CompletionModel {
         let query = Query::new(&self.bundle.index, playlist.title.as_deref(), &playlist.seeds);
         let excluded = playlist.forbidden();
         let found = self.candidates(&query, &excluded, playlist.limit);
-        let column = FEATURES.iter().position(|&feature| feature == retriever.feature());
+        let column = column_of(retriever.feature());
         let value = |place: usize| column.map_or(f32::NAN, |column| found.features[place * WIDTH + column]);
         // Not a number where the playlist has no seeds, or no title, to go by.
         let mut said: Vec<usize> = (0..found.rows.len()).filter(|&place| value(place) > 0.0).collect();

@@ -1,6 +1,6 @@
 //! Why a track is recommended, in terms that a listener understands.
 
-use super::rank::features::{FEATURES, WIDTH};
+use super::rank::{WIDTH, column_of};
 use super::retrieve::Query;
 use crate::bundle::CompletionIndex;
 use crate::math::linear::dot;
@@ -64,10 +64,7 @@ impl Reason {
 /// What speaks for the track `row` with `features` (`[WIDTH]`) in the playlist of `query`.
 pub fn explain(index: &CompletionIndex, query: &Query, row: u32, features: &[f32]) -> Vec<Reason> {
     debug_assert_eq!(features.len(), WIDTH);
-    let feature = |name: &str| {
-        let value = FEATURES.iter().position(|&other| other == name).map_or(f32::NAN, |place| features[place]);
-        if value.is_nan() { None } else { Some(value) }
-    };
+    let feature = |name: &str| column_of(name).map(|column| features[column]).filter(|value| !value.is_nan());
     let rank = |name: &str| feature(name).map_or(f32::INFINITY, f32::exp_m1);
     let mut reasons: Vec<(f32, Reason)> = Vec::new();
 

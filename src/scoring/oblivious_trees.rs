@@ -1,8 +1,8 @@
 //! An ensemble of oblivious decision trees: every level of a tree asks one question of all rows.
 //!
-//! A tree of depth D is D questions and 2^D leaves, and a row's leaf is the number that its D answers spell in binary.
-//! There are no branches, so that a block of rows is scored with vector instructions: that is why such trees (known from
-//! CatBoost; Kohavi 1994) are here and not the more common ones that choose a question for each node.
+//! A tree of depth D has D questions and 2^D leaves, and a row's leaf is the number that its D answers spell in binary.
+//! Scoring has no branches, so vector instructions score a block of rows at once. That is why Segue uses such trees (known
+//! from CatBoost; Kohavi 1994) and not the more common ones that choose a question for each node.
 
 use std::ops::Range;
 
@@ -14,13 +14,13 @@ use crate::math::top_k::keep_best;
 /// Rows that are scored together; their bins stay in the first-level cache.
 const BLOCK: usize = 64;
 
-/// Trees that all rows go through when only the best are wanted.
+/// Trees that score all rows when only the best rows are wanted.
 const FIRST_TREES: usize = 150;
 
-/// Most values that a binned feature can take, "missing" included.
+/// Most bins of a feature, including the one for missing values.
 pub const MOST_BINS: usize = 256;
 
-/// Turns features into bins: 0 for a missing value (not a number), else 1 + the number of borders below it.
+/// Turns features into bins: 0 for a missing value (not a number), otherwise 1 + the number of borders below it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Binning {
     /// for each feature its borders, rising; at most 254
@@ -28,7 +28,7 @@ pub struct Binning {
 }
 
 impl Binning {
-    /// Borders between equal shares of the rows of `features` (`[rows, width]`), at most `bins` − 2 a feature.
+    /// Puts borders between equal shares of the rows of `features` (`[rows, width]`), at most `bins` − 2 per feature.
     pub fn by_quantiles(features: &[f32], width: usize, bins: usize) -> Self {
         let borders = (0..width).map(|feature| {
             let mut values: Vec<f32> =
@@ -43,7 +43,7 @@ impl Binning {
         Self { borders: borders.collect() }
     }
 
-    /// The bin of a value.
+    /// Returns the bin of a value.
     #[inline]
     pub fn bin(&self, feature: usize, value: f32) -> u8 {
         if value.is_nan() {
@@ -59,7 +59,7 @@ impl Binning {
 pub struct ObliviousTrees {
     /// how features become bins
     pub binning: Binning,
-    /// questions a tree
+    /// questions per tree
     pub depth: usize,
     /// `[trees, depth]`: the feature of each question
     pub features: Vec<u8>,
@@ -75,7 +75,7 @@ impl ObliviousTrees {
         self.features.len() / self.depth.max(1)
     }
 
-    /// Adds the trees of `other`, which must ask as many questions and bin alike, with their leaves times `factor`.
+    /// Adds the trees of `other`, which must have the same depth and bins, with their leaves times `factor`.
     pub fn append(&mut self, other: &Self, factor: f32) {
         debug_assert!(self.depth == other.depth && self.binning == other.binning);
         self.features.extend_from_slice(&other.features);
@@ -92,8 +92,8 @@ impl ObliviousTrees {
         scores
     }
 
-    /// As [`ObliviousTrees::score`], but only the `keep` rows that the first trees put highest go on to the others; the
-    /// rest get −∞. The first trees say most: what they leave behind would not have come to the top.
+    /// Scores rows as [`ObliviousTrees::score`] does, but only the `keep` rows that the first trees rank highest go on to
+    /// the others; the rest get −∞. The first trees add most to a score: rows that they rank low would not reach the top.
     pub fn score_best(&self, features: &[f32], keep: usize) -> Vec<f32> {
         let first = FIRST_TREES.min(self.trees());
         let bins = self.bins_of(features);
@@ -116,8 +116,8 @@ impl ObliviousTrees {
         self.binning.borders.len().max(1)
     }
 
-    /// `[rows, width]`: the bin of each value, as [`Binning::bin`] says it: borders are counted, which is more comparisons
-    /// than a search, but of many rows at once.
+    /// Returns the bin of each value, `[rows, width]`, the same as [`Binning::bin`]. Borders are counted, which takes more
+    /// comparisons than a search, but compares many rows at once.
     fn bins_of(&self, features: &[f32]) -> Vec<u8> {
         let width = self.width();
         let mut bins = vec![0; features.len()];
@@ -145,7 +145,7 @@ impl ObliviousTrees {
         bins
     }
 
-    /// Adds what the trees `trees` say of rows of bins.
+    /// Adds the leaves of `trees` to the scores of rows of bins.
     fn add_scores(&self, trees: Range<usize>, rows: &[&[u8]], scores: &mut [f32]) {
         let mut columns = vec![[0u8; BLOCK]; self.binning.borders.len()];
         for (block, scores) in rows.chunks(BLOCK).zip(scores.chunks_mut(BLOCK)) {
@@ -185,7 +185,7 @@ impl ObliviousTrees {
     }
 }
 
-/// For each value the number of borders below it and one, or 0 if it is not a number.
+/// Returns for each value 1 + the number of borders below it, or 0 if it is not a number.
 #[inline(always)]
 fn count_below(borders: &[f32], values: [f32; LANES]) -> [f32; LANES] {
     let mut below = [0.0; LANES];

@@ -18,6 +18,7 @@ mod reload;
 mod scores;
 mod shutdown;
 mod tracks;
+mod upgrade;
 
 #[expect(dead_code, reason = "each test binary uses its own part of it")]
 #[path = "../support/mod.rs"]

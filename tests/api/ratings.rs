@@ -7,7 +7,7 @@ use rand::{RngExt, SeedableRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use reqwest::Method;
 use segue::bundle::{BundleWriter, ImplicitBundle, Kind, NewManifest, RatingsBundle, RatingsShape, Vocabulary};
-use segue::catalog::GenredTrack;
+use segue::catalog::{TrackId, TrackRecord, UserId};
 use segue::dataset::DataFingerprint;
 use segue::math::Array;
 use segue::train::ratings::RatingsModelName;
@@ -22,6 +22,10 @@ async fn app() -> TestApp {
     let app = untrained().await;
     publish(&app, RatingsModelName::Gp, &[]).await;
     app
+}
+
+fn me() -> UserId {
+    UserId::new("me").expect("an id")
 }
 
 async fn untrained() -> TestApp {
@@ -66,7 +70,7 @@ async fn ratings_told_twice_are_there_once_and_the_last_one_counts() {
     assert_eq!(send(json!([row(3.0, "2024-05-01T10:00:00.1234567Z")])).await, [0, 0, 1]);
     assert_eq!(send(json!([row(1.0, "2024-04-01T10:00:00Z")])).await, [0, 0, 1], "an older one");
     assert_eq!(send(json!([row(5.0, "2024-06-01T10:00:00Z"), row(2.0, "2024-05-20T10:00:00Z")])).await, [0, 1, 1]);
-    let stored = app.state.catalog.user_feedback("me").await.expect("feedback").ratings;
+    let stored = app.state.catalog.user_feedback(&me()).await.expect("feedback").ratings;
     assert_eq!((stored.len(), stored[0].rating), (1, 5.0));
 }
 
@@ -101,7 +105,7 @@ async fn rows_that_are_wrong_are_named_and_the_others_stored() {
     // Rows that are no ratings at all: the list is refused whole.
     let problem = app.post("/ratings", &json!({"ratings": lines})).await.problem(422);
     are(&problem["errors"], &[missing, stars, number]);
-    assert_eq!(app.state.catalog.user_feedback("me").await.expect("feedback").ratings.len(), 0);
+    assert_eq!(app.state.catalog.user_feedback(&me()).await.expect("feedback").ratings.len(), 0);
     let well_formed = [&lines[..4], &lines[6..7]].concat();
     let answer = app.post("/ratings", &json!({"ratings": well_formed})).await.ok();
     assert_eq!(answer["added"], 1, "{answer}");
@@ -112,7 +116,8 @@ async fn rows_that_are_wrong_are_named_and_the_others_stored() {
     let answer = Answer::to(request).await.ok();
     assert_eq!(answer["unchanged"].as_u64().unwrap_or(0) + answer["changed"].as_u64().unwrap_or(0), 1, "{answer}");
     are(&answer["problems"], &[off_scale, unknown, nobody, missing, stars, future, number]);
-    assert_eq!(app.state.catalog.user_feedback("").await.expect("feedback").ratings.len(), 0);
+    let users = app.state.catalog.users_after("", 500).await.expect("users");
+    assert!(users.iter().all(|user| !user.id.as_str().is_empty()), "{users:?}");
 
     for (body, field) in [(json!({"rating": []}), "rating"), (json!({"ratings": 3}), "ratings"), (json!({}), "ratings")]
     {
@@ -317,7 +322,8 @@ async fn two_hundred_thousand_tracks_are_ranked_in_milliseconds() {
     const GENRES: usize = 20;
     let app = TestApp::start(Setup { with_model: false, ..Setup::default() }).await;
     let ids: Vec<String> = (0..ITEMS).map(|number| format!("big:track:{number}")).collect();
-    let named: Vec<GenredTrack> = ids.iter().map(|id| GenredTrack::named(id, id, Vec::new())).collect();
+    let unnamed = |id: &String| TrackRecord::unnamed(TrackId::new(id.as_str()).expect("an id"));
+    let named: Vec<TrackRecord> = ids.iter().map(unnamed).collect();
     for batch in named.chunks(20_000) {
         app.state.catalog.import_ratings(batch, &[]).await.expect("imported");
     }

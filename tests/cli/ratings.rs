@@ -12,7 +12,7 @@ async fn imported(home: &Home) -> Database {
     let database = Database::new().await;
     let mut table = String::from("user_id,track_id,rating,rated_at,track_name,genres\n");
     for one in ratings() {
-        let genre = one.track.split(':').next().expect("a genre");
+        let genre = one.track.as_str().split(':').next().expect("a genre");
         let time = one.rated_at.unix_timestamp();
         table.push_str(&format!("{},{},{},{time},Song {},{genre}\n", one.user, one.track, one.rating, one.track));
     }

@@ -33,7 +33,7 @@ const ABOVE_ALL: &[&str] = &["cli", "lib", "main"];
 
 /// Outside crates that only these folders may name.
 const CRATES: &[(&str, &[&str])] =
-    &[("tch", &["train"]), ("sqlx", &["catalog"]), ("axum", &["serve"]), ("utoipa", &["serve"]), ("reqwest", &[])];
+    &[("tch", &["train"]), ("sqlx", &["catalog"]), ("axum", &["serve"]), ("reqwest", &[])];
 
 fn crossed_walls(imports: &[Import]) -> Vec<String> {
     let mut crossed = BTreeSet::new();

@@ -346,7 +346,7 @@ async fn bad_lines_are_listed_with_their_numbers_and_fields_and_the_rest_is_impo
         (4, "unknown field `titel`"),
         (5, "missing field `tracks`"),
         (6, "tracks[1]: missing field `artist`"),
-        (7, "id is empty"),
+        (7, "id must not be empty"),
         (8, "num_followers"),
         (9, "modified_at"),
         (10, "trailing"),

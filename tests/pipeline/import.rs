@@ -207,7 +207,7 @@ async fn bad_rows_are_skipped_and_listed_with_file_position_row_and_reason() {
     let expected: [(&str, &Value, &str); 10] = [
         ("playlists[0].tracks[1]", &playlists[0]["tracks"][1], "track_name"),
         ("playlists[1]", &playlists[1], "pid"),
-        ("playlists[2].tracks[0]", &playlists[2]["tracks"][0], "track_uri is empty"),
+        ("playlists[2].tracks[0]", &playlists[2]["tracks"][0], "track_uri must not be empty"),
         ("playlists[2].tracks[2]", &playlists[2]["tracks"][2], "string"),
         ("playlists[3]", &playlists[3], ""),
         ("playlists[4]", &playlists[4], "pid 1 occurs twice"),

@@ -92,8 +92,8 @@ fn popularity_on_the_challenge_set_has_the_metrics_that_another_scorer_gives_it(
         for track in mpd::parse_slice(&slice, &bytes).expect("a slice").playlists.into_iter().flat_map(|one| one.tracks)
         {
             let TrackMention::Described(track) = track else { panic!("a slice describes its tracks") };
-            *counts.entry(track.uri.clone()).or_default() += 1;
-            artists.insert(track.uri, track.artist.name);
+            *counts.entry(track.id.to_string()).or_default() += 1;
+            artists.insert(track.id.to_string(), track.artist.name);
         }
     }
     let mut ids: Vec<(&String, u32)> = counts.iter().map(|(id, &count)| (id, count)).collect();

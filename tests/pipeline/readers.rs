@@ -11,8 +11,9 @@ use proptest::prelude::*;
 use rand::{RngExt, SeedableRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use segue::catalog::TrackMention;
+use segue::catalog::lines::{LineId, LineTrack, PlaylistLine, TrackLine, UserLine};
 use segue::import::deezer::{self, DeezerOptions};
-use segue::import::ndjson::{self, PlaylistRow, PlaylistRowTrack, RowId, RowKind, TrackRow, UserRow};
+use segue::import::ndjson::{self, RowKind};
 use segue::import::pickle::Limits;
 use segue::import::{Batch, FormatError, ReadError, Reject, Sink, Source, npy, yes_radio};
 
@@ -68,14 +69,14 @@ impl Read {
     fn playlists(&self) -> Vec<(String, Vec<String>)> {
         let entry = |track: &TrackMention| match track {
             TrackMention::Described(track) => {
-                [track.uri.clone(), track.artist.uri.clone().unwrap_or(track.artist.name.clone())]
+                [track.id.to_string(), track.artist.id.clone().map_or(track.artist.name.clone(), String::from)]
             }
-            TrackMention::Id(id) => [id.clone(), String::new()],
+            TrackMention::Id(id) => [id.to_string(), String::new()],
         };
         self.batches
             .iter()
             .flat_map(|batch| &batch.playlists)
-            .map(|playlist| (playlist.external_id.clone(), playlist.tracks.iter().flat_map(entry).collect()))
+            .map(|playlist| (playlist.id.to_string(), playlist.tracks.iter().flat_map(entry).collect()))
             .collect()
     }
 
@@ -408,20 +409,20 @@ proptest! {
     #[test]
     fn rows_of_json_come_back_as_they_were_written(id in "[a-z0-9:é]{1,20}", title in "\\PC{0,40}", tracks in prop::collection::vec(("[a-z]{1,8}", any::<bool>()), 0..20), followers in 0..1_000_000u32) {
         let track = |(id, described): &(String, bool)| match described {
-            false => PlaylistRowTrack::Id(RowId(id.clone())),
-            true => PlaylistRowTrack::Track(TrackRow {
-                id: RowId(id.clone()), name: title.clone(), artist: id.clone(), artist_id: None, album: Some(title.clone()),
+            false => LineTrack::Id(LineId(id.clone())),
+            true => LineTrack::Track(TrackLine {
+                id: LineId(id.clone()), name: title.clone(), artist: id.clone(), artist_id: None, album: Some(title.clone()),
                 album_id: None, duration_ms: Some(followers),
             }),
         };
-        let row = PlaylistRow {
-            id: RowId(id.clone()), user_id: Some(RowId(id)), title: Some(title.clone()), description: None,
+        let row = PlaylistLine {
+            id: LineId(id.clone()), user_id: Some(LineId(id)), title: Some(title.clone()), description: None,
             collaborative: Some(true), num_followers: Some(followers), num_edits: None, num_albums: None, num_artists: None,
             duration_ms: None, modified_at: Some(time::macros::datetime!(2026-11-22 01:02:03 UTC)),
             tracks: tracks.iter().map(track).collect(),
         };
         let line = serde_json::to_string(&row).expect("JSON");
-        prop_assert_eq!(serde_json::from_str::<PlaylistRow>(&line).expect("a row"), row.clone());
+        prop_assert_eq!(serde_json::from_str::<PlaylistLine>(&line).expect("a row"), row.clone());
         let read = Read::ndjson(RowKind::Playlists, line.as_bytes());
         prop_assert_eq!(read.rejects().len(), 0);
         prop_assert_eq!(&read.batches[0].playlists, &vec![row.into_record().expect("a record")]);
@@ -430,9 +431,9 @@ proptest! {
 
 #[test]
 fn an_id_in_a_row_of_json_may_be_a_number() {
-    let user: UserRow = serde_json::from_str(r#"{"id": 17}"#).expect("a user");
-    assert_eq!(user.id, RowId("17".to_owned()));
-    serde_json::from_str::<UserRow>(r#"{"id": 1.5}"#).expect_err("no id");
+    let user: UserLine = serde_json::from_str(r#"{"id": 17}"#).expect("a user");
+    assert_eq!(user.id, LineId("17".to_owned()));
+    serde_json::from_str::<UserLine>(r#"{"id": 1.5}"#).expect_err("no id");
 }
 
 /// `seconds` of random changes to the fixtures, or a moment of them.

@@ -168,6 +168,14 @@ impl TestApp {
         Self::start_on(setup, folder, models).await
     }
 
+    /// As `setup` says, on the models folder that `prepare` fills.
+    pub async fn start_on_models(setup: Setup, prepare: impl FnOnce(&Path)) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let models = folder.path().join("models");
+        prepare(&models);
+        Self::start_on(setup, folder, models).await
+    }
+
     async fn start_on(setup: Setup, folder: TempDir, models: PathBuf) -> Self {
         let database = match setup.catalog {
             Some(_) => None,

@@ -5,7 +5,7 @@ use std::path::Path;
 use rand::{RngExt, SeedableRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use segue::bundle::{BundleWriter, Kind, Manifest, RatingsBundle};
-use segue::catalog::{Catalog, GenredTrack, RatingRecord};
+use segue::catalog::{Catalog, RatingRecord, TrackId, TrackRecord, UserId};
 use segue::dataset::Feedback;
 use segue::progress::Interrupt;
 use segue::train::ratings::{RatingsModelName, RatingsSettings, train_ratings};
@@ -25,11 +25,12 @@ pub fn track(genre: usize, number: usize) -> String {
 }
 
 /// Every track.
-pub fn tracks() -> Vec<GenredTrack> {
+pub fn tracks() -> Vec<TrackRecord> {
     let all = (0..GENRES.len()).flat_map(|genre| (0..TRACKS).map(move |number| (genre, number)));
     all.map(|(genre, number)| {
         let id = track(genre, number);
-        GenredTrack::named(&id, &format!("Song {id}"), vec![GENRES[genre].to_owned()])
+        let name = format!("Song {id}");
+        TrackRecord::named(TrackId::new(id).expect("an id"), &name, vec![GENRES[genre].to_owned()])
     })
     .collect()
 }
@@ -37,7 +38,8 @@ pub fn tracks() -> Vec<GenredTrack> {
 /// A rating at a number of seconds after some day.
 pub fn rating(user: &str, track: &str, rating: f32, seconds: i64) -> RatingRecord {
     let rated_at = OffsetDateTime::from_unix_timestamp(1_600_000_000 + seconds).expect("a time");
-    RatingRecord { user: user.to_owned(), track: track.to_owned(), rating, rated_at }
+    let (user, track) = (UserId::new(user).expect("an id"), TrackId::new(track).expect("an id"));
+    RatingRecord { user, track, rating, rated_at }
 }
 
 /// User `u<n>` likes the genre n mod 3: rates two thirds of it well, and a sixth of the others badly.

@@ -1,3 +1,7 @@
-//! PostgreSQL's COPY.
+//! PostgreSQL's COPY, in and out.
 
-pub mod out;
+mod r#in;
+mod out;
+
+pub(super) use r#in::CopyRows;
+pub(super) use out::CopyOut;

@@ -4,14 +4,14 @@ use bytes::{Buf, Bytes, BytesMut};
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 
-use crate::catalog::CatalogError;
+use crate::catalog::error::CatalogError;
 
 /// An 11-byte signature, flags and the length of an extension.
 const HEADER_BYTES: usize = 11 + 4 + 4;
 
 /// Reads the answer to a `COPY … TO STDOUT (FORMAT binary)`: a header; then per row the number of fields (16 bits) and
 /// per field its length (32 bits) and bytes, big-endian; a field count of −1 ends it.
-pub(crate) struct CopyOut<const FIELDS: usize> {
+pub(in crate::catalog) struct CopyOut<const FIELDS: usize> {
     stream: BoxStream<'static, sqlx::Result<Bytes>>,
     /// bytes of each field
     sizes: [usize; FIELDS],
@@ -24,7 +24,7 @@ pub(crate) struct CopyOut<const FIELDS: usize> {
 
 impl<const FIELDS: usize> CopyOut<FIELDS> {
     /// Of rows whose fields are never null and of `sizes` bytes; `what` names them in errors.
-    pub(crate) fn new(
+    pub(in crate::catalog) fn new(
         stream: BoxStream<'static, sqlx::Result<Bytes>>,
         sizes: [usize; FIELDS],
         what: &'static str,
@@ -33,7 +33,10 @@ impl<const FIELDS: usize> CopyOut<FIELDS> {
     }
 
     /// Hands each of the next rows to `each`, a field after the other; false at the end.
-    pub(crate) async fn next_rows(&mut self, mut each: impl FnMut(&mut BytesMut)) -> Result<bool, CatalogError> {
+    pub(in crate::catalog) async fn next_rows(
+        &mut self,
+        mut each: impl FnMut(&mut BytesMut),
+    ) -> Result<bool, CatalogError> {
         if self.done {
             return Ok(false);
         }

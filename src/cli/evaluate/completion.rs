@@ -14,6 +14,7 @@ use crate::cli::global::Global;
 use crate::cli::loaded_model::LoadedModel;
 use crate::cli::output::{self, Cell, Output, Table, count, figure};
 use crate::cli::picture::{picture_file, write_picture};
+use crate::cli::track_names::track_names;
 use crate::dataset::{Corpus, SeedKind};
 use crate::evaluate::pictures::bars;
 use crate::evaluate::{
@@ -139,7 +140,7 @@ async fn artists(
     ids.retain(|id| !artists.contains_key(id));
     if !ids.is_empty() {
         let catalog = global.catalog().await?;
-        let names = data::track_names(&catalog, &ids).await?;
+        let names = track_names(&catalog, &ids).await?;
         artists.extend(names.into_iter().map(|(id, track)| (id, track.artist)));
         catalog.close().await;
     }
@@ -265,5 +266,23 @@ impl output::Report for Report {
             "{playlists} playlists, {tracks} tracks to recommend\n\n{metrics}\n{lists}\nplacements of the held-out tracks: {:.1}",
             self.holdout_mean_placements
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::cli::output::Report;
+    use crate::evaluate::example_report;
+
+    #[test]
+    fn the_table_has_a_line_a_kind_and_model_in_the_challenges_order() {
+        let table = example_report().text();
+        let rows: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
+        let seeds: Vec<&str> =
+            rows.iter().filter(|row| row.len() == 7 && row[1].parse::<usize>().is_ok()).map(|row| row[0]).collect();
+        assert_eq!(seeds[..4], ["title", "first5", "title_random100", "all"], "{table}");
+        assert!(rows.contains(&vec!["title", "50", "track2vec", "0.1000", "0.1200", "0.2123", "7.500"]), "{table}");
+        assert!(rows.contains(&vec!["a&b", "0.0500", "0.0600", "0.1062", "15.000"]), "{table}");
+        assert!(rows.contains(&vec!["track2vec", "900", "9.00", "120.0", "80.0", "1.50", "2.50", "9.00"]), "{table}");
     }
 }

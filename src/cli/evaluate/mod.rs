@@ -12,6 +12,14 @@ use clap::Subcommand;
 use super::global::Global;
 use crate::progress::Interrupt;
 
+/// What to evaluate.
+#[derive(Debug, clap::Args)]
+pub struct EvaluateArguments {
+    /// What to evaluate
+    #[command(subcommand)]
+    pub command: EvaluateCommand,
+}
+
 /// What can be evaluated.
 #[derive(Debug, Subcommand)]
 pub enum EvaluateCommand {
@@ -37,8 +45,12 @@ pub enum EvaluateCommand {
     Similarity(similarity::EvaluateSimilarity),
 }
 
-pub(super) async fn run(global: &Global, command: EvaluateCommand, interrupt: &Interrupt) -> anyhow::Result<ExitCode> {
-    match command {
+pub(super) async fn run(
+    global: &Global,
+    arguments: EvaluateArguments,
+    interrupt: &Interrupt,
+) -> anyhow::Result<ExitCode> {
+    match arguments.command {
         EvaluateCommand::Completion(arguments) => completion::evaluate(global, arguments, interrupt).await,
         EvaluateCommand::Clicks(arguments) => clicks::evaluate(global, arguments, interrupt).await,
         EvaluateCommand::Ratings(arguments) => ratings::evaluate(global, arguments, interrupt).await,

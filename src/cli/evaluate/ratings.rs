@@ -33,18 +33,18 @@ pub struct EvaluateRatings {
     /// Share of the ratings that is withheld
     #[arg(long, default_value_t = 0.2)]
     pub withheld: f64,
-    /// of the default model
-    #[command(flatten)]
-    pub gaussian: GaussianSettings,
-    /// of the networks
-    #[command(flatten)]
-    pub network: NetworkSettings,
     /// how to compute
     #[command(flatten)]
     pub threads: Threads,
     /// how to report
     #[command(flatten)]
     pub output: Output,
+    /// of the default model
+    #[command(flatten)]
+    pub gaussian: GaussianSettings,
+    /// of the networks
+    #[command(flatten)]
+    pub network: NetworkSettings,
 }
 
 /// A model's figures over all seeds.

@@ -40,15 +40,15 @@ pub struct EvaluateSimilarity {
     /// Trees of `next`
     #[arg(long, default_value_t = next_track::TREES, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub next_trees: u32,
-    /// of the vectors
-    #[command(flatten)]
-    pub settings: SimilaritySettings,
     /// how to compute
     #[command(flatten)]
     pub threads: Threads,
     /// how to report
     #[command(flatten)]
     pub output: Output,
+    /// of the vectors
+    #[command(flatten)]
+    pub settings: SimilaritySettings,
 }
 
 /// What is asked of a model.

@@ -7,7 +7,7 @@ use crate::cli::data;
 use crate::cli::global::Global;
 use crate::cli::output::Output;
 use crate::dataset::listens::features::FeatureGroup;
-use crate::progress::Interrupt;
+use crate::progress::{Interrupt, Stage, in_stages};
 use crate::train::clicks::{ClickModelName, ClickSettings, Optimizer, Preset, train_clicks};
 
 /// How to train models of click probability.
@@ -25,12 +25,12 @@ pub struct TrainClicks {
     /// how to compute
     #[command(flatten)]
     pub threads: Threads,
-    /// hyper-parameters
-    #[command(flatten)]
-    pub overrides: Overrides,
     /// how to report
     #[command(flatten)]
     pub output: Output,
+    /// hyper-parameters
+    #[command(flatten)]
+    pub overrides: Overrides,
 }
 
 /// What of a preset is set otherwise.
@@ -137,7 +137,19 @@ pub(in crate::cli) async fn train(
     let models = arguments.overrides.models(&arguments.model);
     let training = tokio::task::spawn_blocking(move || {
         let threads = arguments.threads.get();
-        train_clicks(&listening, &models, arguments.validation, arguments.seed, &folder, threads, &interrupt)
+        in_stages(stages(&models), || {
+            train_clicks(&listening, &models, arguments.validation, arguments.seed, &folder, threads, &interrupt)
+        })
     });
     Ok(training.await??)
+}
+
+/// Each model is trained twice, once for each seed: until the validation part says stop, and on all listens.
+fn stages(models: &[(String, ClickModelName, ClickSettings)]) -> Vec<Stage> {
+    let networks = models.iter().filter(|(_, model, _)| *model != ClickModelName::Trees);
+    let stage = |(_, model, settings): &(String, ClickModelName, ClickSettings)| {
+        let networks = 2 * settings.seeds.max(1) as usize;
+        Stage::new(model.as_str(), &["training"]).repeated(networks).weighing(networks as f64)
+    };
+    networks.map(stage).collect()
 }

@@ -14,6 +14,14 @@ use super::output::{Fields, Report};
 use crate::bundle::Manifest;
 use crate::progress::Interrupt;
 
+/// What to train.
+#[derive(Debug, clap::Args)]
+pub struct TrainArguments {
+    /// What to train
+    #[command(subcommand)]
+    pub command: TrainCommand,
+}
+
 /// What can be trained.
 #[derive(Debug, Subcommand)]
 pub enum TrainCommand {
@@ -39,9 +47,9 @@ pub enum TrainCommand {
     Clicks(clicks::TrainClicks),
 }
 
-pub(super) async fn run(global: &Global, command: TrainCommand, interrupt: &Interrupt) -> anyhow::Result<ExitCode> {
+pub(super) async fn run(global: &Global, arguments: TrainArguments, interrupt: &Interrupt) -> anyhow::Result<ExitCode> {
     let catalog = global.catalog().await?;
-    let (output, manifest) = match command {
+    let (output, manifest) = match arguments.command {
         TrainCommand::Completion(arguments) => {
             (arguments.output, completion::train(global, &catalog, arguments, interrupt).await?)
         }

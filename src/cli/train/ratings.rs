@@ -6,7 +6,7 @@ use crate::cli::arguments::Threads;
 use crate::cli::data;
 use crate::cli::global::Global;
 use crate::cli::output::Output;
-use crate::progress::Interrupt;
+use crate::progress::{Interrupt, Stage, in_stages};
 use crate::train::ratings::{RatingsModelName, RatingsSettings, train_ratings};
 
 /// How to train a model of ratings.
@@ -15,15 +15,15 @@ pub struct TrainRatings {
     /// Which model
     #[arg(long, value_enum, default_value_t = RatingsModelName::Gp)]
     pub model: RatingsModelName,
-    /// hyper-parameters
-    #[command(flatten)]
-    pub settings: RatingsSettings,
     /// how to compute
     #[command(flatten)]
     pub threads: Threads,
     /// how to report
     #[command(flatten)]
     pub output: Output,
+    /// hyper-parameters
+    #[command(flatten)]
+    pub settings: RatingsSettings,
 }
 
 /// Reads the catalog and trains on a thread of its own.
@@ -37,7 +37,8 @@ pub(super) async fn train(
     let (models, interrupt, threads) =
         (global.models(), interrupt.clone(), threads(&arguments.threads, arguments.model));
     let training = tokio::task::spawn_blocking(move || {
-        train_ratings(&feedback, arguments.model, &arguments.settings, &models, threads, &interrupt)
+        let (model, settings) = (arguments.model, &arguments.settings);
+        in_stages(stages(settings), || train_ratings(&feedback, model, settings, &models, threads, &interrupt))
     });
     Ok(training.await??)
 }
@@ -48,4 +49,10 @@ pub(in crate::cli) fn threads(threads: &Threads, model: RatingsModelName) -> usi
         RatingsModelName::Gp | RatingsModelName::Baseline => threads.get(),
         RatingsModelName::Dot | RatingsModelName::Bias | RatingsModelName::Mlp => threads.get_or(1),
     }
+}
+
+/// A network is trained twice: to be measured on held-out ratings, and on all ratings.
+fn stages(settings: &RatingsSettings) -> Vec<Stage> {
+    let held_out = (settings.withheld > 0.0).then(|| Stage::new("measuring", &["training"]));
+    held_out.into_iter().chain([Stage::new("all ratings", &["training"])]).collect()
 }

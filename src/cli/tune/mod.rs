@@ -11,6 +11,14 @@ use clap::Subcommand;
 use super::global::Global;
 use crate::progress::Interrupt;
 
+/// What to tune.
+#[derive(Debug, clap::Args)]
+pub struct TuneArguments {
+    /// What to tune
+    #[command(subcommand)]
+    pub command: TuneCommand,
+}
+
 /// What can be tuned.
 #[derive(Debug, Subcommand)]
 pub enum TuneCommand {
@@ -31,8 +39,8 @@ pub enum TuneCommand {
     Similarity(similarity::TuneSimilarity),
 }
 
-pub(super) async fn run(global: &Global, command: TuneCommand, interrupt: &Interrupt) -> anyhow::Result<ExitCode> {
-    match command {
+pub(super) async fn run(global: &Global, arguments: TuneArguments, interrupt: &Interrupt) -> anyhow::Result<ExitCode> {
+    match arguments.command {
         TuneCommand::Ratings(arguments) => ratings::tune(global, arguments, interrupt).await,
         TuneCommand::Clicks(arguments) => clicks::tune(global, arguments, interrupt).await,
         TuneCommand::Similarity(arguments) => similarity::tune(global, arguments, interrupt).await,

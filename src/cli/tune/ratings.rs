@@ -28,15 +28,15 @@ pub struct TuneRatings {
     /// Random seed of what is set aside and withheld
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
-    /// where to begin
-    #[command(flatten)]
-    pub gaussian: GaussianSettings,
     /// how to compute
     #[command(flatten)]
     pub threads: Threads,
     /// how to report
     #[command(flatten)]
     pub output: Output,
+    /// where to begin
+    #[command(flatten)]
+    pub gaussian: GaussianSettings,
 }
 
 pub(super) async fn tune(global: &Global, arguments: TuneRatings, interrupt: &Interrupt) -> anyhow::Result<ExitCode> {

@@ -40,15 +40,15 @@ pub struct TuneSimilarity {
     /// Folder for trials, pictures and the best settings [default: data/tuning/similarity below the home]
     #[arg(long, value_name = "FOLDER")]
     pub out: Option<PathBuf>,
-    /// where to begin
-    #[command(flatten)]
-    pub settings: SimilaritySettings,
     /// how to compute
     #[command(flatten)]
     pub threads: Threads,
     /// how to report
     #[command(flatten)]
     pub output: Output,
+    /// where to begin
+    #[command(flatten)]
+    pub settings: SimilaritySettings,
 }
 
 /// What came of a search.

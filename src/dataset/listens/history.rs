@@ -8,7 +8,7 @@ use futures_util::TryStreamExt;
 use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
 
-use crate::catalog::{Catalog, CatalogError, ListenRow, TrackAttributes, UserAttributes};
+use crate::catalog::{Catalog, CatalogError, ListenRow, TrackAttributes, TrackRow, UserAttributes, UserRow};
 use crate::dataset::DataFingerprint;
 
 /// The number of a value that is not known.
@@ -237,8 +237,8 @@ pub struct ListeningBuilder {
     users: Vec<UserFields>,
     track_ids: Vec<String>,
     tracks: Vec<TrackFields>,
-    user_rows: HashMap<i32, u32>,
-    track_rows: HashMap<i32, u32>,
+    user_rows: HashMap<UserRow, u32>,
+    track_rows: HashMap<TrackRow, u32>,
     values: [Numbers; 10],
     sources: [Numbers; 3],
     clicks: Vec<Click>,
@@ -249,7 +249,7 @@ impl ListeningBuilder {
     pub fn user(&mut self, user: &UserAttributes) {
         let [city, gender, via, ..] = &mut self.values;
         self.user_rows.insert(user.row, self.users.len() as u32);
-        self.user_ids.push(user.id.clone());
+        self.user_ids.push(user.id.to_string());
         self.users.push(UserFields {
             city: city.of(user.city.as_deref()),
             gender: gender.of(user.gender.as_deref()),
@@ -266,7 +266,7 @@ impl ListeningBuilder {
         let code = track.isrc.as_deref().and_then(recording_code);
         let mut genres = track.genres.iter().map(|name| genre.of(Some(name)));
         self.track_rows.insert(track.row, self.tracks.len() as u32);
-        self.track_ids.push(track.id.clone());
+        self.track_ids.push(track.id.to_string());
         self.tracks.push(TrackFields {
             artist: artist.of(track.artist.as_deref()),
             language: language.of(track.language.as_deref()),

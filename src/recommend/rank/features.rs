@@ -1,120 +1,133 @@
-//! From what the retrievers say to candidates and their features.
+//! The ranking's features: one table of names, groups and values.
 
-use super::closer_look_for;
+use super::directions::{Directions, mean_factor};
 use crate::bundle::{CompletionIndex, Derived};
 use crate::dataset::NONE;
-use crate::math::ByteTable;
-use crate::math::linear::{axpy, dot, products};
-use crate::math::top_k::{Best, by_falling, keep_best};
-use crate::recommend::retrieve::factors::fold_in;
-use crate::recommend::retrieve::playlists::{Neighbour, Neighbourhood, add_by_artists, neighbours};
-use crate::recommend::retrieve::walk::{OrderSums, TrackSums, Visited, add_seed_artists, artist_sums, walk};
+use crate::math::linear::products;
+use crate::math::top_k::by_falling;
+use crate::recommend::retrieve::playlists::{Neighbour, Neighbourhood};
+use crate::recommend::retrieve::walk::{ArtistSums, OrderSums, SeedArtist, TrackSums, artist_sums};
 use crate::recommend::retrieve::{Query, Workspace};
 
-/// The most popular tracks that always are candidates.
-const POPULAR: usize = 300;
-/// Tracks of each of the seeds' artists, most popular first, that are candidates.
-const OF_ARTIST: usize = 20;
-/// Tracks of the artists whose name the title says.
-const OF_NAMED_ARTIST: usize = 50;
 /// Seeds that the nearest one is looked for among.
 const NEAREST_OF: usize = 8;
-/// Tracks of playlists with similar titles that stand in for seeds.
-const TITLE_SEEDS: usize = 30;
-/// Tracks whose own title has most words in common with the playlist's.
-const NAMED_TRACKS: usize = 300;
-/// Artists whose name may match the title.
-const NAMED_ARTISTS: usize = 20;
 
-/// What each column of [`Candidates::features`] is.
-pub const FEATURES: [&str; 71] = [
-    "knn",
-    "knn_share",
-    "knn_rank",
-    "item",
-    "item_share",
-    "item_rank",
-    "together",
-    "together_rate",
-    "last_share",
-    "near",
-    "near_rate",
-    "near_rate_share",
-    "behind",
-    "behind_share",
-    "before",
-    "before_share",
-    "next",
-    "next_share",
-    "factor",
-    "factor_share",
-    "factor_rank",
-    "factor_cosine",
-    "last_factor_cosine",
-    "best_factor_cosine",
-    "vector_cosine",
-    "vector_rank",
-    "vector_last_cosine",
-    "vector_late_cosine",
-    "vector_best_cosine",
-    "joint_share",
-    "artist_knn",
-    "artist_knn_share",
-    "artist_knn_rank",
-    "title",
-    "title_share",
-    "title_rank",
-    "title_rate",
-    "same_title_rate",
-    "title_factor_share",
-    "title_factor_rank",
-    "artist_of_knn",
-    "artist_of_artist_knn",
-    "artist_of_title",
-    "artist_title_rate",
-    "artist_seeds",
-    "artist_near",
-    "artist_seed_count",
-    "artist_last_seeds",
-    "artist_named",
-    "artist_words_named",
-    "track_words_named",
-    "album_seeds",
-    "log_popularity",
-    "log_artist_popularity",
-    "popularity_in_artist",
-    "log_album_popularity",
-    "mean_place",
-    "mean_length",
-    "popularity_difference",
-    "seeds",
-    "has_title",
-    "seed_popularity",
-    "seed_popularity_deviation",
-    "seed_artist_popularity",
-    "artist_diversity",
-    "album_diversity",
-    "best_similarity",
-    "most_seeds_share",
-    "overlapping",
-    "best_title",
-    "same_title_playlists",
-];
+/// Makes [`FEATURES`] and the function that computes them from one table: `name: group = value`, in the order in which
+/// stored trees count them. The group says what a playlist needs for the value to be a number: `seeds`, a `title`, or
+/// nothing (`always`).
+macro_rules! features {
+    ($candidate:pat => $($name:ident: $group:ident = $value:expr;)*) => {
+        /// Number of features.
+        pub const WIDTH: usize = [$(stringify!($name)),*].len();
 
-/// Number of features.
-pub const WIDTH: usize = FEATURES.len();
+        /// Name of each column of [`super::Candidates::features`].
+        pub const FEATURES: [&str; WIDTH] = [$(stringify!($name)),*];
 
-/// Tracks that may be recommended: the best by a simple sum of the retrievers' scores.
-#[derive(Debug, Default)]
-pub struct Candidates {
-    /// rows of the tracks, rising
-    pub rows: Vec<u32>,
-    /// `[rows, WIDTH]`
-    pub features: Vec<f32>,
+        impl Candidate<'_> {
+            #[inline]
+            fn features(self, known: &Known) -> [f32; WIDTH] {
+                let $candidate = self;
+                [$(if known.$group { $value } else { f32::NAN }),*]
+            }
+        }
+    };
 }
 
-/// What the query as a whole is like: the same for all its candidates.
-struct Context {
+features! {
+    Candidate {
+        index, place, row, playlist, about, sums, order, artist, from_seeds, name_match, track_match, album_seeds,
+        popularity, artist_count, artist_top, log_album_popularity, factor_cosines, vector_cosines,
+        columns: Columns {
+            knn, item, title, artist_knn, factored, vectored, title_factored, last, near, behind, before, next, joint,
+        },
+    } =>
+    knn: seeds = sums.knn;
+    knn_share: seeds = knn.share(place);
+    knn_rank: seeds = knn.rank(place);
+    item: seeds = item.value(place);
+    item_share: seeds = item.share(place);
+    item_rank: seeds = item.rank(place);
+    together: seeds = sums.together;
+    together_rate: seeds = sums.together / (popularity + 5.0);
+    last_share: seeds = last.share(place);
+    near: seeds = order.near;
+    near_rate: seeds = near.value(place);
+    near_rate_share: seeds = near.share(place);
+    behind: seeds = behind.value(place);
+    behind_share: seeds = behind.share(place);
+    before: seeds = before.value(place);
+    before_share: seeds = before.share(place);
+    next: seeds = next.value(place);
+    next_share: seeds = next.share(place);
+    factor: seeds = factored.value(place);
+    factor_share: seeds = factored.share(place);
+    factor_rank: seeds = factored.rank(place);
+    factor_cosine: seeds = factor_cosines[0];
+    last_factor_cosine: seeds = factor_cosines[1];
+    best_factor_cosine: seeds = factor_cosines[2];
+    vector_cosine: seeds = vector_cosines[0];
+    vector_rank: seeds = vectored.rank(place);
+    vector_last_cosine: seeds = vector_cosines[1];
+    vector_late_cosine: seeds = vector_cosines[2];
+    vector_best_cosine: seeds = vector_cosines[3];
+    joint_share: seeds = joint.share(place);
+    artist_knn: seeds = sums.artist_knn;
+    artist_knn_share: seeds = artist_knn.share(place);
+    artist_knn_rank: seeds = artist_knn.rank(place);
+    title: title = sums.title;
+    title_share: title = title.share(place);
+    title_rank: title = title.rank(place);
+    title_rate: title = sums.title / (popularity + 5.0);
+    same_title_rate: title = sums.same_title / about.same_title.max(1) as f32;
+    title_factor_share: title = title_factored.share(place);
+    title_factor_rank: title = title_factored.rank(place);
+    artist_of_knn: seeds = artist.knn;
+    artist_of_artist_knn: seeds = artist.artist_knn;
+    artist_of_title: title = artist.title;
+    artist_title_rate: title = artist.title / (artist_count + 5.0);
+    artist_seeds: seeds = from_seeds.seeds;
+    artist_near: seeds = from_seeds.near;
+    artist_seed_count: seeds = from_seeds.seeds * playlist.seeds;
+    artist_last_seeds: seeds = from_seeds.last_seeds;
+    artist_named: title = name_match[0];
+    artist_words_named: title = name_match[1];
+    track_words_named: title = track_match;
+    album_seeds: seeds = album_seeds;
+    log_popularity: always = index.derived.log_popularity[row];
+    log_artist_popularity: always = artist_count.ln_1p();
+    popularity_in_artist: always = popularity / artist_top;
+    log_album_popularity: always = log_album_popularity;
+    mean_place: always = index.derived.mean_place[row];
+    mean_length: always = index.derived.mean_length[row];
+    popularity_difference: always = index.derived.log_popularity[row] - playlist.popularity;
+    seeds: always = playlist.seeds;
+    has_title: always = playlist.has_title;
+    seed_popularity: always = playlist.popularity;
+    seed_popularity_deviation: always = playlist.popularity_deviation;
+    seed_artist_popularity: always = playlist.artist_popularity;
+    artist_diversity: always = playlist.artist_diversity;
+    album_diversity: always = playlist.album_diversity;
+    best_similarity: always = about.best_similarity;
+    most_seeds_share: always = about.most_seeds / playlist.seeds.max(1.0);
+    overlapping: always = playlist.overlapping;
+    best_title: title = about.best_title;
+    same_title_playlists: title = playlist.same_titles;
+}
+
+/// Column of a feature.
+pub fn column_of(feature: &str) -> Option<usize> {
+    FEATURES.iter().position(|&name| name == feature)
+}
+
+/// Which parts of a playlist there are. Features of a part that is missing are not a number.
+struct Known {
+    seeds: bool,
+    title: bool,
+    always: bool,
+}
+
+/// What the playlist as a whole is like: the same for all its candidates.
+struct PlaylistFeatures {
     seeds: f32,
     has_title: f32,
     popularity: f32,
@@ -122,10 +135,12 @@ struct Context {
     artist_popularity: f32,
     artist_diversity: f32,
     album_diversity: f32,
+    overlapping: f32,
+    same_titles: f32,
 }
 
-impl Context {
-    fn new(index: &CompletionIndex, query: &Query) -> Self {
+impl PlaylistFeatures {
+    fn new(index: &CompletionIndex, query: &Query, about: &Neighbourhood) -> Self {
         let count = query.seeds.len() as f32;
         let distinct = |of: &[u32]| {
             let mut groups: Vec<u32> = query.seeds.iter().map(|&seed| of[seed as usize]).collect();
@@ -149,6 +164,8 @@ impl Context {
                 / count,
             artist_diversity: distinct(&index.artist_of),
             album_diversity: distinct(&index.album_of),
+            overlapping: (about.overlapping as f32).ln_1p(),
+            same_titles: (about.same_title as f32).ln_1p(),
         }
     }
 }
@@ -158,6 +175,8 @@ struct Column {
     values: Vec<f32>,
     /// what the values are divided by to compare across playlists: the mean of the hundred highest
     scale: f32,
+    /// ln(1 + rank) of each value, from 0 for the highest; equal ones share the rank of the first; empty unless needed
+    log_ranks: Vec<f32>,
 }
 
 impl Column {
@@ -169,351 +188,166 @@ impl Column {
             top.truncate(TOP);
         }
         let scale = top.iter().sum::<f32>() / top.len().max(1) as f32;
-        Self { values, scale: if scale > 1e-9 { scale } else { 1.0 } }
+        Self { values, scale: if scale > 1e-9 { scale } else { 1.0 }, log_ranks: Vec::new() }
     }
 
-    fn share(&self, candidate: usize) -> f32 {
-        self.values[candidate] / self.scale
-    }
-
-    /// ln(1 + rank) of each value, from 0 for the highest; equal ones share the rank of the first.
-    fn log_ranks(&self) -> Vec<f32> {
-        let mut ranks = vec![0.0; self.values.len()];
+    /// The same with ranks.
+    fn ranked(values: Vec<f32>) -> Self {
+        let mut log_ranks = vec![0.0; values.len()];
         let (mut shared, mut last) = (0.0, f32::NAN);
-        for (rank, candidate) in by_falling(&self.values).into_iter().enumerate() {
-            let value = self.values[candidate as usize];
+        for (rank, candidate) in by_falling(&values).into_iter().enumerate() {
+            let value = values[candidate as usize];
             if value != last {
                 shared = (rank as f32).ln_1p();
                 last = value;
             }
-            ranks[candidate as usize] = shared;
+            log_ranks[candidate as usize] = shared;
         }
-        ranks
+        Self { log_ranks, ..Self::new(values) }
+    }
+
+    #[inline]
+    fn value(&self, candidate: usize) -> f32 {
+        self.values[candidate]
+    }
+
+    #[inline]
+    fn share(&self, candidate: usize) -> f32 {
+        self.values[candidate] / self.scale
+    }
+
+    #[inline]
+    fn rank(&self, candidate: usize) -> f32 {
+        self.log_ranks[candidate]
     }
 }
 
-/// Retrieves at most `limit` candidates that are neither seeds nor among `excluded` (rising), with their features.
-pub fn candidates(
-    index: &CompletionIndex,
-    query: &Query,
-    excluded: &[u32],
-    limit: usize,
-    workspace: &mut Workspace,
-) -> Candidates {
-    workspace.reserve(index);
-    let (mut found, about) = neighbours(index, query, workspace);
-    add_by_artists(index, query, &mut found, workspace);
-    walk(index, query, excluded, &found, workspace);
-    add_seed_artists(index, query, workspace);
-    let candidates = gather(index, query, limit, (&found, &about), workspace);
-    workspace.clear();
-    candidates
+/// All retrievers' scores.
+struct Columns {
+    knn: Column,
+    item: Column,
+    title: Column,
+    artist_knn: Column,
+    factored: Column,
+    vectored: Column,
+    title_factored: Column,
+    last: Column,
+    near: Column,
+    behind: Column,
+    before: Column,
+    next: Column,
+    joint: Column,
 }
 
-fn gather(
+/// What the features of a candidate are computed from.
+struct Candidate<'a> {
+    index: &'a CompletionIndex,
+    /// its index among the candidates
+    place: usize,
+    row: usize,
+    columns: &'a Columns,
+    playlist: &'a PlaylistFeatures,
+    about: &'a Neighbourhood,
+    sums: &'a TrackSums,
+    order: &'a OrderSums,
+    artist: &'a ArtistSums,
+    from_seeds: SeedArtist,
+    /// how much the title has in common with the artist's name: n-grams, words
+    name_match: [f32; 2],
+    /// how many words the title has in common with the track's
+    track_match: f32,
+    album_seeds: f32,
+    popularity: f32,
+    artist_count: f32,
+    /// popularity of the artist's most popular track
+    artist_top: f32,
+    log_album_popularity: f32,
+    /// with the mean of the seeds' factors, the last one's, the nearest one's
+    factor_cosines: [f32; 3],
+    /// with the mean of the seeds' vectors, the last one's, the mean of the last ones', the nearest one's
+    vector_cosines: [f32; 4],
+}
+
+/// Computes the features, `[rows, WIDTH]`, of candidates: rows of tracks, and the indices of these among those visited.
+pub(super) fn features_of(
     index: &CompletionIndex,
     query: &Query,
-    limit: usize,
+    (rows, visited): (&[u32], &[usize]),
     (neighbours, about): (&[Neighbour], &Neighbourhood),
+    directions: &Directions,
     workspace: &mut Workspace,
-) -> Candidates {
-    let Derived { discount, log_popularity, inverse_norm, .. } = &index.derived;
-    let factor = fold_in(index, &query.seeds);
-    let title_factor = (!query.title.is_empty()).then(|| title_factor(index, workspace)).flatten();
-    let towards = VectorDirections::new(index, &query.seeds);
-    let by_factors: Vec<&[f32]> = [&factor, &title_factor].into_iter().flatten().map(Vec::as_slice).collect();
-    let by_vectors: &[&[f32]] = if query.seeds.is_empty() { &[] } else { &[&towards.mean] };
-    let latent =
-        [(&index.derived.popular_factors, by_factors.as_slice()), (&index.derived.popular_vectors, by_vectors)];
-    add_unvisited(index, query, limit, &latent, workspace);
-
-    // The walk comes by tens of thousands of tracks. The sums at hand choose a few times as many as are wanted, and
-    // only those are looked at closer.
-    let Visited { rows: visited, sums, order, .. } = &workspace.tracks;
-    let seen = |place: usize| {
-        let (sums, order, discount) = (&sums[place], &order[place], discount[visited[place] as usize]);
-        [sums.knn, sums.item * discount, sums.artist_knn, sums.title, order.near * discount, order.next]
-    };
-    let mut highest = [1e-9f32; 6];
-    for place in 0..visited.len() {
-        for (highest, value) in highest.iter_mut().zip(seen(place)) {
-            *highest = highest.max(value);
-        }
-    }
-    let weights = [1.0, 1.0, 1.0, 0.5, 0.5, 0.3];
-    let weights: [f32; 6] = std::array::from_fn(|place| weights[place] / highest[place]);
-    let weighted = |place: usize| seen(place).iter().zip(&weights).map(|(value, weight)| value * weight).sum();
-    // Places in `visited`, with scores.
-    let closer = closer_look_for(limit);
-    let mut best = Best::new(2 * closer, f32::NEG_INFINITY);
-    (0..visited.len()).for_each(|place| best.push(place as u32, weighted(place)));
-    let mut by_sums = best.finish();
-    for (place, sum) in &mut by_sums {
-        let row = visited[*place as usize];
-        let artist = index.artist_of[row as usize];
-        *sum += workspace.artists.get(artist).seeds
-            + workspace.name_matches.get(artist).iter().sum::<f32>()
-            + 0.3 * workspace.track_matches.get(row)
-            + 0.02 * log_popularity[row as usize];
-    }
-    keep_best(&mut by_sums, closer);
-    let nothing = vec![0.0; index.dimensions()];
-    let factor = factor.as_deref().unwrap_or(&nothing);
-    let title_factor = title_factor.as_deref().unwrap_or(&nothing);
-    if by_sums.len() > limit {
-        let rows: Vec<u32> = by_sums.iter().map(|scored| visited[scored.0 as usize]).collect();
-        let values = products(&index.factors, &rows, &[factor, title_factor]);
-        let top = |place: usize| values.iter().skip(place).step_by(2).copied().fold(1e-9f32, f32::max);
-        let (by_seeds, by_title) = (top(0), top(1));
-        for ((_, sum), values) in by_sums.iter_mut().zip(values.chunks_exact(2)) {
-            *sum += 2.0 * values[0] / by_seeds + 0.5 * values[1] / by_title;
-        }
-        keep_best(&mut by_sums, limit);
-    }
-    let mut chosen: Vec<(u32, usize)> =
-        by_sums.into_iter().map(|(place, _)| (visited[place as usize], place as usize)).collect();
-    chosen.sort_unstable();
-    let (rows, places): (Vec<u32>, Vec<usize>) = chosen.into_iter().unzip();
-
-    let mean = mean_direction(index, &query.seeds);
-    let last_mean = mean_direction(index, &query.seeds[query.seeds.len().saturating_sub(1)..]);
-    let mut directions: Vec<&[f32]> = vec![factor, title_factor, &mean, &last_mean];
+) -> Vec<f32> {
+    let Derived { discount, inverse_norm, .. } = &index.derived;
     // The nearest of a few seeds from all over the playlist: all of a hundred would cost more than all else.
     let step = query.seeds.len().div_ceil(NEAREST_OF).max(1);
     let few_seeds: Vec<u32> = query.seeds.iter().rev().step_by(step).copied().collect();
-    directions.extend(few_seeds.iter().map(|&seed| index.factor(seed)));
-    let alike = products(&index.factors, &rows, &directions);
-    let alike = |place: usize| &alike[place * directions.len()..(place + 1) * directions.len()];
-    let by_vectors = products(&index.vectors, &rows, &towards.list(index, &few_seeds));
-    let by_vectors = |place: usize| {
-        let width = 3 + few_seeds.len();
-        &by_vectors[place * width..(place + 1) * width]
-    };
+    let mean = mean_factor(index, &query.seeds);
+    let last_mean = mean_factor(index, &query.seeds[query.seeds.len().saturating_sub(1)..]);
+    let mut factors: Vec<&[f32]> = vec![&directions.factor, &directions.title_factor, &mean, &last_mean];
+    factors.extend(few_seeds.iter().map(|&seed| index.factor(seed)));
+    let by_factors = products(&index.factors, rows, &factors);
+    let by_factors = |place: usize| &by_factors[place * factors.len()..(place + 1) * factors.len()];
+    let vectors = directions.vectors(index, &few_seeds);
+    let by_vectors = products(&index.vectors, rows, &vectors);
+    let by_vectors = |place: usize| &by_vectors[place * vectors.len()..(place + 1) * vectors.len()];
 
+    let of_artist = artist_sums(index, neighbours, rows, &mut workspace.artist_numbers);
+    let (sums, order) = (&workspace.tracks.sums, &workspace.tracks.order);
     let of_sums =
-        |value: fn(&TrackSums) -> f32| -> Vec<f32> { places.iter().map(|&place| value(&sums[place])).collect() };
+        |value: fn(&TrackSums) -> f32| -> Vec<f32> { visited.iter().map(|&place| value(&sums[place])).collect() };
     let of_order =
-        |value: fn(&OrderSums) -> f32| -> Vec<f32> { places.iter().map(|&place| value(&order[place])).collect() };
+        |value: fn(&OrderSums) -> f32| -> Vec<f32> { visited.iter().map(|&place| value(&order[place])).collect() };
     let discounted = |values: Vec<f32>| -> Vec<f32> {
-        values.iter().zip(&rows).map(|(value, &row)| value * discount[row as usize]).collect()
+        values.iter().zip(rows).map(|(value, &row)| value * discount[row as usize]).collect()
     };
-    let knn = Column::new(of_sums(|sums| sums.knn));
-    let item = Column::new(discounted(of_sums(|sums| sums.item)));
-    let title = Column::new(of_sums(|sums| sums.title));
-    let artist_knn = Column::new(of_sums(|sums| sums.artist_knn));
-    let factored = Column::new((0..rows.len()).map(|place| alike(place)[0]).collect());
-    let vectored = Column::new((0..rows.len()).map(|place| by_vectors(place)[0]).collect());
-    let title_factored = Column::new((0..rows.len()).map(|place| alike(place)[1]).collect());
-    let last = Column::new(discounted(of_sums(|sums| sums.last)));
-    let near = Column::new(discounted(of_order(|order| order.near)));
-    let behind = Column::new(of_order(|order| order.behind));
-    let before = Column::new(of_order(|order| order.before));
-    let next = Column::new(of_order(|order| order.next));
-    let joint = Column::new(of_sums(|sums| sums.joint));
-    let [knn_ranks, item_ranks, factor_ranks, vector_ranks, artist_knn_ranks, title_ranks, title_factor_ranks] =
-        [&knn, &item, &factored, &vectored, &artist_knn, &title, &title_factored].map(Column::log_ranks);
-    let of_artist = artist_sums(index, neighbours, &rows, &mut workspace.artist_numbers);
-    let context = Context::new(index, query);
-    let by_seeds = |value: f32| if query.seeds.is_empty() { f32::NAN } else { value };
-    let by_title = |value: f32| if query.title.is_empty() { f32::NAN } else { value };
-    let (overlapping, same_titles) = ((about.overlapping as f32).ln_1p(), by_title((about.same_title as f32).ln_1p()));
+    let columns = Columns {
+        knn: Column::ranked(of_sums(|sums| sums.knn)),
+        item: Column::ranked(discounted(of_sums(|sums| sums.item))),
+        title: Column::ranked(of_sums(|sums| sums.title)),
+        artist_knn: Column::ranked(of_sums(|sums| sums.artist_knn)),
+        factored: Column::ranked((0..rows.len()).map(|place| by_factors(place)[0]).collect()),
+        vectored: Column::ranked((0..rows.len()).map(|place| by_vectors(place)[0]).collect()),
+        title_factored: Column::ranked((0..rows.len()).map(|place| by_factors(place)[1]).collect()),
+        last: Column::new(discounted(of_sums(|sums| sums.last))),
+        near: Column::new(discounted(of_order(|order| order.near))),
+        behind: Column::new(of_order(|order| order.behind)),
+        before: Column::new(of_order(|order| order.before)),
+        next: Column::new(of_order(|order| order.next)),
+        joint: Column::new(of_sums(|sums| sums.joint)),
+    };
+    let playlist = PlaylistFeatures::new(index, query, about);
+    let known = Known { seeds: !query.seeds.is_empty(), title: !query.title.is_empty(), always: true };
     let mut features = Vec::with_capacity(rows.len() * WIDTH);
     for (place, &row) in rows.iter().enumerate() {
-        let (sums, order) = (&sums[places[place]], &order[places[place]]);
-        let artist_row = index.artist_of[row as usize] as usize;
-        let (artist, from_seeds) = (&of_artist[place], workspace.artists.get(artist_row as u32));
-        let artist_count = index.artist_counts[artist_row] as f32;
-        let album = index.album_of[row as usize];
-        let popularity = index.popularity(row) as f32;
-        let [_, _, along_mean, along_last, along_seeds @ ..] = alike(place) else { continue };
+        let artist = index.artist_of[row as usize];
+        let album = Some(index.album_of[row as usize]).filter(|&album| album != NONE);
+        let [_, _, along_mean, along_last, along_seeds @ ..] = by_factors(place) else { continue };
         let [along_vectors, along_last_vector, along_late, near_vectors @ ..] = by_vectors(place) else { continue };
+        let nearest = few_seeds.iter().zip(along_seeds).map(|(&seed, along)| along * inverse_norm[seed as usize]);
+        let nearest = nearest.fold(f32::NEG_INFINITY, f32::max);
         let nearest_vector = near_vectors.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-        let norm = inverse_norm[row as usize];
-        let nearest_seed = few_seeds
-            .iter()
-            .zip(along_seeds)
-            .map(|(&seed, along)| along * inverse_norm[seed as usize])
-            .fold(f32::NEG_INFINITY, f32::max);
-        let values: [f32; WIDTH] = [
-            by_seeds(sums.knn),
-            by_seeds(knn.share(place)),
-            by_seeds(knn_ranks[place]),
-            by_seeds(item.values[place]),
-            by_seeds(item.share(place)),
-            by_seeds(item_ranks[place]),
-            by_seeds(sums.together),
-            by_seeds(sums.together / (popularity + 5.0)),
-            by_seeds(last.share(place)),
-            by_seeds(order.near),
-            by_seeds(near.values[place]),
-            by_seeds(near.share(place)),
-            by_seeds(behind.values[place]),
-            by_seeds(behind.share(place)),
-            by_seeds(before.values[place]),
-            by_seeds(before.share(place)),
-            by_seeds(next.values[place]),
-            by_seeds(next.share(place)),
-            by_seeds(factored.values[place]),
-            by_seeds(factored.share(place)),
-            by_seeds(factor_ranks[place]),
-            by_seeds(along_mean * norm),
-            by_seeds(along_last * norm),
-            by_seeds(nearest_seed * norm),
-            by_seeds(*along_vectors),
-            by_seeds(vector_ranks[place]),
-            by_seeds(*along_last_vector),
-            by_seeds(*along_late),
-            by_seeds(nearest_vector),
-            by_seeds(joint.share(place)),
-            by_seeds(sums.artist_knn),
-            by_seeds(artist_knn.share(place)),
-            by_seeds(artist_knn_ranks[place]),
-            by_title(sums.title),
-            by_title(title.share(place)),
-            by_title(title_ranks[place]),
-            by_title(sums.title / (popularity + 5.0)),
-            by_title(sums.same_title / about.same_title.max(1) as f32),
-            by_title(title_factored.share(place)),
-            by_title(title_factor_ranks[place]),
-            by_seeds(artist.knn),
-            by_seeds(artist.artist_knn),
-            by_title(artist.title),
-            by_title(artist.title / (artist_count + 5.0)),
-            by_seeds(from_seeds.seeds),
-            by_seeds(from_seeds.near),
-            by_seeds(from_seeds.seeds * context.seeds),
-            by_seeds(from_seeds.last_seeds),
-            by_title(workspace.name_matches.get(artist_row as u32)[0]),
-            by_title(workspace.name_matches.get(artist_row as u32)[1]),
-            by_title(workspace.track_matches.get(row)),
-            by_seeds(if album == NONE { 0.0 } else { workspace.albums.get(album) }),
-            log_popularity[row as usize],
-            artist_count.ln_1p(),
-            popularity / index.derived.artist_top[artist_row] as f32,
-            if album == NONE { f32::NAN } else { (index.album_counts[album as usize] as f32).ln_1p() },
-            index.derived.mean_place[row as usize],
-            index.derived.mean_length[row as usize],
-            log_popularity[row as usize] - context.popularity,
-            context.seeds,
-            context.has_title,
-            context.popularity,
-            context.popularity_deviation,
-            context.artist_popularity,
-            context.artist_diversity,
-            context.album_diversity,
-            about.best_similarity,
-            about.most_seeds / context.seeds.max(1.0),
-            overlapping,
-            by_title(about.best_title),
-            same_titles,
-        ];
-        features.extend(values);
-    }
-    Candidates { rows, features }
-}
-
-/// The factor of the tracks that playlists of similar titles hold most: stands in for seeds.
-fn title_factor(index: &CompletionIndex, workspace: &Workspace) -> Option<Vec<f32>> {
-    let Visited { rows, sums, .. } = &workspace.tracks;
-    let mut best = Best::new(TITLE_SEEDS, f32::MIN_POSITIVE);
-    for (&row, sums) in rows.iter().zip(sums).filter(|(_, sums)| sums.title > 0.0) {
-        best.push(row, sums.title * index.derived.discount[row as usize].sqrt());
-    }
-    let mut rows: Vec<u32> = best.finish().into_iter().map(|scored| scored.0).collect();
-    rows.sort_unstable();
-    fold_in(index, &rows)
-}
-
-/// Makes candidates of tracks that the walk may not have come by. `latent` are tables of the most popular tracks, each
-/// with the directions in which the playlist lies.
-fn add_unvisited(
-    index: &CompletionIndex,
-    query: &Query,
-    limit: usize,
-    latent: &[(&ByteTable, &[&[f32]])],
-    workspace: &mut Workspace,
-) {
-    if !query.title.is_empty() {
-        for (artist, similarity) in index.artist_names.search(&query.title, NAMED_ARTISTS) {
-            if similarity > 0.3 {
-                workspace.name_matches.touch(artist)[0] = similarity;
-            }
-        }
-        for (artist, similarity) in index.artist_words.search(&query.title, NAMED_ARTISTS) {
-            if similarity > 0.3 {
-                workspace.name_matches.touch(artist)[1] = similarity;
-            }
-        }
-        for (track, similarity) in index.track_words.search(&query.title, NAMED_TRACKS) {
-            if index.popularity(track) > 0 {
-                *workspace.track_matches.touch(track) = similarity;
-            }
-        }
-    }
-    let mut extra: Vec<u32> = index.popular.iter().copied().take(POPULAR).collect();
-    extra.extend(workspace.track_matches.touched());
-    for artist in workspace.name_matches.touched() {
-        extra.extend(index.artist_tracks.row(artist as usize).iter().take(OF_NAMED_ARTIST));
-    }
-    for artist in workspace.artists.touched() {
-        if workspace.artists.get(artist).seeds > 0.0 {
-            extra.extend(index.artist_tracks.row(artist as usize).iter().take(OF_ARTIST));
-        }
-    }
-    for album in workspace.albums.touched() {
-        extra.extend(index.album_tracks.row(album as usize).iter().take(OF_ARTIST));
-    }
-    for (table, directions) in latent {
-        let found = table.best(directions, &[], limit / 2);
-        extra.extend(found.into_iter().flatten().map(|(place, _)| index.popular[place as usize]));
-    }
-    extra.sort_unstable();
-    extra.dedup();
-    extra.retain(|&row| !workspace.positions.holds(row));
-    workspace.tracks.add(&extra);
-}
-
-/// Directions in the space of the vectors that candidates are compared with.
-struct VectorDirections {
-    /// mean of the seeds' vectors, of length 1
-    mean: Vec<f32>,
-    /// mean of the seeds' vectors, the last ones weighing most, of length 1
-    late: Vec<f32>,
-    last: Option<u32>,
-}
-
-impl VectorDirections {
-    fn new(index: &CompletionIndex, seeds: &[u32]) -> Self {
-        /// A seed this many places further from the end weighs half.
-        const HALF_LIFE: f32 = 3.0;
-        let mean = |half_life: f32| {
-            let mut mean = vec![0.0; index.derived.vector_length];
-            for (distance, &seed) in seeds.iter().rev().enumerate() {
-                axpy(0.5f32.powf(distance as f32 / half_life), index.vector(seed), &mut mean);
-            }
-            let norm = dot(&mean, &mean).sqrt();
-            if norm > 1e-6 {
-                mean.iter_mut().for_each(|value| *value /= norm);
-            }
-            mean
+        let candidate = Candidate {
+            index,
+            place,
+            row: row as usize,
+            columns: &columns,
+            playlist: &playlist,
+            about,
+            sums: &sums[visited[place]],
+            order: &order[visited[place]],
+            artist: &of_artist[place],
+            from_seeds: workspace.artists.get(artist),
+            name_match: workspace.name_matches.get(artist),
+            track_match: workspace.track_matches.get(row),
+            album_seeds: album.map_or(0.0, |album| workspace.albums.get(album)),
+            popularity: index.popularity(row) as f32,
+            artist_count: index.artist_counts[artist as usize] as f32,
+            artist_top: index.derived.artist_top[artist as usize] as f32,
+            log_album_popularity: album.map_or(f32::NAN, |album| (index.album_counts[album as usize] as f32).ln_1p()),
+            factor_cosines: [along_mean, along_last, &nearest].map(|along| along * inverse_norm[row as usize]),
+            vector_cosines: [*along_vectors, *along_last_vector, *along_late, nearest_vector],
         };
-        Self { mean: mean(f32::INFINITY), late: mean(HALF_LIFE), last: seeds.last().copied() }
+        features.extend(candidate.features(&known));
     }
-
-    /// The mean, the last seed (or the mean without seeds), the late mean, then some of the seeds.
-    fn list<'a>(&'a self, index: &'a CompletionIndex, few_seeds: &[u32]) -> Vec<&'a [f32]> {
-        let last = self.last.map_or(self.mean.as_slice(), |last| index.vector(last));
-        let mut directions = vec![self.mean.as_slice(), last, self.late.as_slice()];
-        directions.extend(few_seeds.iter().map(|&seed| index.vector(seed)));
-        directions
-    }
-}
-
-/// The mean of the tracks' factors, each of length 1; zeros of no tracks.
-fn mean_direction(index: &CompletionIndex, rows: &[u32]) -> Vec<f32> {
-    let mut mean = vec![0.0; index.dimensions()];
-    for &row in rows {
-        axpy(index.derived.inverse_norm[row as usize] / rows.len() as f32, index.factor(row), &mut mean);
-    }
-    mean
+    features
 }

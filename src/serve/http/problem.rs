@@ -178,7 +178,7 @@ impl From<CatalogError> for ApiError {
 impl From<EditError> for ApiError {
     fn from(error: EditError) -> Self {
         match error {
-            EditError::NoSuchPlaylist(id) => Self::UnknownPlaylist(id),
+            EditError::NoSuchPlaylist(id) => Self::UnknownPlaylist(id.into()),
             EditError::Stale => Self::PreconditionFailed("If-Match"),
             EditError::Raced => Self::Conflict,
             EditError::UnknownTracks(places) => {

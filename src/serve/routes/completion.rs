@@ -10,6 +10,7 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use super::playlists::known;
 use super::similar::{Item, Scored, source_of};
 use crate::bundle::{Kind, Vocabulary};
 use crate::catalog::PlaylistContents;
@@ -196,8 +197,9 @@ async fn complete(
 ) -> Result<Json<CompleteResponse>, ApiError> {
     // Before the catalog is asked: what is refused should cost nothing.
     state.engine.admits(Lane::Completion, 1)?;
+    let id = known(id)?;
     let contents = state.catalog()?.playlist_contents(&id).await?;
-    let contents = contents.ok_or_else(|| ApiError::UnknownPlaylist(id.clone()))?;
+    let contents = contents.ok_or_else(|| ApiError::UnknownPlaylist(id.to_string()))?;
     let asked = Asked {
         playlists: vec![contents],
         exclude: request.exclude.0,
@@ -210,7 +212,7 @@ async fn complete(
     let (model_version, mut completions) = complete_all(&state, asked).await?;
     let completion = completions.pop();
     let completion = completion.ok_or_else(|| ApiError::Internal(anyhow::anyhow!("one playlist, no completion")))?;
-    Ok(Json(CompleteResponse { playlist_id: id, model_version, completion }))
+    Ok(Json(CompleteResponse { playlist_id: id.into(), model_version, completion }))
 }
 
 /// What comes next in up to 64 playlists given in the request.

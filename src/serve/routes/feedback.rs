@@ -8,14 +8,15 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::catalog::{FeedbackOutcome, ListenRecord, RatingRecord, WrittenListen, whole_microseconds};
+use crate::catalog::{
+    FeedbackOutcome, ListenRecord, RatingRecord, TextError, TrackId, UserId, WrittenListen, check_name,
+    whole_microseconds,
+};
 use crate::recommend::clicks::Heard;
 use crate::serve::AppState;
 use crate::serve::http::extract::{Bulk, BulkRow};
 use crate::serve::http::problem::{ApiError, FieldError, Problem};
 
-/// The longest id, in bytes; PostgreSQL's indexes take 2,704.
-const MAX_ID_BYTES: usize = 1_000;
 /// Clocks of phones may be ahead so far.
 const CLOCK_SKEW: Duration = Duration::days(1);
 
@@ -117,10 +118,10 @@ pub struct FeedbackAnswer {
 async fn rate(State(state): State<AppState>, bulk: Bulk<RatingBody>) -> Result<Json<FeedbackAnswer>, ApiError> {
     let now = whole_microseconds(OffsetDateTime::now_utc());
     let rows = bulk.check(|row| {
-        check_ids(&row.user_id, &row.track_id)?;
+        let (user, track) = ids(row.user_id, row.track_id)?;
         let rating = state.scale.check(row.rating).map_err(|reason| wrong("rating", &reason))?;
         let rated_at = check_time("rated_at", row.rated_at, now)?;
-        Ok(RatingRecord { user: row.user_id, track: row.track_id, rating, rated_at })
+        Ok(RatingRecord { user, track, rating, rated_at })
     });
     let outcome = state.catalog()?.upsert_ratings(&rows.good).await?;
     Ok(Json(FeedbackAnswer::new(outcome, rows.places, rows.problems, RatingBody::FIELD)))
@@ -139,7 +140,7 @@ async fn rate(State(state): State<AppState>, bulk: Bulk<RatingBody>) -> Result<J
 async fn listen(State(state): State<AppState>, bulk: Bulk<ListenBody>) -> Result<Json<FeedbackAnswer>, ApiError> {
     let now = whole_microseconds(OffsetDateTime::now_utc());
     let rows = bulk.check(|row| {
-        check_ids(&row.user_id, &row.track_id)?;
+        let (user, track) = ids(row.user_id, row.track_id)?;
         let listened_at = check_time("listened_at", row.listened_at, now)?;
         let sources = [
             ("source_system_tab", &row.source_system_tab),
@@ -147,11 +148,11 @@ async fn listen(State(state): State<AppState>, bulk: Bulk<ListenBody>) -> Result
             ("source_type", &row.source_type),
         ];
         for (field, text) in sources {
-            text.as_deref().map_or(Ok(()), |text| check_text(field, text))?;
+            text.as_deref().map_or(Ok(()), |text| in_field(field, check_name(text)))?;
         }
         Ok(ListenRecord {
-            user: row.user_id,
-            track: row.track_id,
+            user,
+            track,
             listened_at,
             source_system_tab: row.source_system_tab,
             source_screen_name: row.source_screen_name,
@@ -174,8 +175,8 @@ async fn listen(State(state): State<AppState>, bulk: Bulk<ListenBody>) -> Result
 fn heard(listen: &ListenRecord, written: &WrittenListen) -> Heard {
     let source = [&listen.source_system_tab, &listen.source_screen_name, &listen.source_type];
     Heard {
-        user: listen.user.clone(),
-        track: listen.track.clone(),
+        user: listen.user.to_string(),
+        track: listen.track.to_string(),
         source: source.map(Clone::clone),
         is_new: written.is_new,
         // What was known before was told before.
@@ -207,22 +208,12 @@ fn wrong(field: &str, reason: &str) -> FieldError {
     FieldError { field: field.to_owned(), reason: reason.to_owned() }
 }
 
-fn check_ids(user: &str, track: &str) -> Result<(), FieldError> {
-    for (field, id) in [("user_id", user), ("track_id", track)] {
-        if id.is_empty() {
-            return Err(wrong(field, "must not be empty"));
-        }
-        check_text(field, id)?;
-    }
-    Ok(())
+fn in_field<T>(field: &str, made: Result<T, TextError>) -> Result<T, FieldError> {
+    made.map_err(|error| wrong(field, &error.to_string()))
 }
 
-fn check_text(field: &str, text: &str) -> Result<(), FieldError> {
-    match () {
-        () if text.len() > MAX_ID_BYTES => Err(wrong(field, &format!("must not be longer than {MAX_ID_BYTES} bytes"))),
-        () if text.contains('\0') => Err(wrong(field, "must not contain NUL")),
-        () => Ok(()),
-    }
+fn ids(user: String, track: String) -> Result<(UserId, TrackId), FieldError> {
+    Ok((in_field("user_id", UserId::storable(user))?, in_field("track_id", TrackId::storable(track))?))
 }
 
 /// A time in the future would outweigh all that comes before it.

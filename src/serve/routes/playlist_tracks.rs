@@ -10,7 +10,7 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::playlists::{Position, check_tracks};
+use super::playlists::{Position, known, track_ids};
 use crate::catalog::Edit;
 use crate::serve::AppState;
 use crate::serve::http::extract::{Id, JsonBody, Preconditions, entity_tag, query};
@@ -104,7 +104,7 @@ async fn add(
         let reason = "must hold at least one track".to_owned();
         return Err(ApiError::InvalidField { field: "tracks".to_owned(), reason });
     }
-    check_tracks(&tracks)?;
+    let tracks = track_ids(tracks)?;
     let edit = match position {
         None => Edit::Append(tracks),
         Some(at) => Edit::Insert { at: at.get(), tracks },
@@ -131,8 +131,7 @@ async fn replace(
     preconditions: Preconditions,
     JsonBody(ReplaceTracks { tracks }): JsonBody<ReplaceTracks>,
 ) -> Result<Response, ApiError> {
-    check_tracks(&tracks)?;
-    apply(&state, id, Edit::Replace(tracks), &preconditions).await
+    apply(&state, id, Edit::Replace(track_ids(tracks)?), &preconditions).await
 }
 
 /// Removes tracks from a playlist; those behind them move up.
@@ -177,8 +176,8 @@ async fn rearrange(
 }
 
 async fn apply(state: &AppState, id: String, edit: Edit, preconditions: &Preconditions) -> Result<Response, ApiError> {
-    let expected = preconditions.expected();
+    let (id, expected) = (known(id)?, preconditions.expected());
     let edited = state.catalog()?.edit_playlist(&id, edit, expected.as_deref()).await?;
-    let body = ChangedPlaylist { id, num_tracks: edited.num_tracks };
+    let body = ChangedPlaylist { id: id.into(), num_tracks: edited.num_tracks };
     Ok(([(ETAG, entity_tag(edited.tag))], Json(body)).into_response())
 }

@@ -14,11 +14,13 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::catalog::{Catalog, CatalogError, Edited, Playlist, PlaylistFields, PlaylistRecord};
-use crate::import::ndjson::PlaylistRow;
+use crate::catalog::lines::PlaylistLine;
+use crate::catalog::{
+    Catalog, CatalogError, Edited, Playlist, PlaylistFields, PlaylistId, PlaylistRecord, TrackId, UserId,
+};
 use crate::serve::AppState;
 use crate::serve::http::extract::{
-    Id, JsonBody, Limit, ListQuery, MergePatch, Page, Preconditions, Whole, check_id, entity_tag, is_ndjson,
+    Id, JsonBody, Limit, ListQuery, MergePatch, Page, Preconditions, Whole, entity_tag, in_field, is_ndjson,
     optional_whole, query, segment,
 };
 use crate::serve::http::ndjson;
@@ -253,11 +255,11 @@ impl Position {
 impl From<Playlist> for PlaylistSummary {
     fn from(playlist: Playlist) -> Self {
         Self {
-            id: playlist.id,
+            id: playlist.id.into(),
             title: playlist.title,
             description: playlist.description,
             collaborative: playlist.collaborative,
-            user_id: playlist.user_id,
+            user_id: playlist.user_id.map(String::from),
             num_followers: playlist.num_followers,
             num_edits: playlist.num_edits,
             num_tracks: playlist.num_tracks,
@@ -276,7 +278,7 @@ impl From<&Playlist> for PlaylistMetadata {
             title: playlist.title,
             description: playlist.description,
             collaborative: playlist.collaborative,
-            user_id: playlist.user_id,
+            user_id: playlist.user_id.map(String::from),
             num_followers: playlist.num_followers,
             num_edits: playlist.num_edits,
             num_albums: playlist.num_albums,
@@ -300,7 +302,7 @@ impl PlaylistMetadata {
                 _ => {}
             }
         }
-        self.user_id.as_deref().map_or(Ok(()), |id| check_id("user_id", id))?;
+        let user_id = self.user_id.map(|id| in_field("user_id", UserId::new(id))).transpose()?;
         let counts = [
             ("num_followers", self.num_followers.map(i64::from)),
             ("num_edits", self.num_edits.map(i64::from)),
@@ -319,7 +321,7 @@ impl PlaylistMetadata {
             title: self.title,
             description: self.description,
             collaborative: self.collaborative,
-            user_id: self.user_id,
+            user_id,
             num_followers: self.num_followers,
             num_edits: self.num_edits,
             num_albums: self.num_albums,
@@ -332,8 +334,8 @@ impl PlaylistMetadata {
 
 impl PlaylistInput {
     /// Metadata and tracks.
-    fn into_parts(self) -> Result<(PlaylistFields, Vec<String>), ApiError> {
-        check_tracks(&self.tracks)?;
+    fn into_parts(self) -> Result<(PlaylistFields, Vec<TrackId>), ApiError> {
+        let tracks = track_ids(self.tracks)?;
         let metadata = PlaylistMetadata {
             title: self.title,
             description: self.description,
@@ -346,17 +348,22 @@ impl PlaylistInput {
             duration_ms: self.duration_ms,
             modified_at: self.modified_at,
         };
-        Ok((metadata.into_fields()?, self.tracks))
+        Ok((metadata.into_fields()?, tracks))
     }
 }
 
 /// Ids of tracks to look up.
-pub fn check_tracks(tracks: &[String]) -> Result<(), ApiError> {
+pub fn track_ids(tracks: Vec<String>) -> Result<Vec<TrackId>, ApiError> {
     if tracks.len() > MAX_TRACKS {
         let reason = format!("has {} values, at most {MAX_TRACKS} are taken", tracks.len());
         return Err(ApiError::InvalidField { field: "tracks".to_owned(), reason });
     }
-    (0..).zip(tracks).try_for_each(|(place, id): (usize, _)| check_id(&format!("tracks[{place}]"), id))
+    (0..).zip(tracks).map(|(place, id): (usize, _)| in_field(&format!("tracks[{place}]"), TrackId::new(id))).collect()
+}
+
+/// The id of a playlist to look up.
+pub fn known(id: String) -> Result<PlaylistId, ApiError> {
+    PlaylistId::storable(id.as_str()).map_err(|_| ApiError::UnknownPlaylist(id))
 }
 
 /// Playlists in the order of their ids; with `q`, those whose titles are most like it, misspelt or not.
@@ -371,10 +378,12 @@ async fn list(
     let PlaylistsQuery { limit, cursor, q, user_id } = query(parameters)?;
     let asked = ListQuery { limit, cursor, q };
     let (page, limit) = (asked.page()?, limit.get() as i64);
-    let playlists = match &page {
-        Page::After(id) => state.catalog()?.playlists_after(id, user_id.as_deref(), limit).await?,
-        Page::Search(text, offset) => {
-            state.catalog()?.search_playlists(text, user_id.as_deref(), (*offset).into(), limit).await?
+    let playlists = match (&page, user_id.map(UserId::storable).transpose()) {
+        // A text that can't be an id is nobody's.
+        (_, Err(_)) => Vec::new(),
+        (Page::After(id), Ok(user)) => state.catalog()?.playlists_after(id, user.as_ref(), limit).await?,
+        (Page::Search(text, offset), Ok(user)) => {
+            state.catalog()?.search_playlists(text, user.as_ref(), (*offset).into(), limit).await?
         }
     };
     let next = asked.next(&page, playlists.len(), playlists.last().map(|playlist| playlist.id.as_str()));
@@ -407,13 +416,12 @@ async fn create(
         return ndjson::answer(PlaylistRows(state.catalog()?.clone()), request.into_body(), asked, &state.bulk);
     }
     let JsonBody(mut input) = JsonBody::<PlaylistInput>::from_request(request, &state).await?;
-    let id = input.id.take().map_or_else(new_id, Ok)?;
-    check_id("id", &id)?;
+    let id = in_field("id", PlaylistId::new(input.id.take().map_or_else(new_id, Ok)?))?;
     let (fields, tracks) = input.into_parts()?;
     let edited = state
         .catalog()?
         .change_playlist(&id, |current| match current {
-            Some(_) => Err(ApiError::AlreadyExists("playlist", id.clone())),
+            Some(_) => Err(ApiError::AlreadyExists("playlist", id.to_string())),
             None => Ok((fields, Some(tracks))),
         })
         .await?;
@@ -432,14 +440,14 @@ async fn get(
     parameters: Result<Query<TracksQuery>, QueryRejection>,
 ) -> Result<Response, ApiError> {
     let TracksQuery { from, limit } = query(parameters)?;
-    let catalog = state.catalog()?;
-    let playlist = catalog.playlist(&id).await?.ok_or_else(|| ApiError::UnknownPlaylist(id.clone()))?;
+    let (id, catalog) = (known(id)?, state.catalog()?);
+    let playlist = catalog.playlist(&id).await?.ok_or_else(|| ApiError::UnknownPlaylist(id.to_string()))?;
     let tracks = catalog.playlist_tracks(&id, from.0 as i32, limit.get() as i64).await?;
     let next = tracks.last().map(|track| track.position + 1).filter(|&next| next < playlist.num_tracks);
     let tag = entity_tag(playlist.tag);
     let tracks = tracks.into_iter().map(|track| PlacedTrack {
         position: track.position,
-        track_id: track.id,
+        track_id: track.id.into(),
         name: track.name,
         artist: track.artist,
     });
@@ -468,8 +476,8 @@ async fn replace(
     preconditions: Preconditions,
     JsonBody(mut input): JsonBody<PlaylistInput>,
 ) -> Result<Response, ApiError> {
-    check_id("id", &id)?;
-    if input.id.take().is_some_and(|other| other != id) {
+    let id = in_field("id", PlaylistId::new(id))?;
+    if input.id.take().is_some_and(|other| id != other.as_str()) {
         return Err(ApiError::unfit("id", "must be the one in the path, or left out".to_owned()));
     }
     let (fields, tracks) = input.into_parts()?;
@@ -504,11 +512,11 @@ async fn change(
     preconditions: Preconditions,
     JsonBody(patch): JsonBody<MergePatch>,
 ) -> Result<Response, ApiError> {
-    check_id("id", &id).map_err(|_| ApiError::UnknownPlaylist(id.clone()))?;
+    let id = known(id)?;
     let edited = state
         .catalog()?
         .change_playlist(&id, |current| {
-            let current = current.ok_or_else(|| ApiError::UnknownPlaylist(id.clone()))?;
+            let current = current.ok_or_else(|| ApiError::UnknownPlaylist(id.to_string()))?;
             preconditions.check(tag_of(Some(current)).as_deref())?;
             Ok::<_, ApiError>((patch.apply(&PlaylistMetadata::from(current))?.into_fields()?, None))
         })
@@ -529,11 +537,12 @@ async fn delete(
     Path(id): Path<String>,
     preconditions: Preconditions,
 ) -> Result<StatusCode, ApiError> {
+    let id = known(id)?;
     let deleted = state
         .catalog()?
         .delete_playlist(&id, |playlist| preconditions.check(tag_of(Some(playlist)).as_deref()))
         .await?;
-    if deleted { Ok(StatusCode::NO_CONTENT) } else { Err(ApiError::UnknownPlaylist(id)) }
+    if deleted { Ok(StatusCode::NO_CONTENT) } else { Err(ApiError::UnknownPlaylist(id.into())) }
 }
 
 /// An id for a playlist that came without one, which no other has.
@@ -548,14 +557,14 @@ fn tag_of(playlist: Option<&Playlist>) -> Option<String> {
 }
 
 /// The playlist as it is after a change.
-async fn answer(state: &AppState, id: &str, edited: Edited, status: StatusCode) -> Result<Response, ApiError> {
+async fn answer(state: &AppState, id: &PlaylistId, edited: Edited, status: StatusCode) -> Result<Response, ApiError> {
     let playlist = state.catalog.playlist(id).await?.ok_or(ApiError::Conflict)?;
     let mut headers = HeaderMap::new();
     if let Ok(tag) = entity_tag(edited.tag).parse() {
         headers.insert(ETAG, tag);
     }
     if status == StatusCode::CREATED
-        && let Ok(location) = format!("/playlists/{}", segment(id)).parse()
+        && let Ok(location) = format!("/playlists/{}", segment(id.as_str())).parse()
     {
         headers.insert(LOCATION, location);
     }
@@ -570,16 +579,16 @@ impl BulkRows for PlaylistRows {
     const ROWS_AT_ONCE: usize = 500;
 
     fn parse(&self, line: &[u8]) -> Result<(String, PlaylistRecord), ApiError> {
-        let row: PlaylistRow = ndjson::parse_row(line)?;
+        let row: PlaylistLine = ndjson::parse_row(line)?;
         let record = row.into_record().map_err(ApiError::InvalidRow)?;
-        Ok((record.external_id.clone(), record))
+        Ok((record.id.to_string(), record))
     }
 
     async fn write(&self, rows: &[PlaylistRecord]) -> Result<Vec<RowOutcome>, CatalogError> {
-        let upserted = self.0.upsert_playlist_rows(rows).await?;
+        let upserted = self.0.upsert_playlists(rows).await?;
         let mut unknown: Vec<Vec<String>> = vec![Vec::new(); rows.len()];
         for track in &upserted.unknown_tracks {
-            unknown[track.playlist].push(rows[track.playlist].tracks[track.track].uri().to_owned());
+            unknown[track.playlist].push(rows[track.playlist].tracks[track.track].id().to_string());
         }
         let outcomes = upserted.changes.into_iter().zip(unknown);
         Ok(outcomes.map(|(change, unknown)| RowOutcome::from(change).with_unknown_tracks(unknown)).collect())

@@ -14,7 +14,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::bundle::Kind;
-use crate::catalog::{TrackName, UserFeedback};
+use crate::catalog::{TrackName, UserFeedback, UserId};
 use crate::recommend::ratings::{Basis, Heard, RatingsModel};
 use crate::serve::capacity::engine::Lane;
 use crate::serve::http::extract::{Limit, query};
@@ -129,7 +129,11 @@ async fn recommendations(
     let shown = shown.ok_or(ApiError::UnknownCursor)?;
     let loaded = state.models.ratings_of(asked.version.as_deref()).await?.ok_or(ApiError::NoModel(Kind::Ratings))?;
     state.engine.admits(Lane::Quick, 1)?;
-    let feedback = state.catalog()?.user_feedback(&id).await?;
+    // A text that can't be an id is nobody's.
+    let feedback = match UserId::storable(id.as_str()) {
+        Ok(user) => state.catalog()?.user_feedback(&user).await?,
+        Err(_) => UserFeedback::default(),
+    };
     let withheld = state.withheld.snapshot();
     let model_version = loaded.manifest.version.clone();
     let second = state.models.ratings_shadow().filter(|second| asked.version.is_none() && second.is_due());
@@ -167,9 +171,9 @@ fn recommend(
     let row = |id: &str| model.vocabulary().row(id);
     let rated = feedback.ratings.iter().filter_map(|rated| {
         let at = rated.rated_at.unix_timestamp();
-        Some(Heard { row: row(&rated.track)?, rating: Some(rated.rating), at })
+        Some(Heard { row: row(rated.track.as_str())?, rating: Some(rated.rating), at })
     });
-    let played = feedback.listens.iter().filter_map(|id| Some(Heard { row: row(id)?, rating: None, at: 0 }));
+    let played = feedback.listens.iter().filter_map(|id| Some(Heard { row: row(id.as_str())?, rating: None, at: 0 }));
     let heard: Vec<Heard> = rated.chain(played).collect();
     let mut excluded = model.rows_marked(&shown.0);
     excluded.extend_from_slice(withheld);

@@ -12,7 +12,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::bundle::{Kind, Vocabulary};
-use crate::catalog::TrackName;
+use crate::catalog::{TrackId, TrackName};
 use crate::recommend::{Completion, Recommended, SimilarityModel, Source};
 use crate::serve::capacity::engine::Lane;
 use crate::serve::capacity::micro_batch::Batch;
@@ -174,8 +174,9 @@ impl Asked {
         let withheld = state.withheld.snapshot();
         // The model may know a track that was deleted since.
         let row = model.model.vocabulary().row(&id).filter(|_| withheld.reason(&id) != Some(Reason::Removed));
-        if row.is_none() && state.catalog()?.track(&id).await?.is_none() {
-            return Err(ApiError::UnknownTrack(id));
+        if row.is_none() {
+            let track = TrackId::storable(id.as_str()).map_err(|_| ApiError::UnknownTrack(id.clone()))?;
+            state.catalog()?.track(&track).await?.ok_or_else(|| ApiError::UnknownTrack(id.clone()))?;
         }
         Ok(Self { id, model, row, limit: limit.get(), withheld, is_of_version: version.is_some() })
     }

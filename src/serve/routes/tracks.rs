@@ -13,12 +13,12 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::catalog::{
-    AlbumRecord, ArtistRecord, Catalog, CatalogError, Track, TrackContents, TrackRecord, TrackRowUpdate,
+    AlbumId, AlbumRecord, ArtistId, ArtistRecord, Catalog, CatalogError, Track, TrackId, TrackRecord, check_id,
+    check_name,
 };
 use crate::serve::AppState;
 use crate::serve::http::extract::{
-    Id, JsonBody, ListQuery, MAX_ID_BYTES, MergePatch, Page, Preconditions, check_id, is_ndjson, optional_whole, query,
-    segment,
+    Id, JsonBody, ListQuery, MergePatch, Page, Preconditions, in_field, is_ndjson, optional_whole, query, segment,
 };
 use crate::serve::http::ndjson;
 use crate::serve::http::ndjson::{BulkRows, RowOutcome};
@@ -165,12 +165,12 @@ pub struct TrackList {
 impl From<Track> for TrackBody {
     fn from(track: Track) -> Self {
         Self {
-            id: track.id,
+            id: track.id.into(),
             name: track.name,
             artist: track.artist,
-            artist_id: track.artist_id,
+            artist_id: track.artist_id.map(String::from),
             album: track.album,
-            album_id: track.album_id,
+            album_id: track.album_id.map(String::from),
             duration_ms: track.duration_ms,
             genres: track.genres,
             hidden: track.hidden,
@@ -206,9 +206,9 @@ impl From<&Track> for TrackFields {
         Self {
             name: track.name,
             artist: track.artist,
-            artist_id: track.artist_id,
+            artist_id: track.artist_id.map(String::from),
             album: track.album,
-            album_id: track.album_id,
+            album_id: track.album_id.map(String::from),
             duration_ms: track.duration_ms,
             genres: track.genres,
             hidden: track.hidden,
@@ -217,17 +217,16 @@ impl From<&Track> for TrackFields {
 }
 
 impl TrackFields {
-    fn into_contents(self, id: &str) -> Result<TrackContents, ApiError> {
-        check_name("name", &self.name)?;
-        check_name("artist", &self.artist)?;
+    fn into_record(self, id: TrackId) -> Result<TrackRecord, ApiError> {
+        in_field("name", check_name(&self.name))?;
+        in_field("artist", check_name(&self.artist))?;
         let wrong = |field: &str, reason: &str| {
             Err(ApiError::InvalidField { field: field.to_owned(), reason: reason.to_owned() })
         };
-        for (field, id) in [("artist_id", &self.artist_id), ("album_id", &self.album_id)] {
-            id.as_deref().map_or(Ok(()), |id| check_id(field, id))?;
-        }
+        let artist_id = self.artist_id.map(|id| in_field("artist_id", ArtistId::new(id))).transpose()?;
+        let album_id = self.album_id.map(|id| in_field("album_id", AlbumId::new(id))).transpose()?;
         if let Some(album) = &self.album {
-            check_name("album", album)?;
+            in_field("album", check_name(album))?;
         }
         if self.artist.trim().is_empty() {
             return wrong("artist", "must not be empty");
@@ -239,23 +238,26 @@ impl TrackFields {
             return wrong("genres", &format!("has {} values, at most {MAX_GENRES} are taken", self.genres.len()));
         }
         for (place, genre) in self.genres.iter().enumerate() {
-            check_id(&format!("genres[{place}]"), genre)?;
+            in_field(&format!("genres[{place}]"), check_id(genre))?;
         }
-        let record = TrackRecord {
-            uri: id.to_owned(),
+        // A name that is the id leaves the name that is there.
+        let album = self.album.or_else(|| album_id.as_ref().map(ToString::to_string));
+        Ok(TrackRecord {
+            id,
             name: self.name,
-            artist: ArtistRecord { uri: self.artist_id, name: self.artist },
-            // A name that is the id leaves the name that is there.
-            album: self.album.or_else(|| self.album_id.clone()).map(|name| AlbumRecord { uri: self.album_id, name }),
+            artist: ArtistRecord { id: artist_id, name: self.artist },
+            album: album.map(|name| AlbumRecord { id: album_id, name }),
             duration_ms: self.duration_ms,
-        };
-        Ok(TrackContents { record, genres: self.genres, hidden: self.hidden })
+            genres: Some(self.genres),
+            hidden: Some(self.hidden),
+        })
     }
 }
 
 impl TrackRow {
-    fn into_update(self) -> Result<TrackRowUpdate, ApiError> {
-        check_id("id", &self.id)?;
+    /// What it leaves out is none in the record.
+    fn into_record(self) -> Result<TrackRecord, ApiError> {
+        let id = in_field("id", TrackId::new(self.id))?;
         let (genres, hidden) = (self.genres.clone(), self.hidden);
         let fields = TrackFields {
             name: self.name,
@@ -267,17 +269,13 @@ impl TrackRow {
             genres: self.genres.unwrap_or_default(),
             hidden: self.hidden.unwrap_or_default(),
         };
-        Ok(TrackRowUpdate { record: fields.into_contents(&self.id)?.record, genres, hidden })
+        Ok(TrackRecord { genres, hidden, ..fields.into_record(id)? })
     }
 }
 
-fn check_name(field: &str, name: &str) -> Result<(), ApiError> {
-    let reason = match () {
-        () if name.len() > MAX_ID_BYTES => format!("must not be longer than {MAX_ID_BYTES} bytes"),
-        () if name.contains('\0') => "must not contain NUL".to_owned(),
-        () => return Ok(()),
-    };
-    Err(ApiError::InvalidField { field: field.to_owned(), reason })
+/// The id of a track to look up.
+fn known(id: String) -> Result<TrackId, ApiError> {
+    TrackId::storable(id.as_str()).map_err(|_| ApiError::UnknownTrack(id))
 }
 
 /// Tracks in the order of their ids; with `q`, those whose title and artist are most like it, misspelt or not.
@@ -325,17 +323,13 @@ async fn create(
         return ndjson::answer(rows, request.into_body(), asked, &state.bulk);
     }
     let JsonBody(row) = JsonBody::<TrackRow>::from_request(request, &state).await?;
-    let update = row.into_update()?;
-    let id = update.record.uri.clone();
+    let record = row.into_record()?;
+    let id = record.id.clone();
     let (track, _) = state
         .catalog()?
         .change_track(&id, |current| match current {
-            Some(_) => Err(ApiError::AlreadyExists("track", id.clone())),
-            None => Ok(TrackContents {
-                record: update.record,
-                genres: update.genres.unwrap_or_default(),
-                hidden: update.hidden.unwrap_or_default(),
-            }),
+            Some(_) => Err(ApiError::AlreadyExists("track", id.to_string())),
+            None => Ok(record),
         })
         .await?;
     note(&state, &track);
@@ -348,7 +342,8 @@ async fn create(
     responses((status = 200, description = "The track", body = TrackBody, headers(("ETag" = String, description = "its state"))),
               (status = 404, description = "No such track", body = Problem, content_type = "application/problem+json")))]
 async fn get(State(state): State<AppState>, Path(id): Path<String>) -> Result<Response, ApiError> {
-    let track = state.catalog()?.track(&id).await?.ok_or(ApiError::UnknownTrack(id))?;
+    let id = known(id)?;
+    let track = state.catalog()?.track(&id).await?.ok_or(ApiError::UnknownTrack(id.into()))?;
     Ok(TrackBody::from(track).answer(StatusCode::OK))
 }
 
@@ -373,13 +368,13 @@ async fn replace(
     preconditions: Preconditions,
     JsonBody(fields): JsonBody<TrackFields>,
 ) -> Result<Response, ApiError> {
-    check_id("id", &id)?;
-    let contents = fields.into_contents(&id)?;
+    let id = in_field("id", TrackId::new(id))?;
+    let record = fields.into_record(id.clone())?;
     let (track, is_new) = state
         .catalog()?
         .change_track(&id, |current| {
             preconditions.check(tag_of(current).as_deref())?;
-            Ok::<_, ApiError>(contents)
+            Ok::<_, ApiError>(record)
         })
         .await?;
     note(&state, &track);
@@ -405,13 +400,13 @@ async fn change(
     preconditions: Preconditions,
     JsonBody(patch): JsonBody<MergePatch>,
 ) -> Result<Response, ApiError> {
-    check_id("id", &id).map_err(|_| ApiError::UnknownTrack(id.clone()))?;
+    let id = known(id)?;
     let (track, _) = state
         .catalog()?
         .change_track(&id, |current| {
-            let current = current.ok_or_else(|| ApiError::UnknownTrack(id.clone()))?;
+            let current = current.ok_or_else(|| ApiError::UnknownTrack(id.to_string()))?;
             preconditions.check(tag_of(Some(current)).as_deref())?;
-            patch.apply(&TrackFields::from(current))?.into_contents(&id)
+            patch.apply(&TrackFields::from(current))?.into_record(id.clone())
         })
         .await?;
     note(&state, &track);
@@ -432,12 +427,13 @@ async fn delete(
     Path(id): Path<String>,
     preconditions: Preconditions,
 ) -> Result<StatusCode, ApiError> {
+    let id = known(id)?;
     let deleted =
         state.catalog()?.delete_track(&id, |track| preconditions.check(tag_of(Some(track)).as_deref())).await?;
     if !deleted {
-        return Err(ApiError::UnknownTrack(id));
+        return Err(ApiError::UnknownTrack(id.into()));
     }
-    state.withheld.note(vec![(id, Some(Reason::Removed))]);
+    state.withheld.note(vec![(id.into(), Some(Reason::Removed))]);
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -447,7 +443,7 @@ fn tag_of(track: Option<&Track>) -> Option<String> {
 
 /// From the next request on.
 fn note(state: &AppState, track: &Track) {
-    state.withheld.note(vec![(track.id.clone(), track.hidden.then_some(Reason::Hidden))]);
+    state.withheld.note(vec![(track.id.to_string(), track.hidden.then_some(Reason::Hidden))]);
 }
 
 /// Writes lines of bulk requests.
@@ -457,22 +453,22 @@ struct TrackRows {
 }
 
 impl BulkRows for TrackRows {
-    type Row = TrackRowUpdate;
+    type Row = TrackRecord;
     const ROWS_AT_ONCE: usize = 2_000;
 
-    fn parse(&self, line: &[u8]) -> Result<(String, TrackRowUpdate), ApiError> {
+    fn parse(&self, line: &[u8]) -> Result<(String, TrackRecord), ApiError> {
         let row: TrackRow = ndjson::parse_row(line)?;
-        let update = row.into_update()?;
-        Ok((update.record.uri.clone(), update))
+        let record = row.into_record()?;
+        Ok((record.id.to_string(), record))
     }
 
-    async fn write(&self, rows: &[TrackRowUpdate]) -> Result<Vec<RowOutcome>, CatalogError> {
-        let changes = self.catalog.upsert_track_rows(rows).await?;
+    async fn write(&self, rows: &[TrackRecord]) -> Result<Vec<RowOutcome>, CatalogError> {
+        let changes = self.catalog.change_tracks(rows).await?;
         let stated = rows.iter().zip(&changes).filter_map(|(row, change)| {
             // A new track is no longer a deleted one.
             let is_new = *change == crate::catalog::RowChange::Added;
             let hidden = row.hidden.or(is_new.then_some(false))?;
-            Some((row.record.uri.clone(), hidden.then_some(Reason::Hidden)))
+            Some((row.id.to_string(), hidden.then_some(Reason::Hidden)))
         });
         self.withheld.note(stated.collect());
         Ok(changes.into_iter().map(RowOutcome::from).collect())

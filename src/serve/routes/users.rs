@@ -11,9 +11,9 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::catalog::{Catalog, CatalogError, RowChange, User};
+use crate::catalog::{Catalog, CatalogError, RowChange, User, UserId};
 use crate::serve::AppState;
-use crate::serve::http::extract::{Id, JsonBody, Page, PageQuery, Preconditions, check_id, is_ndjson, query, segment};
+use crate::serve::http::extract::{Id, JsonBody, Page, PageQuery, Preconditions, in_field, is_ndjson, query, segment};
 use crate::serve::http::ndjson;
 use crate::serve::http::ndjson::{BulkRows, RowOutcome};
 use crate::serve::http::problem::{ApiError, Problem};
@@ -58,7 +58,7 @@ pub struct UserList {
 impl From<User> for UserBody {
     fn from(user: User) -> Self {
         let User { id, num_playlists, num_ratings, num_listens } = user;
-        Self { id, num_playlists, num_ratings, num_listens }
+        Self { id: id.into(), num_playlists, num_ratings, num_listens }
     }
 }
 
@@ -103,10 +103,10 @@ async fn create(
         return ndjson::answer(UserRows(state.catalog()?.clone()), request.into_body(), asked, &state.bulk);
     }
     let JsonBody(UserRow { id }) = JsonBody::from_request(request, &state).await?;
-    check_id("id", &id)?;
+    let id = in_field("id", UserId::new(id))?;
     match add(&state, &id).await? {
-        true => created(&state, id).await,
-        false => Err(ApiError::AlreadyExists("user", id)),
+        true => created(&state, &id).await,
+        false => Err(ApiError::AlreadyExists("user", id.into())),
     }
 }
 
@@ -116,7 +116,8 @@ async fn create(
     responses((status = 200, description = "The user", body = UserBody),
               (status = 404, description = "No such user", body = Problem, content_type = "application/problem+json")))]
 async fn get(State(state): State<AppState>, Path(id): Path<String>) -> Result<Json<UserBody>, ApiError> {
-    let user = state.catalog()?.user(&id).await?.ok_or(ApiError::UnknownUser(id))?;
+    let id = known(id)?;
+    let user = state.catalog()?.user(&id).await?.ok_or(ApiError::UnknownUser(id.into()))?;
     Ok(Json(user.into()))
 }
 
@@ -133,9 +134,9 @@ async fn put(
     Path(id): Path<String>,
     preconditions: Preconditions,
 ) -> Result<Response, ApiError> {
-    check_id("id", &id)?;
+    let id = in_field("id", UserId::new(id))?;
     if add(&state, &id).await? {
-        return created(&state, id).await;
+        return created(&state, &id).await;
     }
     preconditions.check_new()?;
     let user = state.catalog.user(&id).await?.ok_or(ApiError::Conflict)?;
@@ -148,21 +149,27 @@ async fn put(
     responses((status = 204, description = "It is gone"),
               (status = 404, description = "No such user", body = Problem, content_type = "application/problem+json")))]
 async fn delete(State(state): State<AppState>, Path(id): Path<String>) -> Result<StatusCode, ApiError> {
+    let id = known(id)?;
     match state.catalog()?.delete_user(&id).await? {
         true => Ok(StatusCode::NO_CONTENT),
-        false => Err(ApiError::UnknownUser(id)),
+        false => Err(ApiError::UnknownUser(id.into())),
     }
 }
 
+/// The id of a user to look up.
+fn known(id: String) -> Result<UserId, ApiError> {
+    UserId::storable(id.as_str()).map_err(|_| ApiError::UnknownUser(id))
+}
+
 /// Whether it was not there.
-async fn add(state: &AppState, id: &str) -> Result<bool, ApiError> {
-    let changes = state.catalog()?.add_users(std::slice::from_ref(&id.to_owned())).await?;
+async fn add(state: &AppState, id: &UserId) -> Result<bool, ApiError> {
+    let changes = state.catalog()?.add_users(std::slice::from_ref(id)).await?;
     Ok(changes.contains(&RowChange::Added))
 }
 
-async fn created(state: &AppState, id: String) -> Result<Response, ApiError> {
-    let user = state.catalog.user(&id).await?.ok_or(ApiError::Conflict)?;
-    let location = format!("/users/{}", segment(&id));
+async fn created(state: &AppState, id: &UserId) -> Result<Response, ApiError> {
+    let user = state.catalog.user(id).await?.ok_or(ApiError::Conflict)?;
+    let location = format!("/users/{}", segment(id.as_str()));
     Ok((StatusCode::CREATED, [(LOCATION, location)], Json(UserBody::from(user))).into_response())
 }
 
@@ -170,16 +177,16 @@ async fn created(state: &AppState, id: String) -> Result<Response, ApiError> {
 struct UserRows(Catalog);
 
 impl BulkRows for UserRows {
-    type Row = String;
+    type Row = UserId;
     const ROWS_AT_ONCE: usize = 5_000;
 
-    fn parse(&self, line: &[u8]) -> Result<(String, String), ApiError> {
+    fn parse(&self, line: &[u8]) -> Result<(String, UserId), ApiError> {
         let UserRow { id } = ndjson::parse_row(line)?;
-        check_id("id", &id)?;
-        Ok((id.clone(), id))
+        let id = in_field("id", UserId::new(id))?;
+        Ok((id.to_string(), id))
     }
 
-    async fn write(&self, rows: &[String]) -> Result<Vec<RowOutcome>, CatalogError> {
+    async fn write(&self, rows: &[UserId]) -> Result<Vec<RowOutcome>, CatalogError> {
         Ok(self.0.add_users(rows).await?.into_iter().map(RowOutcome::from).collect())
     }
 }

@@ -93,7 +93,7 @@ async fn follow(state: &AppState) -> Result<(), CatalogError> {
                 if changes.api_keys {
                     state.keys.refresh(&state.catalog).await?;
                 }
-                if changes.withheld {
+                if changes.hidden_tracks {
                     state.withheld.refresh(&state.catalog).await?;
                 }
                 // A long list that changes all the time must not be read all the time.

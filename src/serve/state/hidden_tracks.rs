@@ -73,10 +73,10 @@ impl Withheld {
     /// Reads the list anew. Not to be called twice at once.
     pub async fn refresh(&self, catalog: &Catalog) -> Result<(), CatalogError> {
         self.recent().clear();
-        let rows = catalog.withheld_tracks().await?;
+        let rows = catalog.hidden_tracks().await?;
         let mut tracks: HashMap<String, Reason> = HashMap::with_capacity(rows.len());
         for row in rows {
-            tracks.insert(row.id, if row.is_removed { Reason::Removed } else { Reason::Hidden });
+            tracks.insert(row.id.into(), if row.is_removed { Reason::Removed } else { Reason::Hidden });
         }
         let mut recent = self.recent();
         apply(&mut tracks, &recent);

@@ -53,5 +53,5 @@ pub(crate) async fn catch_up(catalog: Catalog, models: ModelStore) {
 fn heard(recent: RecentListen) -> Heard {
     let ListenRecord { user, track, source_system_tab, source_screen_name, source_type, target, .. } = recent.listen;
     let source = [source_system_tab, source_screen_name, source_type];
-    Heard { user, track, source, is_new: recent.is_new, target, taken_at: recent.updated_at }
+    Heard { user: user.into(), track: track.into(), source, is_new: recent.is_new, target, taken_at: recent.updated_at }
 }

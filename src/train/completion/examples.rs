@@ -9,8 +9,7 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 use crate::bundle::CompletionIndex;
 use crate::dataset::{Corpus, Masked, SeedKind, mask};
 use crate::progress::{Interrupt, Progress};
-use crate::recommend::rank::features::{WIDTH, candidates};
-use crate::recommend::rank::{LONGEST_ANSWER, candidates_for};
+use crate::recommend::rank::{LONGEST_ANSWER, WIDTH, candidates, candidates_for};
 use crate::recommend::retrieve::{Query, Workspace};
 
 /// How to sample examples.

@@ -32,7 +32,7 @@ use crate::bundle::{
 };
 use crate::dataset::{Corpus, Texts};
 use crate::progress::{Interrupt, Progress};
-use crate::recommend::rank::features::FEATURES;
+use crate::recommend::rank::FEATURES;
 use crate::scoring::oblivious_trees::ObliviousTrees;
 
 /// Bins of a feature.

@@ -4,20 +4,20 @@
 //!
 //! * GMF: the product g_p ⊙ g_t, element by element;
 //! * MLP: the concatenation [m_p; m_t] through dense layers with ReLU;
-//! * logit: the two side by side through one linear unit; σ of it is the chance that t belongs in p.
+//! * logit: the two side by side through one linear unit; σ of it is the probability that t belongs in p.
 //!
 //! The first dense layer is computed in halves, W [m_p; m_t] = W_p m_p + W_t m_t: the playlist's half once for each
-//! distinct playlist of a batch, the track's half once for each distinct track. Gradients are written out, so that
-//! they come as they are needed: a table's for the rows that the batch touches, and no graph is built for each batch.
+//! distinct playlist of a batch, the track's half once for each distinct track. Gradients are written out
+//! by hand: a table's gradient covers only the rows that the batch touches, and LibTorch builds no graph.
 
 use rand_distr::{Distribution, Normal, Uniform};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use tch::{Device, Kind, Tensor};
 
-/// Deviation of the embeddings at the start.
+/// Standard deviation of new embeddings.
 const EMBEDDING_DEVIATION: f32 = 0.05;
 
-/// How large a network is.
+/// The size of a network.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NeumfShape {
     /// rows of the playlists' embeddings
@@ -40,7 +40,7 @@ pub struct InteractionBatch {
     pub track_rows: Vec<i64>,
     /// `[interactions]`: the playlist of each
     pub playlists: Vec<i64>,
-    /// `[interactions × (1 + negatives)]`: the track of each, followed by its negatives
+    /// `[interactions × (1 + negatives)]`: the track of each interaction, followed by its negatives
     pub tracks: Vec<i64>,
 }
 
@@ -76,7 +76,7 @@ pub struct Gradients {
     pub dense: Vec<Tensor>,
 }
 
-/// What a forward pass leaves for the backward one. N rows are interactions with their negatives.
+/// Results of a forward pass that the backward pass reads. The N rows are interactions and their negatives.
 struct Forward {
     /// `[distinct playlists, length]` and `[distinct tracks, length]`
     rows: [Tensor; 4],
@@ -89,10 +89,10 @@ struct Forward {
 }
 
 impl Neumf {
-    /// Names of the tables, in order.
+    /// The names of the tables, in order.
     pub const TABLES: [&'static str; 4] = ["gmf_playlists", "gmf_tracks", "mlp_playlists", "mlp_tracks"];
 
-    /// A new network: embeddings normal with deviation 0.05, dense weights Glorot-uniform, those of the logit
+    /// Returns a new network: embeddings normal with deviation 0.05, dense weights Glorot-uniform, those of the logit
     /// LeCun-uniform, biases 0.
     pub fn new(shape: &NeumfShape, rng: &mut Xoshiro256PlusPlus) -> Self {
         let mlp = shape.dense[0] / 2;
@@ -138,7 +138,7 @@ impl Neumf {
         let rows = [0, 1, 2, 3].map(|table| self.tables[table].index_select(0, indices.rows(table)));
         let [gmf_playlists, gmf_tracks, mlp_playlists, mlp_tracks] = &rows;
 
-        // A playlist's values stand for all rows of its group without being copied.
+        // A playlist's values are broadcast to all rows of its group, not copied.
         let of_playlists = gmf_playlists.index_select(0, &indices.playlists).unsqueeze(1);
         let of_tracks = gmf_tracks.index_select(0, &indices.tracks);
         let product = (of_tracks.view([interactions, group, -1]) * &of_playlists).view([interactions * group, -1]);
@@ -161,12 +161,12 @@ impl Neumf {
         Forward { rows, gmf: [of_playlists, of_tracks, product], activations, logits }
     }
 
-    /// `[interactions, 1 + negatives]`: the logits of a batch.
+    /// Returns the logits of a batch, `[interactions, 1 + negatives]`.
     pub fn logits(&self, batch: &InteractionBatch) -> Tensor {
         self.forward(batch, &Indices::new(batch)).logits.view([batch.playlists.len() as i64, -1])
     }
 
-    /// Mean loss of the batch and its gradients for the rows that it touches.
+    /// Computes the mean loss of a batch and the gradients of the rows that it touches.
     pub fn gradients(&self, batch: &InteractionBatch, penalties: Penalties) -> Gradients {
         let indices = Indices::new(batch);
         let (interactions, group) = (batch.playlists.len() as i64, indices.group);
@@ -224,7 +224,7 @@ impl Neumf {
             at_tracks.matmul(&track_half),
         ];
         if penalties.embeddings > 0.0 {
-            // How often each row stands in the batch, as the share of the batch's rows.
+            // How often each row occurs in the batch, as a share of the batch's rows.
             let playlists = indices.playlists.bincount(None::<&Tensor>, rows[0].size()[0]).to_kind(Kind::Float);
             let tracks = indices.tracks.bincount(None::<&Tensor>, rows[1].size()[0]).to_kind(Kind::Float);
             let shares = [playlists * (group as f64 / count), tracks / count].map(|share| share.unsqueeze(1));
@@ -258,7 +258,7 @@ impl Indices {
         }
     }
 
-    /// The rows that the batch touches of a table.
+    /// The rows of a table that the batch touches.
     fn rows(&self, table: usize) -> &Tensor {
         if table.is_multiple_of(2) { &self.playlist_rows } else { &self.track_rows }
     }
@@ -275,7 +275,7 @@ fn zeros(shape: &[i64]) -> Tensor {
 }
 
 fn normal(rows: usize, length: usize, rng: &mut Xoshiro256PlusPlus) -> Tensor {
-    // A finite deviation is the one condition of Normal.
+    // Normal rejects only a deviation that is not finite.
     let values: Vec<f32> = Normal::new(0.0, EMBEDDING_DEVIATION)
         .map(|law| law.sample_iter(rng).take(rows * length).collect())
         .unwrap_or_default();
@@ -283,7 +283,7 @@ fn normal(rows: usize, length: usize, rng: &mut Xoshiro256PlusPlus) -> Tensor {
 }
 
 fn uniform(shape: &[usize], bound: f32, rng: &mut Xoshiro256PlusPlus) -> Tensor {
-    // A finite bound above 0 is the one condition of Uniform.
+    // Uniform rejects only a bound that is not finite or not above 0.
     let values: Vec<f32> = Uniform::new(-bound, bound)
         .map(|law| law.sample_iter(rng).take(shape.iter().product()).collect())
         .unwrap_or_default();
@@ -297,7 +297,7 @@ mod tests {
 
     use super::*;
 
-    /// A network whose activations are large enough for all parts to matter, and a batch with repeats.
+    /// Returns a network whose activations are large enough for all parts to matter, and a batch with repeats.
     fn model_and_batch() -> (Neumf, InteractionBatch) {
         let shape = NeumfShape { playlists: 4, tracks: 7, latent: 3, dense: vec![8, 6, 5] };
         let mut model = Neumf::new(&shape, &mut Xoshiro256PlusPlus::seed_from_u64(11));

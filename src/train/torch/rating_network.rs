@@ -3,11 +3,11 @@
 //!
 //! * dot: p · q;
 //! * bias: p · q + b_u + b_i;
-//! * mlp: o · relu(W [p; q] + b) + c, with dropout before and behind the hidden layer.
+//! * mlp: o · relu(W [p; q] + b) + c, with dropout before and after the hidden layer.
 //!
 //! The loss of a batch is the mean squared error plus λ (Σ p² + Σ q²) over whole tables. Its gradient would touch every
 //! row at every step; instead each example carries the share of its own rows that adds up to the same over an epoch.
-//! Gradients are written out: no graph is built for each batch.
+//! Gradients are written out by hand: LibTorch builds no graph.
 
 use rand::RngExt;
 use rand_distr::{Distribution, Uniform};
@@ -17,7 +17,7 @@ use tch::{Device, Kind, Tensor};
 /// Embeddings start within ± this.
 const EMBEDDING_BOUND: f32 = 0.05;
 
-/// Which of the networks.
+/// Which network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RatingArchitecture {
     /// p · q
@@ -28,7 +28,7 @@ pub enum RatingArchitecture {
     Mlp,
 }
 
-/// How large a network is.
+/// The size of a network.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct RatingShape {
     /// which network
@@ -41,7 +41,7 @@ pub struct RatingShape {
     pub factors: usize,
     /// units of the hidden layer
     pub units: usize,
-    /// chance that an input of the hidden layer, and that an output of it, is dropped in training
+    /// probabilities that an input and an output of the hidden layer are dropped in training
     pub dropouts: (f64, f64),
 }
 
@@ -58,7 +58,7 @@ pub struct RatingBatch {
     pub tracks: Vec<i64>,
     /// the ratings
     pub ratings: Vec<f32>,
-    /// for each rating what multiplies the squared length of its user's, and of its track's embedding in the loss
+    /// for each rating the factors of the squared lengths of its user's and its track's embedding in the loss
     pub penalties: [Vec<f32>; 2],
 }
 
@@ -66,7 +66,7 @@ pub struct RatingBatch {
 #[derive(Debug)]
 pub struct RatingNetwork {
     shape: RatingShape,
-    /// of users and of tracks, `[rows, factors]`; with biases one more column, for them
+    /// of users and of tracks, `[rows, factors]`, plus a column for biases where there are any
     pub tables: [Tensor; 2],
     /// of the hidden layer the weights `[units, 2 factors]` (a user's first) and biases `[units]`, of the output the
     /// weights `[units]` and bias `[1]`; none without a hidden layer
@@ -87,9 +87,9 @@ pub struct RatingGradients {
 }
 
 impl RatingNetwork {
-    /// A new network: embeddings uniform within ±0.05, dense weights Glorot-uniform, biases 0; only those of users (or of
-    /// the one output) start at the `mean` rating. Tracks with few ratings stay near where they start, and from 0 on they
-    /// would lag behind the share of the mean that the others' biases have taken over.
+    /// Returns a new network: embeddings uniform within ±0.05, dense weights Glorot-uniform, biases 0, except
+    /// that those of users (or that of the output) start at the `mean` rating. Tracks with few ratings stay near where they
+    /// start, so the tracks' biases must not have to learn a share of the mean.
     pub fn new(shape: RatingShape, mean: f32, rng: &mut Xoshiro256PlusPlus) -> Self {
         let factors = shape.factors;
         let has_biases = shape.architecture == RatingArchitecture::Bias;
@@ -113,12 +113,12 @@ impl RatingNetwork {
         Self { shape, tables, dense }
     }
 
-    /// How large it is.
+    /// Returns the size of the network.
     pub fn shape(&self) -> RatingShape {
         self.shape
     }
 
-    /// Predicted ratings of users and tracks by row, nothing being dropped.
+    /// Predicts ratings of users and tracks by row, without dropout.
     pub fn predict(&self, users: &[i64], tracks: &[i64]) -> Tensor {
         let users = self.tables[0].index_select(0, &Tensor::from_slice(users));
         let tracks = self.tables[1].index_select(0, &Tensor::from_slice(tracks));
@@ -136,7 +136,7 @@ impl RatingNetwork {
         }
     }
 
-    /// Loss and gradients of a batch. `rng` draws what is dropped.
+    /// Computes loss and gradients of a batch. `rng` draws the dropout masks.
     pub fn gradients(&self, batch: &RatingBatch, rng: &mut Xoshiro256PlusPlus) -> RatingGradients {
         tch::no_grad(|| self.backward(batch, rng))
     }
@@ -199,7 +199,7 @@ impl RatingNetwork {
     }
 }
 
-/// `[rows, columns]`: 0 with the chance `dropped`, else what keeps the mean where it was.
+/// Returns a dropout mask `[rows, columns]`: 0 with the probability `dropped`, otherwise the factor that preserves the mean.
 fn mask(rows: usize, columns: usize, dropped: f64, rng: &mut Xoshiro256PlusPlus) -> Tensor {
     let kept = (1.0 / (1.0 - dropped)) as f32;
     let bar = (dropped * 65_536.0) as u16;
@@ -244,7 +244,7 @@ mod tests {
         }
     }
 
-    /// The loss with its penalties, computed example by example from [`RatingNetwork::predict`].
+    /// Computes the loss with its penalties example by example from [`RatingNetwork::predict`].
     fn loss(network: &RatingNetwork, batch: &RatingBatch) -> f64 {
         let users: Vec<i64> = batch.users.iter().map(|&user| batch.user_rows[user as usize]).collect();
         let tracks: Vec<i64> = batch.tracks.iter().map(|&track| batch.track_rows[track as usize]).collect();

@@ -22,6 +22,7 @@ use serde_json::value::RawValue;
 use utoipa::{IntoParams, ToSchema};
 
 use super::problem::{ApiError, FieldError};
+use crate::catalog::TextError;
 
 /// Most tracks that a request may ask for.
 pub const MAX_LIMIT: usize = 500;
@@ -266,21 +267,12 @@ pub fn entity_tag(number: i64) -> String {
     format!("\"{number:x}\"")
 }
 
-/// The longest id, in bytes; PostgreSQL's indexes take 2,704.
-pub const MAX_ID_BYTES: usize = 1_000;
-
-/// An id for something new: not empty, not too long, and without control characters.
-pub fn check_id(field: &str, id: &str) -> Result<(), ApiError> {
-    let reason = match () {
-        () if id.is_empty() => "must not be empty".to_owned(),
-        () if id.len() > MAX_ID_BYTES => format!("must not be longer than {MAX_ID_BYTES} bytes"),
-        () if id.chars().any(char::is_control) => "must not contain control characters".to_owned(),
-        () => return Ok(()),
-    };
-    Err(ApiError::InvalidField { field: field.to_owned(), reason })
+/// What was made of the text of a field, an id or a name.
+pub fn in_field<T>(field: &str, made: Result<T, TextError>) -> Result<T, ApiError> {
+    made.map_err(|error| ApiError::InvalidField { field: field.to_owned(), reason: error.to_string() })
 }
 
-// `check_id` checks what this says in the contract.
+// The ids of the catalog check what this says in the contract.
 /// An app's id.
 #[derive(ToSchema)]
 #[schema(min_length = 1, max_length = 1000, pattern = r"^[^\x00-\x1f\x7f-\x9f]+$")]

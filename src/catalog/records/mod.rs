@@ -1,0 +1,23 @@
+//! Shapes of rows as sources state them, and the ids that they go by.
+
+pub mod columns;
+mod feedback;
+mod ids;
+pub mod lines;
+mod outcomes;
+mod playlists;
+mod tracks;
+mod users;
+
+pub use feedback::{ListenRecord, RatingRecord, RatingScale, whole_microseconds};
+pub use ids::{
+    AlbumId, AlbumRow, ArtistId, ArtistRow, MAX_ID_BYTES, PlaylistId, PlaylistRow, TextError, TrackId, TrackRow,
+    UserId, UserRow, check_id, check_name,
+};
+pub use outcomes::{
+    BatchOutcome, FeedbackOutcome, ImportOutcome, ListeningOutcome, RowChange, UnknownTrack, UpsertedPlaylists,
+    WrittenListen,
+};
+pub use playlists::PlaylistRecord;
+pub use tracks::{AlbumRecord, ArtistRecord, RecordingRecord, SongRecord, TrackMention, TrackRecord, UNKNOWN_ARTIST};
+pub use users::UserRecord;
