@@ -3,7 +3,7 @@
 //! * `model.json`: the members of the ensemble ([`ClickMember`]) without their arrays, and what sources are called.
 //! * `user_ids.utf8`, `user_ids.offsets.npy`, `track_ids.utf8`, `track_ids.offsets.npy`: the vocabularies, rising.
 //! * `users.npy`: uint32 `[U, 6]`, `tracks.npy`: uint32 `[T, 10]`: what is known of them, see
-//!   [`UserFields::words`](crate::dataset::listens::history::UserFields::words) and its like for tracks.
+//!   [`UserFields::words`](crate::dataset::listens::UserFields::words) and its like for tracks.
 //! * `state.*.npy`: what the listens so far tell, see [`StateArrays`]; a server goes on from there.
 //! * `taste.{tracks,artists}.{users,items}.npy`: uint32, rising, and `.user_vectors.npy`, `.item_vectors.npy`: float32
 //!   `[users, length]`, `[items, length]`, see [`Taste`].
@@ -16,10 +16,9 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::{BundleError, BundleFolder, BundleWriter, Kind, Manifest, Vocabulary, encode_array};
-use crate::dataset::listens::features::{ClickState, FIELDS, HISTORY, NUMBERS, StateArrays};
-use crate::dataset::listens::history::{SourceValues, TrackFields, UserFields};
-use crate::dataset::listens::table::Encoding;
-use crate::dataset::listens::{Taste, Tastes};
+use crate::dataset::listens::{
+    ClickState, Encoding, FIELDS, HISTORY, NUMBERS, SourceValues, StateArrays, Taste, Tastes, TrackFields, UserFields,
+};
 use crate::scoring::clicks::network::{ClickNetwork, parameters};
 use crate::scoring::clicks::shape::ClickShape;
 use crate::scoring::oblivious_trees::{MOST_BINS, ObliviousTrees};

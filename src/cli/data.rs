@@ -4,7 +4,7 @@ use tracing::info;
 
 use super::global::Global;
 use crate::catalog::Catalog;
-use crate::dataset::listens::history::Listening;
+use crate::dataset::listens::Listening;
 use crate::dataset::{Corpus, Feedback};
 
 /// Opens the catalog, reads from it, and closes it.

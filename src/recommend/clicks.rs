@@ -10,8 +10,9 @@ use std::sync::{PoisonError, RwLock};
 use time::OffsetDateTime;
 
 use crate::bundle::{ClickBundle, ClickMember, Scorer};
-use crate::dataset::listens::features::{ClickState, Described, FIELDS, NUMBERS, describe};
-use crate::dataset::listens::history::{Click, Source, SourceValues, TrackFields, UNKNOWN, UserFields};
+use crate::dataset::listens::{
+    Click, ClickState, FIELDS, Listen, ListenSource, NUMBERS, SourceValues, TrackFields, UNKNOWN, UserFields, describe,
+};
 
 /// The row of a user or track that nobody knows: no listen has it, and no table of embeddings.
 const NOBODY: u32 = u32::MAX - 1;
@@ -165,7 +166,7 @@ impl ClickModel {
     }
 
     /// Numbers of the values of a source; names of the fields whose value is not known.
-    fn source(&self, values: &[Option<String>; 3]) -> (Source, Vec<&'static str>) {
+    fn source(&self, values: &[Option<String>; 3]) -> (ListenSource, Vec<&'static str>) {
         let (mut numbers, mut unknown) = ([UNKNOWN; 3], Vec::new());
         for field in 0..3 {
             let Some(value) = values[field].as_deref().filter(|value| !value.is_empty()) else { continue };
@@ -175,7 +176,7 @@ impl ClickModel {
             }
         }
         let [tab, screen, kind] = numbers;
-        (Source { tab, screen, kind }, unknown)
+        (ListenSource { tab, screen, kind }, unknown)
     }
 
     fn user_fields(&self, row: u32) -> &UserFields {
@@ -209,7 +210,7 @@ impl ClickModel {
                     unknown_tracks.push(place);
                 }
                 let track = row.unwrap_or(NOBODY);
-                let listen = Described {
+                let listen = Listen {
                     click: Click { user, track, source, target: None },
                     user: self.user_fields(user),
                     track: self.track_fields(track),
@@ -244,7 +245,7 @@ impl ClickModel {
         let track = track.unwrap_or_else(|| *tracks.entry(heard.track.clone()).or_insert(next));
         let (source, _) = self.source(&heard.source);
         let click = Click { user, track, source, target: heard.target };
-        let listen = Described { click, user: self.user_fields(user), track: self.track_fields(track) };
+        let listen = Listen { click, user: self.user_fields(user), track: self.track_fields(track) };
         match (heard.is_new, heard.target) {
             (true, _) => state.take(&listen),
             (false, Some(target)) => state.learn(&listen, target),

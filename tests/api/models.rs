@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use reqwest::Method;
 use segue::bundle::Kind;
+use segue::recommend::SimilarityModel;
 use serde_json::{Value, json};
 
 use crate::support::app::{Answer, TestApp, flip_byte, ids, publish_damaged};
@@ -148,7 +149,7 @@ async fn a_second_version_answers_unseen_and_its_agreement_is_a_metric() {
 async fn a_model_that_was_replaced_goes_with_the_last_request_that_holds_it() {
     let app = TestApp::spawn().await;
     activate(&app, "similarity", &app.manifest().version).await.ok();
-    let held = app.state.models.similarity().expect("a model");
+    let held = app.state.models.current::<SimilarityModel>().expect("a model");
     let gone = Arc::downgrade(&held);
     activate(&app, "similarity", &publish_again(&app.models, &app.models).version).await.ok();
     tokio::time::sleep(Duration::from_millis(100)).await;

@@ -151,7 +151,7 @@ fn ctrl_c_during_an_import_ends_with_130_and_leaves_nothing_running() {
     wait_for("the private PostgreSQL", PATIENCE, || {
         home.path().join("data/postgres/postmaster.pid").exists().then_some(())
     });
-    running.wait_for_log("making the private PostgreSQL");
+    running.wait_for_log("creating the private PostgreSQL");
     std::thread::sleep(Duration::from_millis(300));
     running.interrupt();
     let stopped = running.finish();

@@ -8,9 +8,9 @@ use segue::dataset::Feedback;
 use segue::import::{RatingsFile, RatingsReport, find_movielens, import_ratings};
 use segue::progress::Interrupt;
 use segue::recommend::ratings::RatingsModel;
-use segue::train::TrainError;
 use segue::train::ratings::gaussian::heard;
-use segue::train::ratings::{RatingsModelName, RatingsSettings, Running, learn, train_ratings};
+use segue::train::ratings::{RatingsModelName, RatingsSettings, learn, train_ratings};
+use segue::train::{RunContext, TrainError};
 
 use crate::support::database::Database;
 use crate::support::ratings::{ratings, tracks, train_on};
@@ -110,16 +110,16 @@ async fn the_same_seed_gives_the_same_model_and_tastes_are_told_apart() {
     let interrupt = Interrupt::default();
     let parts = feedback.split(0.2, 3);
     let learned = |threads| {
-        let running = Running { threads, resume_file: None, interrupt: &interrupt };
-        learn(&feedback, &parts.training, RatingsModelName::Gp, &settings, running).expect("learns")
+        let context = RunContext::new(threads, &interrupt);
+        learn(&feedback, &parts.training, RatingsModelName::Gp, &settings, context).expect("learns")
     };
     let (one, two) = (learned(1), learned(2));
     assert_eq!(one.model.bundle().features, two.model.bundle().features);
     assert_eq!(one.model.bundle().base, two.model.bundle().base);
     let metrics = one.measure(&parts.training, &parts.held_out, feedback.users());
     assert!(metrics.mse < 0.5 && metrics.ndcg_at_10 > 0.3, "{metrics:?}");
-    let running = Running { threads: 1, resume_file: None, interrupt: &interrupt };
-    let baseline = learn(&feedback, &parts.training, RatingsModelName::Baseline, &settings, running).expect("learns");
+    let context = RunContext::new(1, &interrupt);
+    let baseline = learn(&feedback, &parts.training, RatingsModelName::Baseline, &settings, context).expect("learns");
     let without = baseline.measure(&parts.training, &parts.held_out, feedback.users());
     assert!(without.mse > 1.0, "biases can't tell tastes apart: {without:?}");
     // What is recommended is the best by the exact scores, though most tracks are only scored roughly.
@@ -165,8 +165,8 @@ async fn on_movielens_the_default_predicts_better_than_what_is_published_for_oth
     assert_eq!((feedback.tracks(), feedback.genre_names.len()), (9_066, 19));
     let parts = feedback.split(0.2, 0);
     let interrupt = Interrupt::default();
-    let running = Running { threads: 2, resume_file: None, interrupt: &interrupt };
-    let trained = learn(&feedback, &parts.training, RatingsModelName::Gp, &arguments(&[]), running).expect("learns");
+    let context = RunContext::new(2, &interrupt);
+    let trained = learn(&feedback, &parts.training, RatingsModelName::Gp, &arguments(&[]), context).expect("learns");
     let metrics = trained.measure(&parts.training, &parts.held_out, feedback.users());
     assert!(metrics.mse < 0.72 && metrics.ndcg_at_10 > 0.25, "{metrics:?}");
 }

@@ -7,7 +7,7 @@ use rand::{RngExt, SeedableRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use segue::bundle::{BundleWriter, ClickBundle, Kind, Manifest};
 use segue::catalog::Catalog;
-use segue::dataset::listens::history::Listening;
+use segue::dataset::listens::Listening;
 use segue::import::import_kkbox;
 use segue::progress::Interrupt;
 use segue::train::clicks::{ClickModelName, ClickSettings, Preset, train_clicks};

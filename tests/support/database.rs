@@ -1,4 +1,4 @@
-//! A database of its own for each test, on the server that `DATABASE_URL` names.
+//! A database for each test, on the server of `DATABASE_URL`.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use segue::catalog::Catalog;
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, Row};
 
-/// A database that goes when this does.
+/// A database that is dropped with this.
 #[derive(Debug)]
 pub struct Database {
     name: String,
@@ -27,19 +27,19 @@ fn with_name(url: &str, name: &str) -> String {
 }
 
 impl Database {
-    /// An empty one, not even tables in it.
+    /// Creates an empty database, without tables.
     pub async fn new() -> Self {
         Self::create("template1").await
     }
 
-    /// A catalog without rows.
+    /// Creates a catalog without rows.
     pub async fn with_tables() -> Self {
         let database = Self::new().await;
         database.catalog().await.close().await;
         database
     }
 
-    /// One with the same content as this one, to which no one may be connected.
+    /// Copies this database, which must have no connections.
     pub async fn copy(&self) -> Self {
         Self::create(&self.name).await
     }
@@ -57,29 +57,29 @@ impl Database {
         Self { url: with_name(&server, &name), name }
     }
 
-    /// Where it is.
+    /// Returns its URL.
     pub fn url(&self) -> &str {
         &self.url
     }
 
-    /// The catalog in it, with its tables.
+    /// Opens the catalog in it, with its tables.
     pub async fn catalog(&self) -> Catalog {
         Catalog::open(Some(&self.url), Path::new(".")).await.expect("a catalog")
     }
 
-    /// A connection to it.
+    /// Connects to it.
     pub async fn connect(&self) -> PgConnection {
         PgConnection::connect(&self.url).await.expect("a connection")
     }
 
-    /// The first column of what a query gives.
+    /// Returns the first column of a query's result.
     pub async fn texts(&self, sql: &'static str) -> Vec<String> {
         let mut connection = self.connect().await;
         let rows = sqlx::query(sql).fetch_all(&mut connection).await.expect("rows");
         rows.iter().map(|row| row.get(0)).collect()
     }
 
-    /// Everything in the catalog by the app's ids, in one order: equal for catalogs that say the same.
+    /// Returns all of the catalog by the app's ids, in one order: equal for catalogs of the same content.
     pub async fn contents(&self) -> Vec<String> {
         self.texts(
             r#"SELECT line FROM (
@@ -103,7 +103,7 @@ impl Database {
         .await
     }
 
-    /// Every row as it is stored, row ids and times of change included.
+    /// Returns every row as it is stored, with row ids and times of change.
     pub async fn rows(&self) -> Vec<String> {
         self.texts(
             r#"SELECT line FROM (
@@ -121,7 +121,7 @@ impl Database {
 impl Drop for Database {
     fn drop(&mut self) {
         let name = self.name.clone();
-        // A runtime of its own: this may run inside one that must not be blocked on, or outside of any.
+        // A runtime of its own: this may run inside one that must not block, or outside of any.
         let dropping = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
             runtime.block_on(async {
@@ -132,8 +132,8 @@ impl Drop for Database {
         });
         match dropping.join() {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => eprintln!("the database {} is left behind: {error}", self.name),
-            Err(_) => eprintln!("the database {} is left behind", self.name),
+            Ok(Err(error)) => eprintln!("could not drop the database {}: {error}", self.name),
+            Err(_) => eprintln!("could not drop the database {}", self.name),
         }
     }
 }

@@ -13,13 +13,13 @@ use crate::cli::global::Global;
 use crate::cli::output::{Output, Report, Table, count, figure, or_dash};
 use crate::cli::picture::{picture_file, write_picture};
 use crate::cli::train::clicks::Overrides;
-use crate::dataset::listens::history::Listening;
-use crate::dataset::listens::table::{ClickTable, Variant};
+use crate::dataset::listens::{ClickTable, Listening, Variant};
 use crate::evaluate::ClickMetrics;
 use crate::evaluate::pictures::reliability;
 use crate::progress::Interrupt;
 use crate::recommend::clicks::ENSEMBLE;
-use crate::train::clicks::{ClickModelName, ClickTask, Running, SplitKind, learn, mark};
+use crate::train::RunContext;
+use crate::train::clicks::{ClickModelName, ClickTask, SplitKind, learn, mark};
 
 /// What to measure models of click probability on, and how to report.
 #[derive(Debug, clap::Args)]
@@ -113,8 +113,8 @@ fn measure(
         split,
         seed,
     };
-    let running = Running { threads: arguments.threads.get(), resume: None, interrupt };
-    let learned = learn(&task, &arguments.overrides.models(&arguments.model), running)?;
+    let context = RunContext::new(arguments.threads.get(), interrupt);
+    let learned = learn(&task, &arguments.overrides.models(&arguments.model), context)?;
     let table: &ClickTable = &learned.table;
     let rows: Vec<usize> = (0..table.rows()).filter(|&row| set_aside[table.clicks[row]]).collect();
     let measured = learned.measure(&table.select(&rows));

@@ -24,6 +24,7 @@ use crate::progress::Interrupt;
 use crate::recommend::SimilarityModel;
 use crate::recommend::completion::CompletionModel;
 use crate::recommend::dispatch::CompletionMethod;
+use crate::train::RunContext;
 use crate::train::completion::{CompletionSettings, learn};
 use crate::train::similarity::{NextTracksSettings, SimilaritySettings, train_similarity};
 
@@ -196,7 +197,7 @@ fn learn_completion(
     interrupt: &Interrupt,
 ) -> anyhow::Result<CompletionModel> {
     let members: Vec<u32> = (0..corpus.sequences.playlists.rows() as u32).collect();
-    let trained = learn(corpus, &members, settings, all_processors(), None, interrupt)?;
+    let trained = learn(corpus, &members, settings, RunContext::new(all_processors(), interrupt))?;
     Ok(CompletionModel::new(trained.into_bundle(corpus)?))
 }
 

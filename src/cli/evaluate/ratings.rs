@@ -14,9 +14,10 @@ use crate::cli::train::ratings::threads;
 use crate::dataset::Feedback;
 use crate::evaluate::RatingMetrics;
 use crate::progress::Interrupt;
+use crate::train::RunContext;
 use crate::train::ratings::gaussian::GaussianSettings;
 use crate::train::ratings::network::NetworkSettings;
-use crate::train::ratings::{RatingsModelName, RatingsSettings, Running, learn};
+use crate::train::ratings::{RatingsModelName, RatingsSettings, learn};
 
 /// Share of the training ratings that a network which stops early withholds for that.
 const EARLY_STOP_SHARE: f64 = 0.1;
@@ -121,9 +122,9 @@ fn measure(
                 gaussian: arguments.gaussian.clone(),
                 network: arguments.network.clone(),
             };
-            let running = Running { threads: threads(&arguments.threads, model), resume_file: None, interrupt };
+            let context = RunContext::new(threads(&arguments.threads, model), interrupt);
             let started = Instant::now();
-            let trained = learn(feedback, &parts.training, model, &settings, running)?;
+            let trained = learn(feedback, &parts.training, model, &settings, context)?;
             let train_seconds = started.elapsed().as_secs_f64();
             let metrics = trained.measure(&parts.training, &parts.held_out, feedback.users());
             info!(model = model.as_str(), seed, mse = metrics.mse, ndcg_at_10 = metrics.ndcg_at_10, "measured");

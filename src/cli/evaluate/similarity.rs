@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use anyhow::Context;
 use clap::ValueEnum;
 use serde::Serialize;
 use tracing::info;
@@ -16,7 +15,8 @@ use crate::cli::output::{self, Cell, Output, Table, count, figure};
 use crate::dataset::{Corpus, HeldOut};
 use crate::evaluate::next_track::{Distance, Parts, Ranks, rank_by_vectors};
 use crate::progress::Interrupt;
-use crate::train::next_track::{self, NextTrackSettings, Placements};
+use crate::train::RunContext;
+use crate::train::next_track::{self, Placements};
 use crate::train::similarity::{Fitted, SimilaritySettings, fit};
 
 /// What to measure, on what, and how to report.
@@ -131,7 +131,7 @@ pub(super) async fn evaluate(
 }
 
 fn measure(corpus: &Corpus, arguments: &EvaluateSimilarity, interrupt: &Interrupt) -> anyhow::Result<Report> {
-    let (settings, threads) = (&arguments.settings, arguments.threads.get());
+    let (settings, context) = (&arguments.settings, RunContext::new(arguments.threads.get(), interrupt));
     settings.check()?;
     let held_out = corpus.sequences.hold_out_last(settings.min_count);
     anyhow::ensure!(!held_out.queries.is_empty(), "the catalog has no playlist of four or more tracks to ask of");
@@ -158,27 +158,26 @@ fn measure(corpus: &Corpus, arguments: &EvaluateSimilarity, interrupt: &Interrup
             NextTrackModel::Next => {
                 let ablated = next_track::Part::ALL.into_iter().filter(|_| arguments.ablation).map(Some);
                 for without in std::iter::once(None).chain(ablated) {
-                    let learning = NextTrackSettings { trees: arguments.next_trees, seed: settings.seed, threads };
                     let left_out: Vec<next_track::Part> = without.into_iter().collect();
                     let started = Instant::now();
                     let (playlists, vocabulary) = (&held_out.playlists, held_out.vocabulary);
-                    let trees = next_track::learn(corpus, playlists, vocabulary, &learning, &left_out, interrupt)?;
+                    let (trees, seed) = (arguments.next_trees, settings.seed);
+                    let trees = next_track::learn(corpus, playlists, vocabulary, trees, seed, &left_out, context)?;
                     let seconds = started.elapsed().as_secs_f64();
-                    let ranks = next_track::measure(&placements, &trees, queries, limit, threads, interrupt)?;
+                    let ranks = next_track::measure(&placements, &trees, queries, limit, context)?;
                     add(model, without, ranks, seconds);
                 }
             }
             NextTrackModel::CoOccurrence | NextTrackModel::Follows => {
                 let both_sides = model == NextTrackModel::CoOccurrence;
-                let ranks =
-                    next_track::measure_co_occurrence(&placements, both_sides, queries, limit, threads, interrupt)?;
+                let ranks = next_track::measure_co_occurrence(&placements, both_sides, queries, limit, context)?;
                 add(model, None, ranks, 0.0);
             }
             NextTrackModel::Cosine | NextTrackModel::Euclidean => {
                 let distance = if model == NextTrackModel::Cosine { Distance::Cosine } else { Distance::Euclidean };
                 let fitted = match &fitted {
                     Some(fitted) => fitted,
-                    None => fitted.insert(vectors(&held_out, settings, threads, interrupt)?),
+                    None => fitted.insert(vectors(&held_out, settings, context)?),
                 };
                 let ranks = rank_by_vectors(&fitted.vectors, &fitted.lengths, distance, queries, limit);
                 add(model, None, ranks, fitted.seconds);
@@ -193,20 +192,11 @@ fn measure(corpus: &Corpus, arguments: &EvaluateSimilarity, interrupt: &Interrup
 pub(in crate::cli) fn vectors(
     held_out: &HeldOut,
     settings: &SimilaritySettings,
-    threads: usize,
-    interrupt: &Interrupt,
+    context: RunContext<'_>,
 ) -> anyhow::Result<Fitted> {
-    let fitted = fit(
-        held_out,
-        settings,
-        threads,
-        || !interrupt.is_raised(),
-        |done| {
-            info!(epoch = done.epoch, loss = done.loss, "trained");
-        },
-    );
-    anyhow::ensure!(!interrupt.is_raised(), "stopped");
-    fitted.context("the vectors could not be trained: too little data, or too high a --learning-rate")
+    Ok(fit(held_out, settings, Some("training"), context, |run| {
+        info!(epoch = run.epochs(), loss = run.loss(), "trained");
+    })?)
 }
 
 impl output::Report for Report {

@@ -6,9 +6,10 @@ use crate::cli::arguments::{Threads, check_share};
 use crate::cli::data;
 use crate::cli::global::Global;
 use crate::cli::output::Output;
-use crate::dataset::listens::features::FeatureGroup;
+use crate::dataset::listens::FeatureGroup;
 use crate::progress::{Interrupt, Stage, in_stages};
-use crate::train::clicks::{ClickModelName, ClickSettings, Optimizer, Preset, train_clicks};
+use crate::train::clicks::{ClickModelName, ClickSettings, Preset, train_clicks};
+use crate::train::optimizer::Optimizer;
 
 /// How to train models of click probability.
 #[derive(Debug, clap::Args)]

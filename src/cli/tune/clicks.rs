@@ -7,10 +7,11 @@ use crate::cli::data;
 use crate::cli::global::Global;
 use crate::cli::output::{Output, Report, Table, figure};
 use crate::cli::train::clicks::Overrides;
-use crate::dataset::listens::table::Variant;
+use crate::dataset::listens::Variant;
 use crate::progress::Interrupt;
+use crate::train::RunContext;
 use crate::train::clicks::tuning::{Trial, TuneTask, Tuned, tune as search};
-use crate::train::clicks::{ClickModelName, ClickTask, Running, SplitKind, mark};
+use crate::train::clicks::{ClickModelName, ClickTask, SplitKind, mark};
 
 /// Where to look for settings.
 #[derive(Debug, clap::Args)]
@@ -66,12 +67,12 @@ pub(super) async fn tune(global: &Global, arguments: TuneClicks, interrupt: &Int
             trials: arguments.trials as usize,
             best: arguments.best as usize,
         };
-        let running = Running { threads: arguments.threads.get(), resume: None, interrupt: &interrupt };
+        let context = RunContext::new(arguments.threads.get(), &interrupt);
         let tell = |trial: &Trial| {
             let Trial { auc, logloss, flags, .. } = trial;
             output.print_line(|| format!("AUC {auc:.4}  logloss {logloss:.4}  {flags}"));
         };
-        search(&task, running, tell)
+        search(&task, context, tell)
     };
     let tuned = tokio::task::spawn_blocking(searching).await??;
     output.print(&tuned)?;

@@ -9,9 +9,10 @@ use crate::cli::output::{Output, Report};
 use crate::cli::train::ratings::threads;
 use crate::dataset::split;
 use crate::progress::Interrupt;
+use crate::train::RunContext;
+use crate::train::ratings::RatingsModelName;
 use crate::train::ratings::gaussian::GaussianSettings;
 use crate::train::ratings::tuning::{Trial, Tuned, tune as search};
-use crate::train::ratings::{RatingsModelName, Running};
 
 /// How to tune, and how to report.
 #[derive(Debug, clap::Args)]
@@ -51,8 +52,8 @@ pub(super) async fn tune(global: &Global, arguments: TuneRatings, interrupt: &In
             let Trial { setting, value, mse, ndcg_at_10 } = trial;
             output.print_line(|| format!("{setting:<24} {value:>10.4}  MSE {mse:.4}  NDCG@10 {ndcg_at_10:.4}"));
         };
-        let running = Running { threads, resume_file: None, interrupt: &interrupt };
-        search(&feedback, &parts, &arguments.gaussian, arguments.rounds as usize, arguments.seed, running, tell)
+        let context = RunContext::new(threads, &interrupt);
+        search(&feedback, &parts, &arguments.gaussian, arguments.rounds as usize, arguments.seed, context, tell)
     };
     let tuned = tokio::task::spawn_blocking(tuning).await??;
     output.print(&tuned)?;

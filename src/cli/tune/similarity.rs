@@ -18,15 +18,17 @@ use crate::evaluate::next_track::{Distance, Parts, rank_by_vectors};
 use crate::evaluate::pictures::bars;
 use crate::evaluate::pictures::bars::LineChart;
 use crate::progress::Interrupt;
+use crate::train::RunContext;
 use crate::train::similarity::SimilaritySettings;
-use crate::train::similarity::tuning::{CurvePoint, Grid, Metric, Trial, Tuning};
+use crate::train::similarity::tuning::{CurvePoint, Metric, Trial, all_grids, parse_grid, tuner};
+use crate::train::tuning::{Grid, sort_best, write_best};
 
 /// What to tune, and where to write.
 #[derive(Debug, clap::Args)]
 pub struct TuneSimilarity {
     /// One setting over several values, the others as given: alpha, or alpha=-1,-0.5,0; may be repeated. Without --grid
     /// and --search: every setting in turn
-    #[arg(long, value_name = "SETTING[=VALUES]", value_parser = Grid::parse)]
+    #[arg(long, value_name = "SETTING[=VALUES]", value_parser = parse_grid)]
     pub grid: Vec<Grid>,
     /// Draw so many settings by chance, and train the better ones longer
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..=10_000))]
@@ -109,16 +111,16 @@ fn trial_line(trial: &Trial) -> String {
 }
 
 fn search(corpus: &Corpus, arguments: &TuneSimilarity, folder: &Path, interrupt: &Interrupt) -> anyhow::Result<Tuned> {
-    let (base, threads) = (&arguments.settings, arguments.threads.get());
+    let (base, context) = (&arguments.settings, RunContext::new(arguments.threads.get(), interrupt));
     base.check()?;
     let held_out = corpus.sequences.hold_out_last(base.min_count);
     let parts = Parts::new(held_out.queries.len(), base.seed);
     let data = &corpus.sequences.fingerprint.sha256;
-    let mut tuning = Tuning::begin(&held_out, &parts, data, &folder.join("trials.jsonl"), threads, interrupt)?;
+    let mut tuning = tuner(&held_out, &parts, data, &folder.join("trials.jsonl"), context)?;
     info!(trials = tuning.trials.len(), validation = parts.validation.len(), "read what was tried before");
     let tell = |trial: &Trial| arguments.output.print_line(|| trial_line(trial));
     let grids = match (arguments.grid.as_slice(), arguments.search) {
-        ([], None) => Grid::all(),
+        ([], None) => all_grids(),
         (grids, _) => grids.to_vec(),
     };
     let (mut files, mut trials) = (Vec::new(), Vec::new());
@@ -128,35 +130,21 @@ fn search(corpus: &Corpus, arguments: &TuneSimilarity, folder: &Path, interrupt:
         trials.extend(along);
     }
     if let Some(count) = arguments.search {
-        trials.extend(tuning.halve(base, count.into(), arguments.search_epochs, arguments.metric, tell)?);
+        let (epochs, metric) = (arguments.search_epochs, arguments.metric);
+        trials.extend(tuning.halve(base, count.into(), base.seed, epochs, |trial| metric.of(trial), tell)?);
     }
-    // The first of the best, so that the same trials have the same winner.
     let metric = arguments.metric;
-    let best = trials.iter().rev().max_by(|left, right| metric.of(left).total_cmp(&metric.of(right))).cloned();
-    let best = best.context("nothing was tried")?;
-    trials.sort_by(|left, right| metric.of(right).total_cmp(&metric.of(left)));
+    sort_best(&mut trials, |trial| metric.of(trial));
+    let best = trials.first().cloned().context("nothing was tried")?;
     files.extend(draw(&chart_of_curves(&trials), &folder.join("curves"))?);
     let path = folder.join("best.toml");
-    std::fs::write(&path, config_of(&best.settings)?).with_context(|| path.display().to_string())?;
+    write_best(&path, "similarity", &best.settings)?;
     files.extend([path, folder.join("trials.jsonl")]);
 
-    let fitted = vectors(&held_out, &best.settings, threads, interrupt)?;
+    let fitted = vectors(&held_out, &best.settings, context)?;
     let queries: Vec<_> = parts.test.iter().map(|&query| held_out.queries[query]).collect();
     let ranks = rank_by_vectors(&fitted.vectors, &fitted.lengths, Distance::Cosine, &queries, 10);
     Ok(Tuned { metric, best, test: Metrics::new(&ranks, &[10]), trials: tuning.trials.len(), files })
-}
-
-/// As a file of settings that `segue --config FILE train similarity` takes.
-fn config_of(settings: &SimilaritySettings) -> anyhow::Result<String> {
-    #[derive(Serialize)]
-    struct Train<'a> {
-        similarity: &'a SimilaritySettings,
-    }
-    #[derive(Serialize)]
-    struct File<'a> {
-        train: Train<'a>,
-    }
-    Ok(toml::to_string(&File { train: Train { similarity: settings } })?)
 }
 
 fn chart_of_grid(grid: &Grid, trials: &[Trial]) -> LineChart {

@@ -16,25 +16,25 @@ struct Waiting<Q, A> {
 }
 
 /// The questions that wait. Cheap to clone.
-pub struct Batch<Q, A> {
+pub struct MicroBatch<Q, A> {
     waiting: Arc<Mutex<Vec<Waiting<Q, A>>>>,
     /// as many answers as questions, in their order
     answer: fn(Vec<Q>) -> Vec<A>,
 }
 
-impl<Q, A> Clone for Batch<Q, A> {
+impl<Q, A> Clone for MicroBatch<Q, A> {
     fn clone(&self) -> Self {
         Self { waiting: self.waiting.clone(), answer: self.answer }
     }
 }
 
-impl<Q, A> std::fmt::Debug for Batch<Q, A> {
+impl<Q, A> std::fmt::Debug for MicroBatch<Q, A> {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("Batch").finish_non_exhaustive()
+        formatter.debug_struct("MicroBatch").finish_non_exhaustive()
     }
 }
 
-impl<Q: Send + 'static, A: Send + 'static> Batch<Q, A> {
+impl<Q: Send + 'static, A: Send + 'static> MicroBatch<Q, A> {
     /// Of questions that `answer` answers.
     pub fn new(answer: fn(Vec<Q>) -> Vec<A>) -> Self {
         Self { waiting: Arc::default(), answer }

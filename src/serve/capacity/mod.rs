@@ -1,4 +1,4 @@
-//! How much work is taken on at once.
+//! How much work the server accepts at once.
 
 pub mod catalog_admission;
 pub mod engine;

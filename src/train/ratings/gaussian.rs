@@ -13,7 +13,8 @@ use crate::math::truncated_svd::{Decomposition, decompose};
 use crate::math::{Array, Csr};
 use crate::recommend::ratings::fold_in::{Prior, Residual, fold_in};
 use crate::recommend::ratings::{Heard, RatingsModel};
-use crate::train::TrainError;
+use crate::train::error::TrainError;
+use crate::train::settings::{above_0, from_0};
 
 /// Backfitting ends when no track's bias moves by more than this share of the ratings' deviation.
 const TOLERANCE: f32 = 2e-3;
@@ -66,21 +67,14 @@ pub struct GaussianSettings {
 
 impl GaussianSettings {
     pub(super) fn check(&self) -> Result<(), TrainError> {
-        let above = [
-            ("--track-variance", self.track_variance),
-            ("--user-variance", self.user_variance),
-            ("--popularity-variance", self.popularity_variance),
-            ("--direction-variance", self.direction_variance),
-            ("--genre-variance", self.genre_variance),
-        ];
-        if let Some((name, _)) = above.into_iter().find(|(_, value)| !(*value > 0.0 && value.is_finite())) {
-            return Err(TrainError::Settings(format!("{name} must be above 0")));
-        }
-        let from_0 = [("--session-variance", self.session_variance), ("--affinity", self.affinity)];
-        if let Some((name, _)) = from_0.into_iter().find(|(_, value)| !(*value >= 0.0 && value.is_finite())) {
-            return Err(TrainError::Settings(format!("{name} must be 0 or above")));
-        }
-        Ok(())
+        above_0(&[
+            ("--track-variance", self.track_variance.into()),
+            ("--user-variance", self.user_variance.into()),
+            ("--popularity-variance", self.popularity_variance.into()),
+            ("--direction-variance", self.direction_variance.into()),
+            ("--genre-variance", self.genre_variance.into()),
+        ])?;
+        from_0(&[("--session-variance", self.session_variance.into()), ("--affinity", self.affinity.into())])
     }
 }
 
