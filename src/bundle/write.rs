@@ -27,7 +27,7 @@ pub struct BundleWriter {
     unfinished: PathBuf,
     files: Vec<FileEntry>,
     /// Held for as long as this process writes bundles of the kind.
-    _lock: File,
+    lock: File,
 }
 
 impl BundleWriter {
@@ -57,7 +57,7 @@ impl BundleWriter {
         })?;
         let unfinished = kind_folder.join(format!("{UNFINISHED}{version}"));
         fs::create_dir(&unfinished).map_err(BundleError::io(&unfinished))?;
-        Ok(Self { kind, kind_folder, version, unfinished, files: Vec::new(), _lock: lock })
+        Ok(Self { kind, kind_folder, version, unfinished, files: Vec::new(), lock })
     }
 
     /// The version that is being written.
@@ -139,6 +139,8 @@ impl Drop for BundleWriter {
     fn drop(&mut self) {
         // After a failure; once published, the folder has another name.
         let _ = fs::remove_dir_all(&self.unfinished);
+        // Closing the file is not enough: a process that another thread is just starting holds it open for a moment.
+        let _ = self.lock.unlock();
     }
 }
 

@@ -163,20 +163,22 @@ fn deepest(matches: &clap::ArgMatches) -> &clap::ArgMatches {
 }
 
 /// Stops the command at the first Ctrl-C or SIGTERM, and the program at the second.
-async fn raise_on_signals(interrupt: Interrupt) {
+///
+/// Signals are caught from the call on, not from when the future is first polled.
+fn raise_on_signals(interrupt: Interrupt) -> impl Future<Output = ()> {
     use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut interrupts), Ok(mut terminations)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
-    else {
-        return;
-    };
-    loop {
-        tokio::select! {
-            _ = interrupts.recv() => {}
-            _ = terminations.recv() => {}
+    let signals = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()));
+    async move {
+        let (Ok(mut interrupts), Ok(mut terminations)) = signals else { return };
+        loop {
+            tokio::select! {
+                _ = interrupts.recv() => {}
+                _ = terminations.recv() => {}
+            }
+            if interrupt.is_raised() {
+                std::process::exit(INTERRUPTED.into());
+            }
+            interrupt.raise();
         }
-        if interrupt.is_raised() {
-            std::process::exit(INTERRUPTED.into());
-        }
-        interrupt.raise();
     }
 }

@@ -17,7 +17,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
-use super::capacity::engine::Lane;
+use super::capacity::lane::Lane;
 use super::models::allocator::resident_bytes;
 use crate::bundle::{Kind, Manifest};
 

@@ -1,6 +1,6 @@
 //! `POST /scores`: probabilities from the state of all listens so far.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rand::{RngExt, SeedableRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
@@ -39,7 +39,7 @@ async fn app(models: &[ClickModelName]) -> TestApp {
 async fn load(app: &TestApp) {
     app.state.models.load(Kind::Clicks).expect("loaded");
     let is_ready = async || app.state.models.current::<ClickModel>().filter(|loaded| !loaded.model.is_behind());
-    wait_until("the listens since the training", Duration::from_secs(10), is_ready).await;
+    wait_until("the listens since the training", is_ready).await;
 }
 
 fn context(kind: &str) -> Value {
@@ -171,7 +171,7 @@ async fn a_second_version_hears_of_listens_too_and_answers_unseen_or_by_name() {
     assert_eq!(app.post("/scores", &by_second).await.ok()["model_version"], json!(second));
     let caught_up =
         async || app.state.models.all::<ClickModel>().iter().all(|one| !one.model.is_behind()).then_some(());
-    wait_until("the listens since the training", Duration::from_secs(10), caught_up).await;
+    wait_until("the listens since the training", caught_up).await;
     let listens: Vec<Value> = (3..33)
         .map(|number| {
             json!({"user_id": "newcomer", "track_id": format!("s{number}"), "target": false,
@@ -184,7 +184,7 @@ async fn a_second_version_hears_of_listens_too_and_answers_unseen_or_by_name() {
     assert!(after[0] < before[0] - 0.01, "{before:?} {after:?}");
     assert_eq!(probabilities(&app, &by_second).await, after);
     let measured = async || (app.metric("segue_shadow_agreement_count").await == 2.0).then_some(());
-    wait_until("its answers", Duration::from_secs(5), measured).await;
+    wait_until("its answers", measured).await;
     assert!((app.metric("segue_shadow_agreement_sum").await - 2.0).abs() < 1e-6, "the same model");
     let unknown = json!({"user_id": "u1", "tracks": ["s1"], "version": "20000101T000000.000Z"});
     app.post("/scores", &unknown).await.problem(404);

@@ -98,6 +98,9 @@ async fn a_training_that_is_stopped_twice_and_resumed_ends_in_the_vectors_of_one
     let models = folder.path().join("stopped");
     let stop_after = |delay: Duration| {
         let interrupt = Interrupt::default();
+        if delay.is_zero() {
+            interrupt.raise();
+        }
         let raising = std::thread::spawn({
             let interrupt = interrupt.clone();
             move || {
@@ -114,9 +117,10 @@ async fn a_training_that_is_stopped_twice_and_resumed_ends_in_the_vectors_of_one
     };
     // Stopped again and again, it comes further each time; how far in one go depends on the machine.
     let stop_after_epoch = |reached: usize| {
-        let mut epoch = reached;
+        let (mut epoch, mut delay) = (reached, Duration::from_millis(50));
         while epoch <= reached {
-            epoch = stop_after(Duration::from_millis(100));
+            delay *= 2;
+            epoch = stop_after(delay);
         }
         epoch
     };

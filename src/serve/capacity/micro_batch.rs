@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::oneshot;
 
-use super::engine::{Engine, EngineError, Lane};
+use super::engine::{Engine, EngineError, Work};
+use super::lane::Lane;
 
 /// Questions that one piece of work answers at most: others go to other threads meanwhile.
 const MOST: usize = 16;
@@ -50,15 +51,12 @@ impl<Q: Send + 'static, A: Send + 'static> MicroBatch<Q, A> {
             waiting.len() % MOST == 1
         };
         if is_first {
-            let (engine, batch, work) = (engine.clone(), self.clone(), self.clone());
-            // Apart: a caller who goes away takes only the own question along, not those of others.
-            tokio::spawn(async move {
-                if let Err(error) = engine.run(Lane::Quick, move || work.answer_some()).await {
-                    for one in batch.take_some() {
-                        let _ = one.answer.send(Err(error));
-                    }
+            let work: Box<dyn Work> = Box::new(Part { batch: self.clone(), found: Vec::new() });
+            if let Err(error) = engine.submit(Lane::Quick, std::iter::once(work)) {
+                for one in self.take_some() {
+                    let _ = one.answer.send(Err(error));
                 }
-            });
+            }
         }
         answered.await.map_err(|_| EngineError::Lost)?
     }
@@ -69,11 +67,27 @@ impl<Q: Send + 'static, A: Send + 'static> MicroBatch<Q, A> {
         let count = waiting.len().min(MOST);
         waiting.drain(..count).collect()
     }
+}
 
-    fn answer_some(&self) {
-        let asked = self.take_some().into_iter().filter(|one| !one.answer.is_closed());
+/// Questions that are answered together.
+struct Part<Q, A> {
+    batch: Batch<Q, A>,
+    found: Vec<(oneshot::Sender<Result<A, EngineError>>, A)>,
+}
+
+impl<Q: Send + 'static, A: Send + 'static> Work for Part<Q, A> {
+    fn run(&mut self) -> bool {
+        let asked = self.batch.take_some().into_iter().filter(|one| !one.answer.is_closed());
         let (questions, answers): (Vec<Q>, Vec<_>) = asked.map(|one| (one.question, one.answer)).unzip();
-        for (answer, found) in answers.into_iter().zip((self.answer)(questions)) {
+        if questions.is_empty() {
+            return false;
+        }
+        self.found = answers.into_iter().zip((self.batch.answer)(questions)).collect();
+        true
+    }
+
+    fn answer(self: Box<Self>) {
+        for (answer, found) in self.found {
             let _ = answer.send(Ok(found));
         }
     }

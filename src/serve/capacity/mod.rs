@@ -2,4 +2,5 @@
 
 pub mod catalog_admission;
 pub mod engine;
+pub mod lane;
 pub mod micro_batch;

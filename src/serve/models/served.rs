@@ -8,11 +8,17 @@ use crate::recommend::clicks::{ClickModel, Question};
 use crate::recommend::completion::CompletionModel;
 use crate::recommend::ratings::{Heard, RatingsModel};
 use crate::recommend::{Completion, SimilarityModel};
+use crate::serve::capacity::lane::Lane;
+
+/// A piece of work for warm-up.
+pub type Trial<'a> = Box<dyn Fn() + 'a>;
 
 /// A model that is made from a bundle of one kind.
 pub trait ServedModel: Send + Sync + Sized + 'static {
     /// the bundle's kind
     const KIND: Kind;
+    /// lanes of the engine in which its work waits
+    const LANES: &'static [Lane];
 
     /// Loads a bundle and verifies all of it.
     fn load(folder: &BundleFolder) -> Result<(Manifest, Self), BundleError>;
@@ -31,12 +37,15 @@ pub trait ServedModel: Send + Sync + Sized + 'static {
     /// Returns the length of a track's vector; 0 without vectors.
     fn dimensions(&self) -> usize;
 
-    /// Computes something, so that mapped files are in memory before the first request.
-    fn warm_up(&self);
+    /// Returns pieces of work like those of requests: once they have run, mapped files are in memory, and the time that
+    /// they take from then on is the time that requests will take.
+    fn trials(&self) -> Vec<Trial<'_>>;
 }
 
 impl ServedModel for SimilarityModel {
     const KIND: Kind = Kind::Similarity;
+    /// Without a completion model it completes playlists too.
+    const LANES: &'static [Lane] = &Lane::ALL;
 
     fn load(folder: &BundleFolder) -> Result<(Manifest, Self), BundleError> {
         SimilarityBundle::load(folder).map(|(manifest, bundle)| (manifest, Self::new(bundle)))
@@ -58,15 +67,17 @@ impl ServedModel for SimilarityModel {
         Self::dimensions(self)
     }
 
-    fn warm_up(&self) {
-        if !self.vocabulary().is_empty() {
-            self.similar(0, 50);
+    fn trials(&self) -> Vec<Trial<'_>> {
+        if self.vocabulary().is_empty() {
+            return Vec::new();
         }
+        vec![Box::new(|| drop(self.similar(0, 50)))]
     }
 }
 
 impl ServedModel for CompletionModel {
     const KIND: Kind = Kind::Completion;
+    const LANES: &'static [Lane] = &[Lane::Completion, Lane::Batch];
 
     fn load(folder: &BundleFolder) -> Result<(Manifest, Self), BundleError> {
         CompletionBundle::load(folder).map(|(manifest, bundle)| (manifest, Self::new(bundle)))
@@ -88,17 +99,20 @@ impl ServedModel for CompletionModel {
         self.bundle().index.dimensions()
     }
 
-    fn warm_up(&self) {
+    fn trials(&self) -> Vec<Trial<'_>> {
         let popular = &self.bundle().index.popular;
-        for seeds in [&popular[..popular.len().min(5)], &popular[popular.len() / 2..][..popular.len().min(1)]] {
-            let title = Some("summer hits".to_owned());
-            self.complete(&Completion { title, seeds: seeds.to_vec(), limit: 100, ..Completion::default() });
-        }
+        let trial = |seeds: &[u32]| -> Trial<'_> {
+            let (title, seeds) = (Some("summer hits".to_owned()), seeds.to_vec());
+            let playlist = Completion { title, seeds, limit: 100, ..Completion::default() };
+            Box::new(move || drop(self.complete(&playlist)))
+        };
+        vec![trial(&popular[..popular.len().min(5)]), trial(&popular[popular.len() / 2..][..popular.len().min(1)])]
     }
 }
 
 impl ServedModel for RatingsModel {
     const KIND: Kind = Kind::Ratings;
+    const LANES: &'static [Lane] = &[Lane::Quick];
 
     fn load(folder: &BundleFolder) -> Result<(Manifest, Self), BundleError> {
         RatingsBundle::load(folder).map(|(manifest, bundle)| (manifest, Self::new(bundle)))
@@ -116,16 +130,20 @@ impl ServedModel for RatingsModel {
         self.bundle().columns()
     }
 
-    fn warm_up(&self) {
-        if !self.vocabulary().is_empty() {
+    fn trials(&self) -> Vec<Trial<'_>> {
+        if self.vocabulary().is_empty() {
+            return Vec::new();
+        }
+        vec![Box::new(|| {
             let taste = self.taste(&[Heard { row: 0, rating: None, at: 0 }]);
             self.recommend(&taste, &[], 50);
-        }
+        })]
     }
 }
 
 impl ServedModel for ClickModel {
     const KIND: Kind = Kind::Clicks;
+    const LANES: &'static [Lane] = &[Lane::Quick];
 
     fn load(folder: &BundleFolder) -> Result<(Manifest, Self), BundleError> {
         ClickBundle::load(folder).map(|(manifest, bundle)| (manifest, Self::new(bundle)))
@@ -143,8 +161,8 @@ impl ServedModel for ClickModel {
         0
     }
 
-    fn warm_up(&self) {
+    fn trials(&self) -> Vec<Trial<'_>> {
         let question = Question { user: String::new(), tracks: vec![String::new()], ..Question::default() };
-        self.answer(&question);
+        vec![Box::new(move || drop(self.answer(&question)))]
     }
 }

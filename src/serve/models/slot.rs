@@ -4,8 +4,8 @@
 //! is read and verified as a whole before it takes over; if verification fails, the previous model keeps serving.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -17,6 +17,7 @@ use super::answer_cache::AnswerCache;
 use super::served::ServedModel;
 use crate::bundle::{self, BundleError, BundleFolder, Kind, Manifest, current_version, versions};
 use crate::recommend::Recommended;
+use crate::serve::capacity::engine::Engine;
 use crate::serve::metrics::Metrics;
 use crate::serve::state::hidden_tracks::Snapshot;
 
@@ -45,7 +46,7 @@ impl<M: ServedModel> LoadedModel<M> {
     fn open(models: &Path, version: &str) -> Result<Self, BundleError> {
         let folder = models.join(M::KIND.as_str()).join(version);
         let (manifest, model) = M::load(&BundleFolder::open(&folder, M::KIND)?)?;
-        model.warm_up();
+        model.trials().iter().for_each(|trial| trial());
         let similar_cache = AnswerCache::new(MAX_CACHED_ITEMS);
         Ok(Self { manifest, model, hidden_rows: ArcSwap::default(), similar_cache })
     }
@@ -103,8 +104,8 @@ pub struct ModelSummary {
 
 /// What a slot does whatever its model is. All but `summary` block.
 pub trait KindSlot {
-    /// Loads the current bundle and lets it take over.
-    fn load(&self) -> Result<(), BundleError>;
+    /// Loads the current bundle and lets it take over; one that is loaded already only if `reload` is set.
+    fn load(&self, reload: bool) -> Result<(), BundleError>;
 
     /// Loads the current bundle, or if it fails verification the newest older one that passes.
     fn load_at_start(&self);
@@ -125,19 +126,27 @@ pub struct Slot<M> {
     /// the models folder
     models: PathBuf,
     current: ArcSwapOption<LoadedModel<M>>,
+    /// held while the current version is replaced: what was read first must not take over last
+    replacing: Mutex<()>,
     shadow: ArcSwapOption<ShadowVersion<M>>,
     /// other versions that requests named, the one loaded last at the end
     pinned: ArcSwap<Vec<Arc<LoadedModel<M>>>>,
     /// held while one of them is loaded
     pinning: tokio::sync::Mutex<()>,
     metrics: Metrics,
+    engine: Engine,
 }
 
 impl<M: ServedModel> Slot<M> {
-    /// Returns an empty slot over the folder `models`.
-    pub fn new(models: &Path, metrics: &Metrics) -> Self {
-        let (current, shadow, pinned, pinning) = Default::default();
-        Self { models: models.to_owned(), current, shadow, pinned, pinning, metrics: metrics.clone() }
+    /// Returns an empty slot over the folder `models`. Its models tell the engine how long their work takes.
+    pub fn new(models: &Path, metrics: &Metrics, engine: &Engine) -> Self {
+        let (current, replacing, shadow, pinned, pinning) = Default::default();
+        let (metrics, engine) = (metrics.clone(), engine.clone());
+        Self { models: models.to_owned(), current, replacing, shadow, pinned, pinning, metrics, engine }
+    }
+
+    fn replacing(&self) -> MutexGuard<'_, ()> {
+        self.replacing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns the current version, if one is loaded.
@@ -197,6 +206,12 @@ impl<M: ServedModel> Slot<M> {
     }
 
     fn take_over(&self, loaded: LoadedModel<M>, began: Instant) {
+        for trial in loaded.model.trials() {
+            let began = Instant::now();
+            trial();
+            let seconds = began.elapsed().as_secs_f64();
+            M::LANES.iter().for_each(|&lane| self.engine.warm(lane, seconds));
+        }
         let Manifest { kind, version, data, .. } = &loaded.manifest;
         info!(%kind, version, tracks = data.tracks, playlists = data.playlists, "loaded a model");
         self.metrics.model_swapped(&loaded.manifest, loaded.model.candidates(), began.elapsed().as_secs_f64());
@@ -207,16 +222,20 @@ impl<M: ServedModel> Slot<M> {
 }
 
 impl<M: ServedModel> KindSlot for Slot<M> {
-    fn load(&self) -> Result<(), BundleError> {
+    fn load(&self, reload: bool) -> Result<(), BundleError> {
+        let _replacing = self.replacing();
         let began = Instant::now();
         let none = || BundleError::None { kind: M::KIND, folder: self.models.join(M::KIND.as_str()) };
         let version = current_version(&self.models, M::KIND).ok_or_else(none)?;
+        if !reload && self.current.load().as_ref().is_some_and(|loaded| loaded.manifest.version == version) {
+            return Ok(());
+        }
         self.take_over(LoadedModel::open(&self.models, &version)?, began);
         Ok(())
     }
 
     fn load_at_start(&self) {
-        match self.load() {
+        match self.load(true) {
             Ok(()) => return,
             Err(error @ BundleError::None { .. }) => return warn!("{error}"),
             Err(error) => error!("the current bundle failed verification: {error}"),
@@ -239,6 +258,7 @@ impl<M: ServedModel> KindSlot for Slot<M> {
     }
 
     fn activate(&self, version: &str) -> Result<(), VersionError> {
+        let _replacing = self.replacing();
         let began = Instant::now();
         let loaded = Self::open(&self.models, version)?;
         bundle::activate(&self.models, M::KIND, version).map_err(VersionError::ReadOnly)?;

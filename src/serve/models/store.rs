@@ -14,6 +14,7 @@ use crate::recommend::SimilarityModel;
 use crate::recommend::clicks::ClickModel;
 use crate::recommend::completion::CompletionModel;
 use crate::recommend::ratings::RatingsModel;
+use crate::serve::capacity::engine::Engine;
 use crate::serve::metrics::Metrics;
 
 /// How often the store compares each `current` link with what is loaded.
@@ -67,15 +68,15 @@ impl StoredModel for ClickModel {
 }
 
 impl ModelStore {
-    /// Returns an empty store over the folder `models`.
-    pub fn new(models: &Path, metrics: &Metrics) -> Self {
+    /// Returns an empty store over the folder `models`. Its models tell the engine how long their work takes.
+    pub fn new(models: &Path, metrics: &Metrics, engine: &Engine) -> Self {
         Self(Arc::new(Slots {
             folder: models.to_owned(),
             metrics: metrics.clone(),
-            completion: Slot::new(models, metrics),
-            similarity: Slot::new(models, metrics),
-            ratings: Slot::new(models, metrics),
-            clicks: Slot::new(models, metrics),
+            completion: Slot::new(models, metrics, engine),
+            similarity: Slot::new(models, metrics, engine),
+            ratings: Slot::new(models, metrics, engine),
+            clicks: Slot::new(models, metrics, engine),
         }))
     }
 
@@ -128,9 +129,9 @@ impl ModelStore {
         self.summaries().map(|summary| summary.manifest).collect()
     }
 
-    /// Loads the current bundle of a kind and lets it take over. Blocking.
+    /// Loads the current bundle of a kind and lets it take over, loaded already or not. Blocking.
     pub fn load(&self, kind: Kind) -> Result<(), BundleError> {
-        self.slot(kind).load()
+        self.slot(kind).load(true)
     }
 
     /// Loads the current bundle of each kind, or if it fails verification the newest older one that passes. Blocking.
@@ -159,7 +160,7 @@ impl ModelStore {
                     continue;
                 }
                 let store = self.clone();
-                match tokio::task::spawn_blocking(move || store.load(kind)).await {
+                match tokio::task::spawn_blocking(move || store.slot(kind).load(false)).await {
                     Ok(Ok(())) => *rejected = None,
                     Ok(Err(error)) => {
                         error!("the new bundle failed verification, the previous one keeps serving: {error}");

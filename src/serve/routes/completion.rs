@@ -18,7 +18,7 @@ use crate::recommend::completion::{Completed, CompletionModel};
 use crate::recommend::dispatch::{Completer, CompletionMethod};
 use crate::recommend::explain::Reason;
 use crate::recommend::{Completion, SimilarityModel, Source};
-use crate::serve::capacity::engine::Lane;
+use crate::serve::capacity::lane::Lane;
 use crate::serve::http::extract::{BoundedList, JsonBody, Limit, Object, OptionalJsonBody};
 use crate::serve::http::problem::ApiError;
 use crate::serve::metrics::Fallback;

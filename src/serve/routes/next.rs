@@ -6,7 +6,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::similar::{NeighborRequest, SimilarQuery, SimilarTracks};
-use crate::serve::capacity::engine::Lane;
+use crate::serve::capacity::lane::Lane;
 use crate::serve::http::extract::QueryParameters;
 use crate::serve::http::problem::ApiError;
 use crate::serve::state::AppState;

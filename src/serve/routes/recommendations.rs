@@ -15,7 +15,7 @@ use utoipa_axum::routes;
 use crate::bundle::Kind;
 use crate::catalog::{TrackName, UserFeedback, UserId};
 use crate::recommend::ratings::{Basis, Heard, RatingsModel};
-use crate::serve::capacity::engine::Lane;
+use crate::serve::capacity::lane::Lane;
 use crate::serve::http::extract::{Limit, QueryParameters};
 use crate::serve::http::problem::ApiError;
 use crate::serve::models::LoadedModel;

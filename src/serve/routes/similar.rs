@@ -13,7 +13,7 @@ use super::recommended_track::{Item, ScoredTrack, source_of};
 use crate::bundle::Kind;
 use crate::catalog::TrackId;
 use crate::recommend::{Recommended, SimilarityModel};
-use crate::serve::capacity::engine::Lane;
+use crate::serve::capacity::lane::Lane;
 use crate::serve::http::extract::{Limit, QueryParameters};
 use crate::serve::http::problem::ApiError;
 use crate::serve::models::LoadedModel;

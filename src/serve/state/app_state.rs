@@ -79,7 +79,8 @@ impl AppState {
         };
         let catalog = catalog.for_requests(settings.database_connections);
         let metrics = Metrics::new();
-        let models = ModelStore::new(models, &metrics);
+        let engine = Engine::start(threads, settings.engine_queue, metrics.clone())?;
+        let models = ModelStore::new(models, &metrics, &engine);
         let gate = CatalogGate::default();
         Ok(Self(Arc::new(Parts {
             names: TrackNames::new(catalog.clone(), models.clone(), gate.clone(), metrics.clone()),
@@ -97,7 +98,7 @@ impl AppState {
             bulk: Arc::new(Semaphore::new(settings.max_bulk_requests)),
             catalog,
             models,
-            engine: Engine::start(threads, settings.engine_queue, metrics.clone())?,
+            engine,
             scores: score_batch(),
             nearest: nearest_batch(),
             metrics,

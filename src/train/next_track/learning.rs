@@ -8,7 +8,7 @@ use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_xoshiro::Xoshiro256PlusPlus;
 
-use super::candidates::{Candidates, Part, Placements, WIDTH, Workspace};
+use super::candidates::{Candidates, Part, Placements, WIDTH};
 use crate::dataset::{Corpus, NextTrackQuery};
 use crate::evaluate::next_track::Ranks;
 use crate::math::{Csr, top_k};
