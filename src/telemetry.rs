@@ -21,7 +21,7 @@ use tracing_subscriber::{EnvFilter, Layer, fmt};
 pub enum LogFormat {
     /// for people
     Text,
-    /// one JSON object a line
+    /// one JSON object per line
     Json,
 }
 

@@ -3,7 +3,7 @@
 /// Threads that compute.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Threads {
-    /// Threads that compute; 0 takes one for each processor
+    /// Number of threads; 0: one per processor
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u16).range(0..=1024))]
     pub threads: u16,
 }

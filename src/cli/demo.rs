@@ -24,13 +24,15 @@ use crate::serve::{AppState, ServeSettings, serve};
 /// What the demo shows.
 #[derive(Debug, clap::Args)]
 pub struct DemoArguments {
-    /// Slices of the Million Playlist Dataset to use instead of synthetic playlists: files or folders
+    /// Million Playlist Dataset slices to use: files or folders
+    ///
+    /// Without it the demo generates synthetic playlists.
     #[arg(long, value_name = "PATH", num_args = 1..)]
     pub data: Vec<PathBuf>,
-    /// Address and port to listen on; port 0 takes a free one
+    /// Address and port; port 0 picks a free one
     #[arg(long, default_value = "127.0.0.1:0")]
     pub listen: SocketAddr,
-    /// Show the answers and stop, instead of serving on
+    /// Show the responses and exit, instead of serving on
     #[arg(long)]
     pub once: bool,
 }

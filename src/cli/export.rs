@@ -15,9 +15,9 @@ use crate::bundle::{
 /// What can be exported.
 #[derive(Debug, Subcommand)]
 pub enum ExportCommand {
-    /// The tracks' vectors of a published bundle, for notebooks and other programs
+    /// Export the tracks' vectors of a published bundle
     #[command(
-        after_help = "Examples:\n  segue export embeddings --format parquet --out tracks.parquet\n  segue export embeddings --kind completion --format npy --out factors.npy\n\nRead them with\n  pandas.read_parquet(\"tracks.parquet\")                          names and vectors in one table\n  numpy.load(\"factors.npy\")                                      names in factors.tracks.csv, row for row\n  KeyedVectors.load_word2vec_format(\"tracks.txt\")                gensim; names in tracks.tracks.csv\n\nA file that is there already is replaced, once the new one is whole."
+        after_help = "Examples:\n  segue export embeddings --format parquet --out tracks.parquet\n  segue export embeddings --kind completion --format npy --out factors.npy\n\nRead them with\n  pandas.read_parquet(\"tracks.parquet\")                          names and vectors in one table\n  numpy.load(\"factors.npy\")                                      names in factors.tracks.csv, row for row\n  KeyedVectors.load_word2vec_format(\"tracks.txt\")                gensim; names in tracks.tracks.csv\n\nAn existing file is replaced once the new one is complete."
     )]
     Embeddings(EmbeddingsArguments),
 }
@@ -25,19 +25,19 @@ pub enum ExportCommand {
 /// Which vectors, and where to.
 #[derive(Debug, clap::Args)]
 pub struct EmbeddingsArguments {
-    /// Whose vectors: those of Track2Vec (similarity), or the factors of playlist completion
+    /// Vectors to export
     #[arg(long, value_enum, default_value_t = EmbeddingKind::Similarity)]
     pub kind: EmbeddingKind,
-    /// Version of the bundle, if not the current one
+    /// Version of the bundle [default: the current one]
     #[arg(long, value_name = "VERSION")]
     pub bundle: Option<String>,
-    /// Format of the file
+    /// File format
     #[arg(long, value_enum)]
     pub format: EmbeddingFormat,
     /// File to write
     #[arg(long, value_name = "FILE")]
     pub out: PathBuf,
-    /// Leave the names out: they come from the catalog, which then is not asked
+    /// Omit names, which come from the catalog
     #[arg(long)]
     pub without_names: bool,
 }
@@ -54,11 +54,11 @@ pub enum EmbeddingKind {
 /// Formats of files with vectors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum EmbeddingFormat {
-    /// NumPy, and names in a CSV file beside it
+    /// NumPy, with names in a CSV file
     Npy,
     /// Parquet: ids, names and vectors in one table
     Parquet,
-    /// word2vec's text format, and names in a CSV file beside it
+    /// word2vec's text format, with names in a CSV file
     Word2vec,
 }
 

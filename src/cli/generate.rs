@@ -15,13 +15,13 @@ pub struct GenerateArguments {
     /// Number of playlists
     #[arg(long, default_value_t = 2_000)]
     pub playlists: usize,
-    /// Number of tracks, 384 or more
+    /// Number of tracks, at least 384
     #[arg(long, default_value_t = 10_000)]
     pub tracks: usize,
-    /// The same seed gives the same files
+    /// Random seed; the same seed gives the same files
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
-    /// Folder to write the slices into
+    /// Folder for the slices
     #[arg(long, default_value = "data/synthetic", value_name = "FOLDER")]
     pub out: PathBuf,
     /// how to report

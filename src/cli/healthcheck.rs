@@ -16,7 +16,7 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// Whom to ask.
 #[derive(Debug, clap::Args)]
 pub struct HealthcheckArguments {
-    /// URL to ask, plain HTTP
+    /// URL to request, plain HTTP
     #[arg(long, env = "SEGUE_HEALTHCHECK_URL", default_value = "http://127.0.0.1:8080/health/live")]
     pub url: String,
     /// how to report

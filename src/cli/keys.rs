@@ -14,15 +14,15 @@ use crate::serve::access::keys::NewKey;
 /// What to do with keys.
 #[derive(Debug, clap::Subcommand)]
 pub enum KeysCommand {
-    /// Make a key and print it, this one time
+    /// Create a key and print it once
     #[command(
-        after_help = "Example:\n  segue keys create --scope write --name backend\n\nThe key goes into the header `Authorization: Bearer …`. Only its hash is stored: a lost key is revoked, and another one made."
+        after_help = "Example:\n  segue keys create --scope write --name backend\n\nSend the key in the header `Authorization: Bearer …`. Segue stores only its hash: if a key is lost, revoke it and create\nanother."
     )]
     Create {
-        /// What it is good for; write includes read, and admin both
+        /// What the key permits; write includes read, admin both
         #[arg(long, value_enum)]
         scope: Scope,
-        /// What it is called
+        /// The key's name
         #[arg(long)]
         name: String,
     },
@@ -33,10 +33,10 @@ pub enum KeysCommand {
         #[command(flatten)]
         output: Output,
     },
-    /// Make a key useless, at once and for good
+    /// Revoke a key at once and for good
     #[command(after_help = "Example:\n  segue keys revoke backend")]
     Revoke {
-        /// Its name or id
+        /// Name or id of the key
         name: String,
     },
 }
@@ -46,11 +46,11 @@ pub(super) async fn run(global: &Global, command: KeysCommand) -> anyhow::Result
     match command {
         KeysCommand::Create { scope, name } => {
             if name.trim().is_empty() || name.len() > 200 || name.chars().any(char::is_control) {
-                bail!("a name has 1 to 200 characters, none of them control characters");
+                bail!("--name must have 1 to 200 characters, none of them control characters");
             }
-            let new = NewKey::generate().context("no random bytes are to be had")?;
+            let new = NewKey::generate().context("no random bytes are available")?;
             if !catalog.add_api_key(&new.id, &name, scope, &new.hash).await? {
-                bail!("there is a key called {name:?} already; `segue keys list` shows it");
+                bail!("a key named {name:?} exists already: `segue keys list` shows it");
             }
             warn(&format!("a key of scope {scope}, named {name:?}; it is not shown again:"));
             print(&new.key)?;
@@ -58,7 +58,7 @@ pub(super) async fn run(global: &Global, command: KeysCommand) -> anyhow::Result
         KeysCommand::List { output } => output.print(&Keys(catalog.api_keys().await?))?,
         KeysCommand::Revoke { name } => {
             if !catalog.revoke_api_key(&name).await? {
-                bail!("no key in use is called {name:?}; `segue keys list` shows them");
+                bail!("no active key is named {name:?}: `segue keys list` lists the keys");
             }
             warn(&format!("revoked the key {name:?}"));
         }

@@ -27,12 +27,12 @@ pub struct ModelsArguments {
 /// What to do with published bundles.
 #[derive(Debug, Subcommand)]
 pub enum ModelsCommand {
-    /// Show one bundle: settings, data, metrics and files
+    /// Show a bundle: settings, data, metrics and files
     #[command(
         after_help = "Examples:\n  segue models show similarity\n  segue models show completion --format json > manifest.json"
     )]
     Show(ShowArguments),
-    /// Print a part of the current bundle of a kind by itself
+    /// Print one part of the current bundle of a kind
     Part {
         /// Kind of the bundle
         #[command(subcommand)]
@@ -43,7 +43,7 @@ pub enum ModelsCommand {
 /// Kinds of bundles that have parts.
 #[derive(Debug, Subcommand)]
 pub enum PartKind {
-    /// What the ratings model knows of tracks
+    /// What the ratings model learned about tracks
     #[command(
         after_help = "Examples:\n  segue models part ratings item-bias > biases.csv\n  segue models part ratings item-embedding --track movielens:movie:1 --format json"
     )]
@@ -53,13 +53,13 @@ pub enum PartKind {
 /// Which part, and how to print it.
 #[derive(Debug, clap::Args)]
 pub struct PartArguments {
-    /// Which part
+    /// Part to print
     #[arg(value_enum)]
     pub part: Part,
-    /// Of these tracks alone
+    /// Only these tracks
     #[arg(long, value_delimiter = ',', value_name = "ID")]
     pub track: Vec<String>,
-    /// How to print: as CSV, or as JSON
+    /// Output format
     #[arg(long, value_enum, default_value_t = PartFormat::Csv)]
     pub format: PartFormat,
 }
@@ -67,7 +67,7 @@ pub struct PartArguments {
 /// Parts of the ratings model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Part {
-    /// what is expected of a track above the mean rating
+    /// expected rating of a track above the mean
     ItemBias,
     /// the numbers that describe a track
     ItemEmbedding,
@@ -76,9 +76,9 @@ pub enum Part {
 /// How parts are printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum PartFormat {
-    /// a track a line
+    /// a line for each track
     Csv,
-    /// an object by track
+    /// an object by track id
     Json,
 }
 
@@ -96,8 +96,7 @@ fn print_part(global: &Global, arguments: &PartArguments) -> anyhow::Result<Exit
         match arguments.part {
             Part::ItemEmbedding => Ok(model.bundle().feature(row).to_vec()),
             Part::ItemBias => {
-                let bias =
-                    model.bias(row).with_context(|| format!("a ratings model of the kind {name} has no biases"))?;
+                let bias = model.bias(row).with_context(|| format!("the ratings model {name} has no biases"))?;
                 Ok(vec![bias])
             }
         }
@@ -135,7 +134,7 @@ pub struct ShowArguments {
     /// Kind of the bundle
     #[arg(value_enum)]
     pub kind: KindArgument,
-    /// Version of the bundle, if not the current one
+    /// Version of the bundle [default: the current one]
     #[arg(long, value_name = "VERSION")]
     pub bundle: Option<String>,
     /// how to report
@@ -186,7 +185,7 @@ struct Published<'a> {
 impl Report for Published<'_> {
     fn text(&self) -> String {
         if self.manifests.is_empty() {
-            return format!("no bundles in {}: `segue train similarity` publishes one", self.models.display());
+            return format!("no bundles in {}: run segue train similarity", self.models.display());
         }
         let mut table = Table::new(["kind", "version", "playlists", "placements", "served"]);
         for Manifest { kind, version, data, .. } in &self.manifests {
@@ -220,8 +219,8 @@ pub(super) fn open(models: &Path, kind: Kind, version: &str) -> anyhow::Result<B
     let known = versions(models, kind);
     if !known.iter().any(|known| known == version) {
         match known.is_empty() {
-            true => bail!("no {kind} bundle in {}; `segue train {kind}` publishes one", models.display()),
-            false => bail!("no {kind} bundle of version {version:?}; there are {}", known.join(", ")),
+            true => bail!("no {kind} bundle in {}: run segue train {kind}", models.display()),
+            false => bail!("no {kind} bundle of version {version:?}: the versions are {}", known.join(", ")),
         }
     }
     Ok(BundleFolder::open(&models.join(kind.as_str()).join(version), kind)?)

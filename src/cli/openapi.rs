@@ -7,10 +7,10 @@ use anyhow::Context;
 
 use super::output::print;
 
-/// What to do with the contract.
+/// What to do with the OpenAPI document.
 #[derive(Debug, clap::Args)]
 pub struct OpenapiArguments {
-    /// Fail if this file says something else, and print where
+    /// Fail if this file differs, and print where
     #[arg(long, value_name = "FILE")]
     pub check: Option<PathBuf>,
 }
@@ -27,7 +27,7 @@ pub(super) fn run(arguments: &OpenapiArguments) -> anyhow::Result<ExitCode> {
     }
     let line = stored.lines().zip(yaml.lines()).take_while(|(stored, fresh)| stored == fresh).count();
     anyhow::bail!(
-        "{} differs from the program from line {} on; `make openapi` writes it anew",
+        "{} differs from the program from line {} on: `make openapi` writes it again",
         path.display(),
         line + 1
     )

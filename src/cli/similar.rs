@@ -14,19 +14,21 @@ use crate::catalog::{Catalog, TrackId, TrackName};
 use crate::dataset::{Found, TrackFinder};
 use crate::recommend::SimilarityModel;
 
-/// Tracks told of where the one meant is not clear.
-const TOLD: usize = 10;
+/// Tracks listed if the name is ambiguous.
+const LISTED: usize = 10;
 
-/// Which track, and how many like it.
+/// Which track, and how many similar ones.
 #[derive(Debug, clap::Args)]
 pub struct SimilarArguments {
-    /// What the track is called, artist and title or the title alone, or its id
+    /// Name or id of the track
+    ///
+    /// The name is artist and title, or the title alone.
     #[arg(required = true, value_name = "TRACK")]
     pub track: Vec<String>,
-    /// Which tracks come right after it, instead of which are like it
+    /// Show tracks likely to come next, instead of similar ones
     #[arg(long)]
     pub next: bool,
-    /// Number of tracks to answer
+    /// Number of tracks
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=500))]
     pub limit: u16,
     /// how to report
@@ -63,9 +65,9 @@ pub(super) async fn run(global: &Global, arguments: SimilarArguments) -> anyhow:
         Some(row) => row,
         None => match find(&catalog, vocabulary, &track).await? {
             Ok(row) => row,
-            Err(told) => {
+            Err(message) => {
                 catalog.close().await;
-                bail!(told);
+                bail!(message);
             }
         },
     };
@@ -106,24 +108,24 @@ impl Report for Answer<'_> {
     }
 }
 
-/// The row of the track that is called so, or what to tell the person.
+/// Returns the row of the track with this name, or an error message.
 async fn find(catalog: &Catalog, vocabulary: &Vocabulary, query: &str) -> anyhow::Result<Result<u32, String>> {
     if let Ok(id) = TrackId::storable(query)
         && let Some(track) = catalog.track(&id).await?
     {
-        let told = format!(
-            "the model does not know {} – {} yet: it came after the last training; `segue train similarity` trains again",
+        let message = format!(
+            "the model does not know {} – {} yet: it was imported after the last training; run segue train similarity",
             track.artist, track.name
         );
-        return Ok(Err(told));
+        return Ok(Err(message));
     }
     let rows: Vec<u32> = (0..vocabulary.len() as u32).collect();
     let names = names_of_rows(catalog, vocabulary, rows.iter().copied()).await?;
     let name_of = |&row: &u32| names.get(vocabulary.id(row)).map(|name| (name.name.as_str(), name.artist.as_str()));
     let list = |rows: &[u32]| -> String {
-        rows.iter().take(TOLD).map(|&row| format!("\n  {}", label(vocabulary, &names, row))).collect()
+        rows.iter().take(LISTED).map(|&row| format!("\n  {}", label(vocabulary, &names, row))).collect()
     };
-    Ok(match TrackFinder::new(rows.iter().map(name_of)).find(query, TOLD) {
+    Ok(match TrackFinder::new(rows.iter().map(name_of)).find(query, LISTED) {
         Found::Track(rows) => {
             if let [_, others @ ..] = rows.as_slice()
                 && !others.is_empty()
@@ -134,19 +136,19 @@ async fn find(catalog: &Catalog, vocabulary: &Vocabulary, query: &str) -> anyhow
             Ok(rows[0])
         }
         Found::Several(rows) => {
-            let and_more = if rows.len() > TOLD { "\n  and more" } else { "" };
+            let and_more = if rows.len() > LISTED { "\n  and more" } else { "" };
             Err(format!(
-                "{} tracks are called {query:?}; say which artist, or give the id:{}{and_more}",
+                "{} tracks are called {query:?}: add the artist, or pass the id:{}{and_more}",
                 rows.len(),
                 list(&rows)
             ))
         }
-        Found::Nearest(rows) if rows.is_empty() => Err(format!("no track is called {query:?}, or anything like it")),
+        Found::Nearest(rows) if rows.is_empty() => Err(format!("no track has a name like {query:?}")),
         Found::Nearest(rows) => Err(format!("no track is called {query:?}; the nearest names are:{}", list(&rows))),
     })
 }
 
-/// A track as people and programs call it.
+/// Returns artist, name and id.
 fn label(vocabulary: &Vocabulary, names: &HashMap<String, TrackName>, row: u32) -> String {
     let id = vocabulary.id(row);
     match names.get(id) {

@@ -15,7 +15,9 @@ use crate::recommend::dispatch::CompletionMethod;
 /// What to complete, and where to write it.
 #[derive(Debug, clap::Args)]
 pub struct SubmitArguments {
-    /// Challenge set in the form of challenge_set.json of the RecSys Challenge 2018; may be gzip
+    /// challenge_set.json of the RecSys Challenge 2018
+    ///
+    /// Plain or gzip.
     #[arg(long, value_name = "FILE")]
     pub challenge: PathBuf,
     /// Submission to write
@@ -24,7 +26,7 @@ pub struct SubmitArguments {
     /// Name of the team
     #[arg(long, default_value = "segue")]
     pub team: String,
-    /// Address of the team
+    /// Email address of the team
     #[arg(long, default_value = "segue@example.org", value_name = "ADDRESS")]
     pub email: String,
     /// Model that completes the playlists

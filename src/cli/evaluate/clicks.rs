@@ -30,16 +30,18 @@ pub struct EvaluateClicks {
         default_values = ["logistic-regression", "fm", "ffm", "deepfm", "dcn-v2", "field-network", "trees"]
     )]
     pub model: Vec<ClickModelName>,
-    /// What is withheld: the last listens, or ones drawn at random
+    /// Listens to hold out
     #[arg(long, value_enum, default_value_t = SplitKind::Time)]
     pub split: SplitKind,
-    /// Share of the listens that is withheld
+    /// Share of listens to hold out
     #[arg(long, default_value_t = 0.2)]
     pub withheld: f64,
-    /// Share of the others by which models are stopped, calibrated and weighed
+    /// Share of the other listens for validation
+    ///
+    /// The validation part decides when models stop, how they are calibrated, and their weights in the ensemble.
     #[arg(long, default_value_t = 0.2)]
     pub validation: f64,
-    /// What is known of a listen: what came before it, or all listens, before and after
+    /// What a model knows about a listen
     #[arg(long, value_enum, default_value_t = Variant::Causal)]
     pub variant: Variant,
     /// Random seed
@@ -51,7 +53,7 @@ pub struct EvaluateClicks {
     /// how to report
     #[command(flatten)]
     pub output: Output,
-    /// Also draw how far probabilities can be believed: FILE.svg or FILE.png
+    /// Also draw the calibration: FILE.svg or FILE.png
     #[arg(long, value_name = "FILE", value_parser = picture_file)]
     pub plot: Option<PathBuf>,
     /// hyper-parameters

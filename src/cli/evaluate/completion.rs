@@ -31,18 +31,24 @@ use crate::train::similarity::{NextTracksSettings, SimilaritySettings, train_sim
 /// What to measure completion on, and how to report.
 #[derive(Debug, clap::Args)]
 #[command(
-    mut_arg("seed", |seed| seed.help("The same seed withholds the same playlists, and trains the same model on the others")),
-    // On a challenge set nothing is trained.
+    mut_arg("seed", |seed| seed.long_help("Random seed\n\nThe same seed holds out the same playlists, and trains the same model on the others.")),
+    // With a challenge set nothing is trained.
     mut_args(trained_only)
 )]
 pub struct CompletionArguments {
-    /// Challenge set in the form of challenge_set.json of the RecSys Challenge 2018; may be gzip
+    /// challenge_set.json of the RecSys Challenge 2018
+    ///
+    /// Plain or gzip.
     #[arg(long, value_name = "FILE", requires = "truth")]
     pub challenge: Option<PathBuf>,
-    /// What it withholds: {pid: {"category": kind of seeds, "holdouts": [track_uri, …]}}
+    /// Held-out tracks of the challenge set
+    ///
+    /// JSON, plain or gzip: {pid: {"category": kind of seeds, "holdouts": [track_uri, …]}}
     #[arg(long, value_name = "FILE", requires = "challenge")]
     pub truth: Option<PathBuf>,
-    /// Number of the catalog's playlists to withhold, a tenth for each kind of seeds
+    /// Playlists of the catalog to hold out
+    ///
+    /// A tenth of them for each kind of seeds.
     #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..), conflicts_with = "challenge")]
     pub playlists: u32,
     /// Models to compare
@@ -62,7 +68,7 @@ pub struct CompletionArguments {
     pub settings: CompletionSettings,
 }
 
-/// How to train and what to withhold says nothing about a challenge set, which the published models answer.
+/// How to train and what to hold out has no effect on a challenge set, which the published models complete.
 fn trained_only(argument: clap::Arg) -> clap::Arg {
     match argument.get_id().as_str() {
         "challenge" | "truth" | "model" | "format" | "plot" => argument,
@@ -118,8 +124,8 @@ async fn on_challenge(
     Ok(evaluation.await??)
 }
 
-/// Names of the artists of all tracks that can be recommended or are withheld, by id of track: what the challenge set
-/// says (`known`), then what a completion bundle says, then what the catalog says.
+/// Returns the artists of all tracks that can be recommended or are held out, by track id: from the challenge set
+/// (`known`), a completion bundle, or the catalog.
 async fn artists(
     global: &Global,
     known: HashMap<String, String>,
@@ -158,7 +164,7 @@ async fn on_split(global: &Global, arguments: &CompletionArguments, interrupt: &
     settings.without_neumf |= !arguments.model.contains(&CompletionMethod::Neumf);
     let split = Split::new(&corpus, arguments.playlists as usize, settings.seed).map_err(anyhow::Error::msg)?;
     info!(withheld = split.withheld.len(), remaining = split.remaining.len(), "split the catalog's playlists");
-    // Apart from what is published, which has seen all playlists.
+    // Apart from the published bundles, which have seen all playlists.
     let folder = global.home.join("data/evaluation");
     let (models, interrupt) = (arguments.model.clone(), interrupt.clone());
     let evaluation = tokio::task::spawn_blocking(move || -> anyhow::Result<Report> {
@@ -190,7 +196,7 @@ fn published_settings(models: &Path) -> anyhow::Result<SimilaritySettings> {
         .with_context(|| format!("the settings in {}", published.path("manifest.json").display()))
 }
 
-/// In memory: nothing of it is to stay.
+/// Trains in memory.
 fn learn_completion(
     corpus: &Corpus,
     settings: &CompletionSettings,

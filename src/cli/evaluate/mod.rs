@@ -23,24 +23,24 @@ pub struct EvaluateArguments {
 /// What can be evaluated.
 #[derive(Debug, Subcommand)]
 pub enum EvaluateCommand {
-    /// Playlist completion by the metrics of the RecSys Challenge 2018: R-precision, NDCG, clicks
+    /// Evaluate playlist completion: R-precision, NDCG, clicks
     #[command(
-        after_help = "Examples:\n  segue evaluate completion --playlists 200 --seed 1 --plot metrics.png\n  segue evaluate completion --challenge challenge_set.json --truth truth.json.gz --format json\n\nOn a challenge set the published models answer. Without one, playlists of the catalog are withheld and models are trained on the rest: for completion with the settings given here, Track2Vec (where it is named) with those of the published bundle. What is published stays as it is."
+        after_help = "Examples:\n  segue evaluate completion --playlists 200 --seed 1 --plot metrics.png\n  segue evaluate completion --challenge challenge_set.json --truth truth.json.gz --format json\n\nThe metrics are those of the RecSys Challenge 2018. With --challenge, Segue evaluates the published models. Without it,\nSegue holds out playlists of the catalog and trains models on the rest: completion with the settings given here,\nTrack2Vec (if named) with those of the published bundle. Published bundles do not change."
     )]
     Completion(completion::CompletionArguments),
-    /// Models of ratings: errors on withheld ratings, and how high what users liked is ranked
+    /// Evaluate predicted ratings: errors and rankings
     #[command(
-        after_help = "Examples:\n  segue evaluate ratings\n  segue evaluate ratings --seed 0,1,2 --model gp,bias --format json\n\nRatings of the catalog are withheld at random and models are trained on the rest; what is published stays as it is."
+        after_help = "Examples:\n  segue evaluate ratings\n  segue evaluate ratings --seed 0,1,2 --model gp,bias --format json\n\nSegue holds out ratings at random and trains models on the rest. Published bundles do not change."
     )]
     Ratings(ratings::EvaluateRatings),
-    /// Models of click probability: how well they order listens, and how far their probabilities can be believed
+    /// Evaluate click probability: order and calibration
     #[command(
-        after_help = "Examples:\n  segue evaluate clicks --split time --format json\n  segue evaluate clicks --model deepfm,trees --variant transductive --plot reliability.png\n\nThe last listens, or ones drawn at random, are withheld and models are trained on the rest; what is published stays as\nit is. Nothing is chosen by what is withheld: models are stopped, calibrated and weighed by a part of the rest."
+        after_help = "Examples:\n  segue evaluate clicks --split time --format json\n  segue evaluate clicks --model deepfm,trees --variant transductive --plot reliability.png\n\nSegue holds out the last listens, or listens drawn at random, and trains models on the rest; a validation part of the\nrest decides when models stop, how they are calibrated, and their weights. Published bundles do not change."
     )]
     Clicks(clicks::EvaluateClicks),
-    /// Similar tracks: which track came next
+    /// Evaluate similar tracks by which track came next
     #[command(
-        after_help = "Examples:\n  segue evaluate similarity --protocol next-track --format json\n  segue evaluate similarity --model next --ablation\n  segue evaluate similarity --model cosine,euclidean --dim 100 --epochs 3\n\nThe last track of every playlist with four or more is held out and the one before it asks. Models are trained on the\nrest; what is published stays as it is."
+        after_help = "Examples:\n  segue evaluate similarity --protocol next-track --format json\n  segue evaluate similarity --model next --ablation\n  segue evaluate similarity --model cosine,euclidean --dim 100 --epochs 3\n\nSegue holds out the last track of every playlist with four or more tracks and trains models on the rest; the query is\nthe track before it. Published bundles do not change."
     )]
     Similarity(similarity::EvaluateSimilarity),
 }

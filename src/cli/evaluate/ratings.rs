@@ -28,10 +28,12 @@ pub struct EvaluateRatings {
     /// Models to compare
     #[arg(long, value_enum, value_delimiter = ',', default_values = ["baseline", "dot", "bias", "mlp", "gp"])]
     pub model: Vec<RatingsModelName>,
-    /// Each seed withholds other ratings, and trains on the rest
+    /// Random seeds
+    ///
+    /// Each seed holds out other ratings; reported are the means.
     #[arg(long, value_delimiter = ',', default_value = "0")]
     pub seed: Vec<u64>,
-    /// Share of the ratings that is withheld
+    /// Share of ratings to hold out
     #[arg(long, default_value_t = 0.2)]
     pub withheld: f64,
     /// how to compute

@@ -22,7 +22,7 @@ use crate::train::similarity::{Fitted, SimilaritySettings, fit};
 /// What to measure, on what, and how to report.
 #[derive(Debug, clap::Args)]
 pub struct EvaluateSimilarity {
-    /// What is asked
+    /// Protocol
     #[arg(long, value_enum, default_value_t = Protocol::NextTrack)]
     pub protocol: Protocol,
     /// Models to compare
@@ -31,13 +31,13 @@ pub struct EvaluateSimilarity {
         default_values = ["next", "co-occurrence", "follows", "cosine", "euclidean"]
     )]
     pub model: Vec<NextTrackModel>,
-    /// Also `next` without each part of what it looks at
+    /// Also evaluate `next` without each of its parts
     #[arg(long)]
     pub ablation: bool,
-    /// Lengths of lists to look for the track in
+    /// Lengths of the lists
     #[arg(long, value_delimiter = ',', default_value = "10", value_parser = clap::value_parser!(u16).range(1..=500))]
     pub k: Vec<u16>,
-    /// Trees of `next`
+    /// Trees of the next-track ranking
     #[arg(long, default_value_t = next_track::TREES, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub next_trees: u32,
     /// how to compute
@@ -55,7 +55,7 @@ pub struct EvaluateSimilarity {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Protocol {
-    /// the last track but one of each playlist asks for the last
+    /// the query is the last track but one of a playlist, the target the last
     NextTrack,
 }
 
@@ -63,15 +63,15 @@ pub enum Protocol {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum NextTrackModel {
-    /// the lists that are published with the vectors: trees over what playlists say of two tracks
+    /// the published next-track lists: trees over co-occurrences
     Next,
-    /// what stands near the track in playlists, weighted by 1 / distance
+    /// nearby tracks in playlists, weighted by 1 / distance
     CoOccurrence,
-    /// what stands behind it
+    /// tracks that directly follow in playlists
     Follows,
-    /// vectors by the angle between them
+    /// vectors by cosine
     Cosine,
-    /// vectors by the distance between them, lengths as training left them
+    /// vectors by Euclidean distance, with lengths as trained
     Euclidean,
 }
 

@@ -14,13 +14,17 @@ use crate::train::optimizer::Optimizer;
 /// How to train models of click probability.
 #[derive(Debug, clap::Args)]
 pub struct TrainClicks {
-    /// Models to train and to publish together
+    /// Models to train and publish together
     #[arg(long, value_enum, value_delimiter = ',', default_values = ["ffm", "deepfm", "dcn-v2", "field-network", "trees"])]
     pub model: Vec<ClickModelName>,
-    /// Share of the listens, the last ones, by which models are stopped, calibrated and weighed
+    /// Share of listens for validation
+    ///
+    /// The last listens decide when models stop, how they are calibrated, and their weights in the ensemble.
     #[arg(long, default_value_t = 0.2)]
     pub validation: f64,
-    /// Random seed: the same data, settings and seed give the same model on the same machine
+    /// Random seed
+    ///
+    /// The same data, settings and seed give the same model on the same machine.
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
     /// how to compute
@@ -34,9 +38,9 @@ pub struct TrainClicks {
     pub overrides: Overrides,
 }
 
-/// What of a preset is set otherwise.
+/// Settings that override those of a preset.
 #[derive(Debug, Clone, clap::Args)]
-#[command(next_help_heading = "Hyper-parameters, of all models named; left out, those of the preset")]
+#[command(next_help_heading = "Hyper-parameters of all named models [default: from the preset]")]
 pub struct Overrides {
     /// Where hyper-parameters start from
     #[arg(long, value_enum, default_value_t = Preset::Small)]
@@ -44,16 +48,20 @@ pub struct Overrides {
     /// Length of an embedding
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub dim: Option<u32>,
-    /// Units of each hidden layer, such as 64,32; of the field network the width K
+    /// Units of each hidden layer, such as 64,32
+    ///
+    /// For the field network: its width K.
     #[arg(long, value_delimiter = ',')]
     pub hidden: Option<Vec<u32>>,
     /// Cross layers (dcn-v2)
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=16))]
     pub cross_layers: Option<u32>,
-    /// Chance that a unit is dropped in training
+    /// Dropout on hidden units
     #[arg(long)]
     pub dropout: Option<f64>,
-    /// L2 penalty on the embeddings that a batch looks up; of trees on leaves
+    /// L2 penalty on embeddings, or on leaves (trees)
+    ///
+    /// On the embeddings that a batch looks up; for trees on their leaves.
     #[arg(long)]
     pub l2: Option<f64>,
     /// L2 penalty on dense weights
@@ -62,32 +70,36 @@ pub struct Overrides {
     /// Learning rate
     #[arg(long)]
     pub learning_rate: Option<f64>,
-    /// What the learning rate is multiplied with after each epoch
+    /// Factor of the learning rate after each epoch
     #[arg(long)]
     pub decay: Option<f64>,
     /// Listens in a mini-batch
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub batch: Option<u32>,
-    /// Epochs at most; of trees their number
+    /// Maximum number of epochs, or trees
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     pub epochs: Option<u32>,
-    /// Epochs without a better AUC on the validation part until the learning rate falls to a tenth, and after the second
-    /// time training ends; 0 goes through all epochs
+    /// Epochs without improvement; 0: train all
+    ///
+    /// After so many epochs without a better AUC on the validation part, the learning rate falls to a tenth; the second time
+    /// training stops. 0 trains all epochs.
     #[arg(long)]
     pub patience: Option<u32>,
-    /// How a gradient becomes a step
+    /// Optimizer
     #[arg(long, value_enum)]
     pub optimizer: Option<Optimizer>,
-    /// How often a value must occur to have an embedding of its own
+    /// Minimum count of a value with an embedding
+    ///
+    /// Rarer values share one embedding.
     #[arg(long)]
     pub min_count: Option<u32>,
-    /// Networks that differ in their seed, averaged
+    /// Networks with different seeds, averaged
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=100))]
     pub seeds: Option<u32>,
-    /// Groups of numbers that take part
+    /// Groups of numeric features to use
     #[arg(long, value_enum, value_delimiter = ',')]
     pub groups: Option<Vec<FeatureGroup>>,
-    /// Questions of a tree
+    /// Depth of a tree
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=8))]
     pub depth: Option<u32>,
 }

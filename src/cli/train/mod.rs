@@ -25,24 +25,24 @@ pub struct TrainArguments {
 /// What can be trained.
 #[derive(Debug, Subcommand)]
 pub enum TrainCommand {
-    /// Playlist completion: retrievers and a learned ranking
+    /// Train playlist completion: retrievers and a learned ranking
     #[command(
-        after_help = "Example:\n  segue train completion\n\nCtrl-C stops it; the same command goes on from there. A running server loads the new bundle by itself."
+        after_help = "Example:\n  segue train completion\n\nCtrl-C stops the training; the same command resumes it. A running server loads the new bundle by itself."
     )]
     Completion(completion::CompletionArguments),
-    /// Track2Vec: which tracks occur in the same places of playlists
+    /// Train similar tracks (Track2Vec) and next tracks
     #[command(
-        after_help = "Example:\n  segue train similarity --dim 100 --epochs 60 --alpha -0.5\n\nCtrl-C stops it; the same command goes on from there. A running server loads the new bundle by itself."
+        after_help = "Example:\n  segue train similarity --dim 100 --epochs 60 --alpha -0.5\n\nCtrl-C stops the training; the same command resumes it. A running server loads the new bundle by itself."
     )]
     Similarity(similarity::SimilarityArguments),
-    /// What a user will think of tracks, from ratings and listens
+    /// Train predicted ratings, from ratings and listens
     #[command(
         after_help = "Examples:\n  segue train ratings\n  segue train ratings --model mlp --plan 0.001x1,0.01x3,0.001x6 --input-dropout 0.3\n\nA running server loads the new bundle by itself."
     )]
     Ratings(ratings::TrainRatings),
-    /// Whether a user will come back to a track, from listens with their sources
+    /// Train click probability, from listens with their sources
     #[command(
-        after_help = "Examples:\n  segue train clicks\n  segue train clicks --model deepfm,trees --seeds 1\n\nThe models are published together, and answer POST /scores each by its name or all as an ensemble. Ctrl-C stops it;\nthe same command goes on from there. A running server loads the new bundle by itself."
+        after_help = "Examples:\n  segue train clicks\n  segue train clicks --model deepfm,trees --seeds 1\n\nThe models are published together; POST /scores uses one of them by name, or all as an ensemble. Ctrl-C stops the\ntraining; the same command resumes it. A running server loads the new bundle by itself."
     )]
     Clicks(clicks::TrainClicks),
 }

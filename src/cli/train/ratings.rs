@@ -12,7 +12,7 @@ use crate::train::ratings::{RatingsModelName, RatingsSettings, train_ratings};
 /// How to train a model of ratings.
 #[derive(Debug, clap::Args)]
 pub struct TrainRatings {
-    /// Which model
+    /// Model
     #[arg(long, value_enum, default_value_t = RatingsModelName::Gp)]
     pub model: RatingsModelName,
     /// how to compute

@@ -16,19 +16,23 @@ use crate::train::clicks::{ClickModelName, ClickTask, SplitKind, mark};
 /// Where to look for settings.
 #[derive(Debug, clap::Args)]
 pub struct TuneClicks {
-    /// Model whose settings are looked for
+    /// Model to tune
     #[arg(long, value_enum, default_value_t = ClickModelName::FieldNetwork)]
     pub model: ClickModelName,
-    /// Settings to try, drawn at random
+    /// Number of settings to try
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub trials: u32,
-    /// Best of them that make an ensemble
+    /// Number of best trials in the ensemble
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
     pub best: u32,
-    /// Share of the listens, the last ones, that the search never sees, so that they can be measured on afterwards
+    /// Share of listens to set aside
+    ///
+    /// The last ones; the search does not see them.
     #[arg(long, default_value_t = 0.0)]
     pub without: f64,
-    /// Share of the others, the last of them, by which settings are judged
+    /// Share of the other listens to compare on
+    ///
+    /// The last ones of them.
     #[arg(long, default_value_t = 0.2)]
     pub validation: f64,
     /// Random seed

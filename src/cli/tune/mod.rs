@@ -22,19 +22,19 @@ pub struct TuneArguments {
 /// What can be tuned.
 #[derive(Debug, Subcommand)]
 pub enum TuneCommand {
-    /// The default model of ratings, one setting after another
+    /// Tune the default ratings model, one setting after another
     #[command(
-        after_help = "Example:\n  segue tune ratings --rounds 2 --without 0.2 --seed 0\n\nEach setting in turn is made smaller and larger, and stays where the error on withheld ratings is least. The flags\nfor `segue train ratings` are printed at the end. With --without, that share of the ratings is set aside first, as\n`segue evaluate ratings --withheld` does with the same seed: settings that are to be evaluated have not seen it."
+        after_help = "Example:\n  segue tune ratings --rounds 2 --without 0.2 --seed 0\n\nThe search makes each setting in turn smaller and larger and keeps the value with the least error on held-out ratings.\nAt the end it prints the flags for `segue train ratings`. With --without it first sets aside that share of the ratings,\nthe same that `segue evaluate ratings --withheld` holds out with the same seed."
     )]
     Ratings(ratings::TuneRatings),
-    /// A model of click probability, by random search
+    /// Tune a click model by random search
     #[command(
-        after_help = "Example:\n  segue tune clicks --model field-network --trials 30 --without 0.2\n\nThe first trial has the settings given, the others are drawn at random. They are judged on the last part of the\nlistens; with --without that share of the last ones is set aside first, and only at the end measured on. The flags of\nthe best are printed at the end."
+        after_help = "Example:\n  segue tune clicks --model field-network --trials 30 --without 0.2\n\nThe first trial has the given settings, the others are drawn at random. They are compared on the last part of the\nlistens; with --without the search first sets aside that share of the last ones, and measures on it once at the end.\nAt the end it prints the flags of the best trial."
     )]
     Clicks(clicks::TuneClicks),
-    /// Track2Vec, by which track came next
+    /// Tune Track2Vec, by which track came next
     #[command(
-        after_help = "Examples:\n  segue tune similarity --grid alpha --dim 100 --epochs 3\n  segue tune similarity --search 27 --search-epochs 9\n  segue --config data/tuning/similarity/best.toml train similarity\n\nSettings are compared on the validation part; the test part is looked at once, with the best ones. Every trial is kept\nin trials.jsonl: Ctrl-C stops the search, and the same command goes on from there."
+        after_help = "Examples:\n  segue tune similarity --grid alpha --dim 100 --epochs 3\n  segue tune similarity --search 27 --search-epochs 9\n  segue --config data/tuning/similarity/best.toml train similarity\n\nSettings are compared on the validation part; the test part is used once, for the best ones. Every trial is stored in\ntrials.jsonl: Ctrl-C stops the search, and the same command resumes it."
     )]
     Similarity(similarity::TuneSimilarity),
 }

@@ -20,13 +20,15 @@ pub struct TuneRatings {
     /// Times that each setting is tried
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=100))]
     pub rounds: u32,
-    /// Share of the ratings that is set aside first and not looked at
+    /// Share of ratings to set aside
+    ///
+    /// The search does not see them.
     #[arg(long, default_value_t = 0.0)]
     pub without: f64,
-    /// Share of the other ratings that settings are compared on
+    /// Share of the other ratings to compare on
     #[arg(long, default_value_t = 0.2)]
     pub withheld: f64,
-    /// Random seed of what is set aside and withheld
+    /// Random seed of what is set aside and held out
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
     /// how to compute

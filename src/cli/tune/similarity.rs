@@ -26,20 +26,26 @@ use crate::train::tuning::{Grid, sort_best, write_best};
 /// What to tune, and where to write.
 #[derive(Debug, clap::Args)]
 pub struct TuneSimilarity {
-    /// One setting over several values, the others as given: alpha, or alpha=-1,-0.5,0; may be repeated. Without --grid
-    /// and --search: every setting in turn
+    /// Setting to vary, such as alpha=-1,-0.5,0
+    ///
+    /// The other settings stay as given. Without values: a default grid. May be repeated. Without --grid and --search: every
+    /// setting in turn.
     #[arg(long, value_name = "SETTING[=VALUES]", value_parser = parse_grid)]
     pub grid: Vec<Grid>,
-    /// Draw so many settings by chance, and train the better ones longer
-    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..=10_000))]
+    /// Draw N settings, and train the better ones longer
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=10_000))]
     pub search: Option<u16>,
-    /// Epochs of the last round of a search; the first takes a ninth of them
+    /// Epochs of the last round of a search
+    ///
+    /// The first round takes a ninth of them.
     #[arg(long, default_value_t = 9, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub search_epochs: u32,
-    /// What counts
+    /// Metric to compare by
     #[arg(long, value_enum, default_value_t = Metric::Hit)]
     pub metric: Metric,
-    /// Folder for trials, pictures and the best settings [default: data/tuning/similarity below the home]
+    /// Folder for trials, pictures and the best settings
+    ///
+    /// By default data/tuning/similarity below the home folder.
     #[arg(long, value_name = "FOLDER")]
     pub out: Option<PathBuf>,
     /// how to compute
