@@ -2,7 +2,6 @@
 
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
 
 use super::completion::{Completed, CompletionModel, Retriever};
 use super::diversify::{diversify, likeness, pool_for};
@@ -10,9 +9,8 @@ use super::{Completion, Recommended, SimilarityModel};
 use crate::bundle::{Kind, Vocabulary};
 
 /// What recommends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
-#[schema(as = CompletionModel)]
 pub enum CompletionMethod {
     /// several retrievers and a learned ranking
     Ranking,

@@ -7,8 +7,8 @@ use crate::bundle::{CompletionIndex, Derived};
 use crate::math::linear::products;
 use crate::math::top_k::{Best, keep_best};
 use crate::recommend::retrieve::playlists::{add_by_artists, neighbours};
-use crate::recommend::retrieve::walk::{Visited, add_seed_artists, walk};
-use crate::recommend::retrieve::{Query, Workspace};
+use crate::recommend::retrieve::walk::{add_seed_artists, walk};
+use crate::recommend::retrieve::{Query, Visited, Workspace};
 
 /// The most popular tracks that always are candidates.
 const ALWAYS_CANDIDATES: usize = 300;

@@ -5,9 +5,10 @@ use crate::bundle::{CompletionIndex, Derived};
 use crate::dataset::NONE;
 use crate::math::linear::products;
 use crate::math::top_k::by_falling;
-use crate::recommend::retrieve::playlists::{Neighbour, Neighbourhood};
-use crate::recommend::retrieve::walk::{ArtistSums, OrderSums, SeedArtist, TrackSums, artist_sums};
-use crate::recommend::retrieve::{Query, Workspace};
+use crate::recommend::retrieve::walk::artist_sums;
+use crate::recommend::retrieve::{
+    ArtistSums, Neighbour, Neighbourhood, OrderSums, Query, SeedArtist, TrackSums, Workspace,
+};
 
 /// Seeds that the nearest one is looked for among.
 const NEAREST_OF: usize = 8;

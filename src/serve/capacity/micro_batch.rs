@@ -71,7 +71,7 @@ impl<Q: Send + 'static, A: Send + 'static> MicroBatch<Q, A> {
 
 /// Questions that are answered together.
 struct Part<Q, A> {
-    batch: Batch<Q, A>,
+    batch: MicroBatch<Q, A>,
     found: Vec<(oneshot::Sender<Result<A, EngineError>>, A)>,
 }
 

@@ -1,12 +1,15 @@
 //! Playlist completion: `POST /playlists/{id}/complete` and `POST /playlists/complete`.
 
+use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Path, State};
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use utoipa::openapi::RefOr;
+use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
+use utoipa::{PartialSchema, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -55,6 +58,23 @@ impl TryFrom<f64> for Diversity {
 
     fn try_from(value: f64) -> Result<Self, String> {
         if (0.0..=1.0).contains(&value) { Ok(Self(value as f32)) } else { Err("must be between 0 and 1".to_owned()) }
+    }
+}
+
+impl PartialSchema for CompletionMethod {
+    fn schema() -> RefOr<Schema> {
+        let names = ["ranking", "neumf", "track2vec", "popularity"];
+        ObjectBuilder::new()
+            .schema_type(Type::String)
+            .description(Some("What recommends."))
+            .enum_values(Some(names))
+            .into()
+    }
+}
+
+impl ToSchema for CompletionMethod {
+    fn name() -> Cow<'static, str> {
+        "CompletionModel".into()
     }
 }
 

@@ -90,8 +90,8 @@ pub fn tune(
     let is_valid = |settings: &GaussianSettings| settings.check().is_ok();
     let (settings, Trial { mse, ndcg_at_10, .. }) =
         tuner.coordinate(start, rounds, is_valid, |trial| -trial.mse, each)?;
-    let space = space();
-    let flags = space.iter().map(|parameter| format!("--{} {}", parameter.name, parameter.value(&settings) as f32));
+    let flags =
+        space().into_iter().map(|parameter| format!("--{} {}", parameter.name, parameter.value(&settings) as f32));
     let trials = std::mem::take(&mut tuner.trials).into_iter().map(|(_, trial)| trial).collect();
     Ok(Tuned { flags: flags.collect::<Vec<String>>().join(" "), settings, mse, ndcg_at_10, trials })
 }

@@ -18,7 +18,7 @@ const CURVE_QUERIES: usize = 1_000;
 
 /// All settings that can be searched for.
 fn space() -> Vec<Parameter<SimilaritySettings>> {
-    let set = |name, apply: fn(&mut SimilaritySettings, f64)| Parameter::new(name, apply);
+    let set = |name, set: fn(&mut SimilaritySettings, f64)| Parameter::new(name, set);
     let space =
         [
             set("alpha", |settings, value| settings.alpha = value)
