@@ -7,7 +7,8 @@ use clap::Subcommand;
 use time::OffsetDateTime;
 use time::macros::format_description;
 
-use super::{Global, INTERRUPTED, ReportFormat};
+use super::global::{Global, INTERRUPTED};
+use super::output::ReportFormat;
 use crate::catalog::{Catalog, ListensOutcome, RatingScale, RatingsOutcome};
 use crate::import::deezer::DeezerOptions;
 use crate::import::ndjson::NdjsonFiles;

@@ -14,9 +14,9 @@ use super::taste::Tastes;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Variant {
-    /// the past alone, as a server does
+    /// only earlier listens, as a server does
     Causal,
-    /// all listens, before and after, but for their targets
+    /// all listens, earlier and later, without their targets
     Transductive,
 }
 
