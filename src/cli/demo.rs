@@ -11,8 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::global::Global;
-use super::import;
-use super::output::{print, warn};
+use super::output::{Report, print, warn};
 use super::train::completion::{self, CompletionArguments};
 use super::train::similarity::{self, SimilarityArguments};
 use crate::catalog::Catalog;
@@ -59,7 +58,7 @@ pub(super) async fn run(global: &Global, arguments: DemoArguments, interrupt: &I
     print(&format!("== Importing into the demo's own PostgreSQL in {}", home.folder.display()))?;
     let catalog = Catalog::open(None, &home.folder).await?;
     let report = import_mpd(&catalog, &slices, &home.folder.join("data/rejects/import.ndjson"), interrupt).await?;
-    import::print(&report);
+    print(&report.text())?;
     if report.interrupted {
         bail!("stopped");
     }
