@@ -173,7 +173,8 @@ fn redact(key: &str, value: &str) -> String {
     }
 }
 
-#[cfg(all(test, feature = "train"))]
+#[cfg(test)]
+#[cfg(feature = "train")]
 mod tests {
     use clap::{CommandFactory, FromArgMatches};
 
