@@ -46,27 +46,27 @@ impl FromStr for Scope {
     }
 }
 
-/// A key as it is listed.
+/// An API key, without its secret.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct ApiKey {
-    /// what the key itself begins with, and is found by
+    /// what the key begins with, and is looked up by
     pub id: String,
-    /// what it is called
+    /// its name
     pub name: String,
     /// what it permits
     pub scope: Scope,
-    /// when it was made
+    /// when it was created
     #[serde(with = "time::serde::rfc3339")]
     pub created_at: OffsetDateTime,
-    /// since when it is of no use
+    /// when it was revoked
     #[serde(with = "time::serde::rfc3339::option")]
     pub revoked_at: Option<OffsetDateTime>,
 }
 
-/// What it takes to check a key.
+/// What a key is checked against.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyHash {
-    /// what the key is found by
+    /// what the key is looked up by
     pub id: String,
     /// what it permits
     pub scope: Scope,
@@ -75,7 +75,7 @@ pub struct KeyHash {
 }
 
 impl Catalog {
-    /// Stores a key. False when there is one of that name.
+    /// Stores a key. Returns false if the name is taken.
     pub async fn add_api_key(&self, id: &str, name: &str, scope: Scope, hash: &[u8]) -> Result<bool, CatalogError> {
         let added = sqlx::query!(
             "INSERT INTO api_keys (id, name, scope, hash) VALUES ($1, $2, $3, $4) ON CONFLICT (name) DO NOTHING",
@@ -87,7 +87,7 @@ impl Catalog {
         Ok(added.execute(&self.pool).await?.rows_affected() > 0)
     }
 
-    /// All keys, revoked ones too, oldest first.
+    /// Returns all keys, including revoked ones, oldest first.
     pub async fn api_keys(&self) -> Result<Vec<ApiKey>, CatalogError> {
         let keys = sqlx::query!("SELECT id, name, scope, created_at, revoked_at FROM api_keys ORDER BY created_at, id");
         let keys = keys.fetch_all(&self.pool).await?.into_iter().map(|key| {
@@ -97,7 +97,7 @@ impl Catalog {
         keys.collect()
     }
 
-    /// Makes a key useless, by its name or id. False when there is none, or it is useless already.
+    /// Revokes a key by its name or id. Returns false if there is none that is active.
     pub async fn revoke_api_key(&self, name: &str) -> Result<bool, CatalogError> {
         let revoked = sqlx::query!(
             "UPDATE api_keys SET revoked_at = now() WHERE (name = $1 OR id = $1) AND revoked_at IS NULL",
@@ -106,7 +106,7 @@ impl Catalog {
         Ok(revoked.execute(&self.pool).await?.rows_affected() > 0)
     }
 
-    /// What it takes to check the keys that are of use.
+    /// Returns what active keys are checked against.
     pub async fn key_hashes(&self) -> Result<Vec<KeyHash>, CatalogError> {
         let keys = sqlx::query!("SELECT id, scope, hash FROM api_keys WHERE revoked_at IS NULL");
         let keys = keys.fetch_all(&self.pool).await?.into_iter();

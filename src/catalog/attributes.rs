@@ -1,17 +1,16 @@
 //! What is known of users and tracks beyond their names, for models of who listens to what again.
 
 use futures_util::{Stream, TryStreamExt};
-use sqlx::Acquire;
 use time::Date;
 
 use super::connection::Catalog;
 use super::error::CatalogError;
 use super::records::{
-    ListeningOutcome, RecordingRecord, SongRecord, TrackId, TrackRow, UNKNOWN_ARTIST, UserId, UserRecord, UserRow,
+    ListensOutcome, RecordingRecord, SongRecord, TrackId, TrackRow, UNKNOWN_ARTIST, UserId, UserRecord, UserRow,
 };
 use super::upsert::{add_tracks, lock_tracks, upsert_track_records, upsert_users};
 
-/// Parts the members of a list on the way to PostgreSQL, whose arrays of arrays must be rectangular.
+/// Separates the members of a list on the way to PostgreSQL, whose arrays of arrays must be rectangular.
 const LIST_SEPARATOR: &str = "\u{1f}";
 
 /// A user as models see it.
@@ -59,10 +58,9 @@ pub struct TrackAttributes {
 }
 
 impl Catalog {
-    /// Adds users, and what is said of them, in one transaction; ids must be distinct.
-    pub async fn import_users(&self, users: &[UserRecord]) -> Result<ListeningOutcome, CatalogError> {
-        let mut connection = self.pool.acquire().await?;
-        let mut transaction = connection.begin().await?;
+    /// Imports users with their attributes in one transaction; ids must be distinct.
+    pub async fn import_users(&self, users: &[UserRecord]) -> Result<ListensOutcome, CatalogError> {
+        let mut transaction = self.pool.begin().await?;
         sqlx::query!("LOCK TABLE users IN SHARE ROW EXCLUSIVE MODE").execute(&mut *transaction).await?;
         let (_, users_added) = upsert_users(&mut transaction, users.iter().map(|user| &user.id)).await?;
         let ids: Vec<String> = users.iter().map(|user| user.id.to_string()).collect();
@@ -98,13 +96,12 @@ impl Catalog {
         .await?
         .rows_affected();
         transaction.commit().await?;
-        Ok(ListeningOutcome { users_added, users_changed: changed.saturating_sub(users_added), ..Default::default() })
+        Ok(ListensOutcome { users_added, users_changed: changed.saturating_sub(users_added), ..Default::default() })
     }
 
-    /// Adds tracks, and what is said of them, in one transaction; ids must be distinct.
-    pub async fn import_songs(&self, songs: &[SongRecord]) -> Result<ListeningOutcome, CatalogError> {
-        let mut connection = self.pool.acquire().await?;
-        let mut transaction = connection.begin().await?;
+    /// Imports tracks with their attributes in one transaction; ids must be distinct.
+    pub async fn import_songs(&self, songs: &[SongRecord]) -> Result<ListensOutcome, CatalogError> {
+        let mut transaction = self.pool.begin().await?;
         lock_tracks(&mut transaction).await?;
         let upserted = upsert_track_records(&mut transaction, songs.iter().map(|song| &song.track)).await?;
         let ids: Vec<String> = songs.iter().map(|song| song.track.id.to_string()).collect();
@@ -131,14 +128,13 @@ impl Catalog {
         .execute(&mut *transaction)
         .await?;
         transaction.commit().await?;
-        Ok(ListeningOutcome { tracks_added: upserted.outcome.tracks_added, ..ListeningOutcome::default() })
+        Ok(ListensOutcome { tracks_added: upserted.outcome.tracks_added, ..ListensOutcome::default() })
     }
 
-    /// Names tracks and adds their recording codes, in one transaction; those that are not there are added, by no known
-    /// artist. Ids must be distinct.
-    pub async fn import_recordings(&self, recordings: &[RecordingRecord]) -> Result<ListeningOutcome, CatalogError> {
-        let mut connection = self.pool.acquire().await?;
-        let mut transaction = connection.begin().await?;
+    /// Imports names and recording codes of tracks in one transaction; missing tracks are added by an unknown artist. Ids
+    /// must be distinct.
+    pub async fn import_recordings(&self, recordings: &[RecordingRecord]) -> Result<ListensOutcome, CatalogError> {
+        let mut transaction = self.pool.begin().await?;
         lock_tracks(&mut transaction).await?;
         let tracks_added = add_tracks(&mut transaction, recordings.iter().map(|recording| &recording.id)).await?;
         let ids: Vec<String> = recordings.iter().map(|recording| recording.id.to_string()).collect();
@@ -158,10 +154,10 @@ impl Catalog {
         .execute(&mut *transaction)
         .await?;
         transaction.commit().await?;
-        Ok(ListeningOutcome { tracks_added, ..ListeningOutcome::default() })
+        Ok(ListensOutcome { tracks_added, ..ListensOutcome::default() })
     }
 
-    /// Every user, in the order of the app's ids.
+    /// Streams all users, in the order of the app's ids.
     pub fn user_attributes(&self) -> impl Stream<Item = Result<UserAttributes, CatalogError>> + '_ {
         sqlx::query_as!(
             UserAttributes,
@@ -173,7 +169,7 @@ impl Catalog {
         .map_err(CatalogError::from)
     }
 
-    /// Every track that was listened to or of which more is known than its name, in the order of the app's ids.
+    /// Streams the tracks that were listened to or have attributes, in the order of the app's ids.
     pub fn track_attributes(&self) -> impl Stream<Item = Result<TrackAttributes, CatalogError>> + '_ {
         sqlx::query_as!(
             TrackAttributes,

@@ -1,4 +1,4 @@
-//! The handle to the catalog: how it connects, migrates, closes, and says how it is.
+//! The handle to the catalog: connecting, migrating, closing, and its health.
 
 use std::path::Path;
 use std::str::FromStr;
@@ -14,24 +14,24 @@ use super::error::CatalogError;
 /// The migrations of the catalog, in the binary.
 pub static MIGRATOR: Migrator = sqlx::migrate!("./migrations");
 
-/// How long connections in use are waited for.
+/// How long closing waits for connections in use.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a request waits for a connection.
 const REQUEST_ACQUIRE_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long PostgreSQL waits for a lock on behalf of a request, and how long it works on one statement.
 const REQUEST_TIMEOUTS: [(&str, &str); 2] = [("lock_timeout", "3s"), ("statement_timeout", "9s")];
-/// How long a server may take to let us in.
+/// How long a server may take to accept a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// sqlx itself takes any scheme, as if it were PostgreSQL's.
+/// sqlx itself accepts any scheme, as if it were PostgreSQL's.
 fn parse_url(url: &str) -> Result<PgConnectOptions, CatalogError> {
     if !(url.starts_with("postgres://") || url.starts_with("postgresql://")) {
-        return Err(CatalogError::Url("it begins with something else".to_owned()));
+        return Err(CatalogError::Url("unknown scheme".to_owned()));
     }
     PgConnectOptions::from_str(url).map_err(|error| CatalogError::Url(error.to_string()))
 }
 
-fn place(options: &PgConnectOptions) -> String {
+fn address(options: &PgConnectOptions) -> String {
     match options.get_socket() {
         Some(socket) => socket.display().to_string(),
         None => format!("{}:{}", options.get_host(), options.get_port()),
@@ -69,8 +69,7 @@ impl Catalog {
         Ok(catalog)
     }
 
-    /// As [`Catalog::open`], but leaves the tables as they are and does not wait for the server to be there: what needs
-    /// it fails until it is.
+    /// Connects without migrating, and without waiting for the server: queries fail until it is available.
     pub async fn connect(database_url: Option<&str>, home: &Path) -> Result<Self, CatalogError> {
         let (options, embedded) = match database_url {
             Some(url) => (parse_url(url)?, None),
@@ -91,8 +90,8 @@ impl Catalog {
         Ok(Self { pool, embedded })
     }
 
-    /// The same catalog for requests, on connections of their own, at most `connections`: a request waits neither long
-    /// for a connection or a lock, nor for an answer.
+    /// Returns a handle for requests with a pool of its own of at most `connections`, and with short timeouts for
+    /// connections, locks and statements.
     pub fn for_requests(&self, connections: u32) -> Self {
         let options = PgConnectOptions::clone(&self.pool.connect_options()).options(REQUEST_TIMEOUTS);
         let pool = PgPoolOptions::new().max_connections(connections).acquire_timeout(REQUEST_ACQUIRE_TIMEOUT);
@@ -101,18 +100,17 @@ impl Catalog {
 
     /// Applies the migrations that are missing. Safe to call from several processes at once.
     ///
-    /// Ends within a bounded time when no server is there, or another process holds the lock on migrations.
+    /// Fails within a bounded time when the server is unavailable, or another process holds the lock on migrations.
     pub async fn migrate(&self) -> Result<(), CatalogError> {
-        // A plain attempt first: a pool would try to connect again and again, and in the end only say that time ran out.
+        // A plain connection first: a pool would retry, and in the end only report that time ran out.
         let options = self.pool.connect_options();
-        let refuse = |reason: String| CatalogError::Unreachable { place: place(&options), reason };
+        let refuse = |reason: String| CatalogError::Unreachable { address: address(&options), reason };
         match tokio::time::timeout(CONNECT_TIMEOUT, options.connect()).await {
             Ok(Ok(connection)) => connection.close().await?,
             Ok(Err(error)) => return Err(refuse(error.to_string())),
-            Err(_) => return Err(refuse(format!("no answer within {CONNECT_TIMEOUT:?}"))),
+            Err(_) => return Err(refuse(format!("no response within {CONNECT_TIMEOUT:?}"))),
         }
-        // A pool of its own, closed at the end: after a migration that failed, its connection still holds the lock that
-        // keeps others from migrating.
+        // A pool of its own, closed at the end: after a failed migration, its connection still holds the migration lock.
         let pool = PgPoolOptions::new()
             .max_connections(1)
             .connect_lazy_with(PgConnectOptions::clone(&options).options([("lock_timeout", "30s")]));
@@ -121,19 +119,19 @@ impl Catalog {
         Ok(migrated?)
     }
 
-    /// Closes the connections and lets go of the private PostgreSQL, whoever else still holds this catalog: a program
-    /// that ends with requests under way stops its PostgreSQL all the same.
+    /// Closes the connections and releases the private PostgreSQL, even while other handles exist: a program that ends
+    /// while requests are in flight stops its PostgreSQL too.
     pub async fn close(&self) {
         let _ = tokio::time::timeout(CLOSE_TIMEOUT, self.pool.close()).await;
         if let Some(embedded) = self.embedded.clone() {
             let released = tokio::task::spawn_blocking(move || embedded.release()).await;
             if let Ok(Err(error)) = released {
-                tracing::warn!("the private PostgreSQL was not stopped: {error}");
+                tracing::warn!("could not stop the private PostgreSQL: {error}");
             }
         }
     }
 
-    /// A transaction for a search: words may be misspelt by so much, and it may take so long.
+    /// Begins a transaction for a search, with its threshold of similarity and its time limit.
     pub(super) async fn begin_search(&self) -> Result<Transaction<'static, Postgres>, CatalogError> {
         let mut transaction = self.pool.begin().await?;
         sqlx::query!(
@@ -145,19 +143,19 @@ impl Catalog {
         Ok(transaction)
     }
 
-    /// Connections that are open, and those of them that nobody uses.
+    /// Returns how many connections are open, and how many of them are idle.
     pub fn connections(&self) -> (usize, usize) {
         (self.pool.size() as usize, self.pool.num_idle())
     }
 
-    /// Asks the server for a sign of life.
+    /// Checks that the server responds.
     pub async fn ping(&self) -> Result<(), CatalogError> {
         sqlx::query!("SELECT 1 AS one").fetch_one(&self.pool).await?;
         Ok(())
     }
 
-    /// Has PostgreSQL look at the tables' new sizes and values. Until it has, after a large import, it plans queries as if
-    /// the tables were small, and a completion takes twenty times as long.
+    /// Updates PostgreSQL's statistics of the tables. After a large import, until then, it plans queries for small tables,
+    /// and a completion takes twenty times as long.
     pub async fn analyze(&self) -> Result<(), CatalogError> {
         sqlx::query!("ANALYZE artists, albums, tracks, playlists, playlist_tracks, users, ratings, listens")
             .execute(&self.pool)
@@ -165,7 +163,7 @@ impl Catalog {
         Ok(())
     }
 
-    /// Counts the rows of every table; scans them.
+    /// Counts the rows of every table, by scanning them.
     pub async fn counts(&self) -> Result<CatalogCounts, CatalogError> {
         let counts = sqlx::query_as!(
             CatalogCounts,

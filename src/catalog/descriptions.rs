@@ -1,4 +1,4 @@
-//! Names and titles of the whole catalog, for training.
+//! All names and titles, for training.
 
 use std::collections::HashMap;
 
@@ -6,7 +6,7 @@ use super::connection::Catalog;
 use super::error::CatalogError;
 use super::records::{AlbumRow, ArtistRow, PlaylistRow, TrackRow};
 
-/// Where a track belongs and what it is called.
+/// A track with its name, artist and album.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TrackDescription {
     /// its row
@@ -20,7 +20,7 @@ pub struct TrackDescription {
 }
 
 impl Catalog {
-    /// Every track that is placed anywhere.
+    /// Returns all tracks that have placements.
     pub async fn track_descriptions(&self) -> Result<Vec<TrackDescription>, CatalogError> {
         let tracks = sqlx::query_as!(
             TrackDescription,
@@ -30,19 +30,19 @@ impl Catalog {
         Ok(tracks.fetch_all(&self.pool).await?)
     }
 
-    /// Names of all artists.
+    /// Returns the names of all artists.
     pub async fn artist_names(&self) -> Result<HashMap<ArtistRow, String>, CatalogError> {
         let rows = sqlx::query!("SELECT id, name FROM artists").fetch_all(&self.pool).await?;
         Ok(rows.into_iter().map(|row| (ArtistRow(row.id), row.name)).collect())
     }
 
-    /// Names of all albums.
+    /// Returns the names of all albums.
     pub async fn album_names(&self) -> Result<HashMap<AlbumRow, String>, CatalogError> {
         let rows = sqlx::query!("SELECT id, name FROM albums").fetch_all(&self.pool).await?;
         Ok(rows.into_iter().map(|row| (AlbumRow(row.id), row.name)).collect())
     }
 
-    /// Titles of all playlists that have one.
+    /// Returns the titles of all playlists that have one.
     pub async fn playlist_titles(&self) -> Result<HashMap<PlaylistRow, String>, CatalogError> {
         let rows = sqlx::query!(r#"SELECT id, title AS "title!" FROM playlists WHERE title IS NOT NULL"#);
         Ok(rows.fetch_all(&self.pool).await?.into_iter().map(|row| (PlaylistRow(row.id), row.title)).collect())

@@ -3,13 +3,13 @@
 //! A cluster in `data/postgres` below `SEGUE_HOME`, made with the `initdb` of an installed PostgreSQL and reached only
 //! through a Unix socket inside that folder, which is closed to other users. It listens on no network port.
 //!
-//! Several processes may use it at once (a server, and an import beside it): each holds a shared lock while it does,
-//! the first one starts the cluster and the last one to leave stops it. A process that is killed leaves the cluster
-//! running; the next one finds it, uses it, and stops it in the end.
+//! Several processes may use it at once (a server, and an import beside it): each holds a shared lock meanwhile, the first
+//! one starts the cluster and the last one stops it. A process that is killed leaves the cluster running; the next one
+//! uses it, and stops it in the end.
 //!
-//! PostgreSQL refuses to run as root. Root therefore hands the cluster to the system's `postgres` user, and where that
-//! user can't reach the folder (a checkout in `/root`, a temporary folder), the server process is given the one
-//! capability to pass through folders that it may not list, rather than opening those folders to everyone.
+//! PostgreSQL refuses to run as root. As root, Segue therefore runs the cluster as the system's `postgres` user; where
+//! that user can't reach the folder (a checkout in `/root`, a temporary folder), the server process gets the capability to
+//! pass through folders that it may not list, rather than opening those folders to everyone.
 
 use std::fs::{self, File};
 use std::io;
@@ -27,7 +27,7 @@ const NAME: &str = "segue";
 /// The longest path that fits a Unix socket address, less PostgreSQL's file name in it.
 const MAX_SOCKET_FOLDER: usize = 107 - "/.s.PGSQL.5432".len();
 
-/// Why the private PostgreSQL is not to be had.
+/// Why the private PostgreSQL is unavailable.
 #[derive(Debug, thiserror::Error)]
 pub enum EmbeddedError {
     /// No `initdb` in any place where distributions put it.
@@ -49,7 +49,7 @@ pub enum EmbeddedError {
         /// the last lines that it printed, or that the server wrote to its log
         output: String,
     },
-    /// The files could not be handled.
+    /// An operation on files failed.
     #[error("{what} {}: {source}", path.display())]
     Io {
         /// what was being done
@@ -65,7 +65,7 @@ fn io_error(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Embedd
     move |source| EmbeddedError::Io { what, path: path.to_owned(), source }
 }
 
-/// A hold on the running private cluster; stops it when the last holder in any process lets go.
+/// A share in the running private cluster, which stops when the last holder in any process releases it.
 #[derive(Debug)]
 pub struct EmbeddedPostgres {
     programs: Programs,
@@ -80,7 +80,7 @@ pub struct EmbeddedPostgres {
 }
 
 impl EmbeddedPostgres {
-    /// Starts the cluster in `home/data/postgres`, or joins the one that already runs there. Makes it on first use.
+    /// Starts the cluster in `home/data/postgres`, or joins the one that already runs there. Creates it on first use.
     ///
     /// Blocking: takes a second or two on first use, milliseconds to join.
     pub fn start(home: &Path) -> Result<Self, EmbeddedError> {
@@ -105,7 +105,7 @@ impl EmbeddedPostgres {
         Ok(Self { programs, data, gate, users, folder, released: AtomicBool::new(false) })
     }
 
-    /// How to connect to it.
+    /// Returns how to connect to it.
     pub fn connect_options(&self) -> PgConnectOptions {
         let socket_folder = if self.data.as_os_str().len() <= MAX_SOCKET_FOLDER {
             self.data.clone()
@@ -119,14 +119,14 @@ impl EmbeddedPostgres {
             .database(NAME)
     }
 
-    /// Lets go, and stops the cluster if nobody else uses it. What still holds this afterwards holds nothing.
+    /// Releases the cluster for all holders of this value, and stops it if no other process uses it.
     pub fn release(&self) -> Result<(), EmbeddedError> {
         if self.released.swap(true, Ordering::SeqCst) {
             return Ok(());
         }
         self.gate.lock().map_err(io_error("could not lock", &self.data))?;
         self.users.unlock().map_err(io_error("could not unlock", &self.data))?;
-        // Whoever else uses the cluster holds this lock shared.
+        // Other users of the cluster hold this lock shared.
         if self.users.try_lock().is_ok() && self.programs.is_running(&self.data) {
             debug!("stopping the private PostgreSQL");
             self.programs.run("pg_ctl", &["stop", "-D", &text(&self.data), "-m", "fast", "-w", "-s"])?;
@@ -138,7 +138,7 @@ impl EmbeddedPostgres {
 impl Drop for EmbeddedPostgres {
     fn drop(&mut self) {
         if let Err(error) = self.release() {
-            warn!("the private PostgreSQL was not stopped: {error}");
+            warn!("could not stop the private PostgreSQL: {error}");
         }
     }
 }
@@ -151,7 +151,7 @@ fn text(path: &Path) -> String {
     path.to_string_lossy().into_owned()
 }
 
-/// PostgreSQL's programs, and as whom to run them.
+/// PostgreSQL's programs, and the user to run them as.
 #[derive(Debug)]
 struct Programs {
     bin: PathBuf,
@@ -197,7 +197,7 @@ impl Programs {
             run(Command::new("id").args([flag, "postgres"]))?.trim().parse::<u32>().map_err(|error| {
                 EmbeddedError::Program {
                     program: "id".to_owned(),
-                    status: "no number".to_owned(),
+                    status: "not a number".to_owned(),
                     output: error.to_string(),
                 }
             })
@@ -246,8 +246,8 @@ impl Programs {
     }
 
     fn create_cluster(&self, data: &Path) -> Result<(), EmbeddedError> {
-        info!("making the private PostgreSQL in {}", data.display());
-        // Into a folder beside it, renamed when complete: an interrupted initdb leaves nothing that looks like a cluster.
+        info!("creating the private PostgreSQL in {}", data.display());
+        // In a folder beside it, renamed when complete: an interrupted initdb leaves nothing that looks like a cluster.
         let unfinished = data.with_extension("unfinished");
         if unfinished.exists() {
             fs::remove_dir_all(&unfinished).map_err(io_error("could not remove", &unfinished))?;
@@ -259,8 +259,8 @@ impl Programs {
             chown(&unfinished, Some(*uid), Some(*gid))
                 .map_err(io_error("could not change the owner of", &unfinished))?;
         }
-        // `trust` is on the socket alone, and the socket lies in a folder that no one else may enter.
-        // Plain order of bytes; letters are those of all languages, or a search would know none but English.
+        // `trust` applies to the socket alone, which lies in a folder that no one else may enter.
+        // Bytes are the order of texts; letters are those of all languages, or searches would only know English ones.
         let folder = text(&unfinished);
         let mut arguments = vec!["-D", &folder, "-U", NAME, "-A", "trust", "--no-instructions"];
         arguments.extend(["-E", "UTF8", "--locale=C", "--lc-ctype=C.UTF-8"]);
@@ -280,7 +280,7 @@ impl Programs {
 
     fn start(&self, data: &Path) -> Result<(), EmbeddedError> {
         let log = data.join("server.log");
-        // pg_ctl detaches the server from this process's terminal, so that Ctrl-C reaches only us.
+        // pg_ctl detaches the server from this process's terminal, so that Ctrl-C reaches this process alone.
         let arguments = ["start", "-D", &text(data), "-l", &text(&log), "-w", "-t", "120", "-s"];
         self.run("pg_ctl", &arguments).map_err(|error| match fs::read_to_string(&log) {
             Ok(log) => EmbeddedError::Program {
@@ -291,8 +291,8 @@ impl Programs {
             Err(_) => error,
         })?;
         let exists = "SELECT 1 FROM pg_database WHERE datname = 'segue'";
-        // psql takes a list of hosts, separated by commas, and none longer than a socket's address: not the folder's own
-        // path, which may be anything.
+        // psql takes a list of hosts, separated by commas, none longer than a socket's address. The folder's own path may
+        // be longer, or have commas.
         let folder = File::open(data).map_err(io_error("could not open", data))?;
         let host = format!("/proc/{}/fd/{}", std::process::id(), folder.as_raw_fd());
         let psql = |sql: &str| {
@@ -306,7 +306,7 @@ impl Programs {
     }
 }
 
-/// A laptop's worth of memory for a catalog, and bulk imports that don't stall on checkpoints.
+/// Memory for a catalog on a laptop, and bulk imports that don't stall on checkpoints.
 const SETTINGS: &str = "\
 listen_addresses = ''
 unix_socket_directories = '.'

@@ -52,7 +52,7 @@ pub struct FeedbackUser {
 }
 
 impl Catalog {
-    /// Everything that a user rated and listened to; nothing for one who is not there.
+    /// Returns everything that a user rated and listened to, nothing for an unknown user.
     pub async fn user_feedback(&self, user: &UserId) -> Result<UserFeedback, CatalogError> {
         let rows = sqlx::query!(
             r#"SELECT t.uri AS "track!: TrackId", f.rating, f.at AS "at!"
@@ -80,7 +80,7 @@ impl Catalog {
         Ok(feedback)
     }
 
-    /// Every track that someone rated or listened to, by falling number of users (ties by the app's id).
+    /// Returns the tracks that someone rated or listened to, by falling number of users (ties by the app's id).
     pub async fn track_feedback(&self) -> Result<Vec<TrackFeedback>, CatalogError> {
         let tracks = sqlx::query_as!(
             TrackFeedback,
@@ -96,7 +96,7 @@ impl Catalog {
         Ok(tracks)
     }
 
-    /// Every user who rated or listened to something, in the order of the app's ids.
+    /// Returns the users who rated or listened to something, in the order of the app's ids.
     pub async fn feedback_users(&self) -> Result<Vec<FeedbackUser>, CatalogError> {
         let users = sqlx::query_as!(
             FeedbackUser,
@@ -110,7 +110,7 @@ impl Catalog {
         Ok(users)
     }
 
-    /// When the newest rating or listen changed.
+    /// Returns when a rating or listen last changed.
     pub async fn newest_feedback(&self) -> Result<Option<OffsetDateTime>, CatalogError> {
         let newest = sqlx::query_scalar!(
             "SELECT GREATEST((SELECT max(updated_at) FROM ratings), (SELECT max(updated_at) FROM listens))"
@@ -118,8 +118,8 @@ impl Catalog {
         Ok(newest.fetch_one(&self.pool).await?)
     }
 
-    /// Everything that anyone rated and listened to: once for each user and track, a listen only where there is no
-    /// rating. User by user, in the order of the app's ids; of one user oldest first.
+    /// Streams all ratings and listens: one for each user and track, a listen only where there is no rating. User by user
+    /// in the order of the app's ids, oldest first.
     pub async fn feedback(&self) -> Result<FeedbackReader, CatalogError> {
         let stream = self
             .pool

@@ -1,15 +1,15 @@
-//! Listens: once for each user, track and time, so that any of them can be sent any number of times.
+//! Listens: one for each user, track and time, so that sending one again changes nothing.
 //!
-//! Requests write rows under locks of their own, and may do so side by side; imports lock the tables.
+//! Requests lock only the rows that they write, and may run concurrently; imports lock the tables.
 
 use futures_util::{Stream, TryStreamExt};
-use sqlx::{Acquire, PgConnection};
+use sqlx::PgConnection;
 use time::OffsetDateTime;
 
 use super::connection::Catalog;
 use super::error::CatalogError;
 use super::records::{
-    FeedbackOutcome, ListenRecord, ListeningOutcome, TrackId, TrackRow, UserId, UserRow, WrittenListen,
+    FeedbackOutcome, ListenRecord, ListensOutcome, TrackId, TrackRow, UserId, UserRow, WrittenListen,
 };
 use super::upsert::{Mentions, add_tracks, lock_tracks, skip_foreign_key_checks, upsert_users};
 
@@ -30,35 +30,33 @@ pub struct ListenRow {
     pub target: Option<bool>,
 }
 
-/// A listen that came in or changed lately.
+/// A listen that was added or changed lately.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RecentListen {
     /// the listen
     pub listen: ListenRecord,
-    /// whether it came in; else it changed
+    /// whether it was added; else it changed
     pub is_new: bool,
     /// when
     pub updated_at: OffsetDateTime,
 }
 
 impl Catalog {
-    /// Stores listens, in one transaction; users who were not there are added. A listen that is there already takes over
-    /// what is said of it now and was not said before. Beside what became of them all, tells of each that was written.
+    /// Upserts listens in one transaction, and adds missing users. A stored listen keeps the fields that are left out.
+    /// Returns what became of all listens, and each that was written.
     pub async fn upsert_listens(
         &self,
         listens: &[ListenRecord],
     ) -> Result<(FeedbackOutcome, Vec<WrittenListen>), CatalogError> {
-        let mut connection = self.pool.acquire().await?;
-        let mut transaction = connection.begin().await?;
+        let mut transaction = self.pool.begin().await?;
         let outcome = write_listens(&mut transaction, listens).await?;
         transaction.commit().await?;
         Ok(outcome)
     }
 
-    /// Imports listens in one transaction; users and tracks that are not there are added, tracks under their ids.
-    pub async fn import_listens(&self, listens: &[ListenRecord]) -> Result<ListeningOutcome, CatalogError> {
-        let mut connection = self.pool.acquire().await?;
-        let mut transaction = connection.begin().await?;
+    /// Imports listens in one transaction, and adds missing users and tracks, the tracks under their ids.
+    pub async fn import_listens(&self, listens: &[ListenRecord]) -> Result<ListensOutcome, CatalogError> {
+        let mut transaction = self.pool.begin().await?;
         lock_tracks(&mut transaction).await?;
         sqlx::query!("LOCK TABLE users, listens IN SHARE ROW EXCLUSIVE MODE").execute(&mut *transaction).await?;
         skip_foreign_key_checks(&mut transaction).await?;
@@ -67,15 +65,16 @@ impl Catalog {
         let (outcome, _) = write_listens(&mut transaction, listens).await?;
         transaction.commit().await?;
         let (listens_added, listens_changed) = (outcome.added, outcome.changed);
-        Ok(ListeningOutcome { listens_added, listens_changed, tracks_added, users_added, users_changed: 0 })
+        let listens = listens.len() as u64;
+        Ok(ListensOutcome { listens, listens_added, listens_changed, tracks_added, users_added, users_changed: 0 })
     }
 
-    /// When the newest listen came in or changed.
+    /// Returns when a listen was last added or changed.
     pub async fn newest_listen(&self) -> Result<Option<OffsetDateTime>, CatalogError> {
         Ok(sqlx::query_scalar!("SELECT max(updated_at) FROM listens").fetch_one(&self.pool).await?)
     }
 
-    /// Every listen as it was at `moment`, oldest first; at one time in the order of the app's ids.
+    /// Streams the listens up to `moment`, oldest first; those of one time in the order of the app's ids.
     pub fn listens(&self, moment: OffsetDateTime) -> impl Stream<Item = Result<ListenRow, CatalogError>> + '_ {
         sqlx::query_as!(
             ListenRow,
@@ -90,7 +89,7 @@ impl Catalog {
         .map_err(CatalogError::from)
     }
 
-    /// Listens that came in or changed after `moment`, in the order in which they did.
+    /// Returns the listens that were added or changed after `moment`, in that order.
     pub async fn listens_since(&self, moment: OffsetDateTime) -> Result<Vec<RecentListen>, CatalogError> {
         let rows = sqlx::query!(
             r#"SELECT u.external_id AS "user: UserId", t.uri AS "track: TrackId", l.listened_at, l.source_system_tab, l.source_screen_name,
@@ -119,7 +118,7 @@ impl Catalog {
     }
 }
 
-/// Writes listens of tracks that are there, and says of each that is new or changed what it was.
+/// Upserts listens of tracks that are in the catalog. Returns each one added or changed, with its previous state.
 async fn write_listens(
     connection: &mut PgConnection,
     listens: &[ListenRecord],
@@ -133,7 +132,7 @@ async fn write_listens(
             Some(((user, track, listen.listened_at), place))
         })
         .collect();
-    // In one order everywhere, so that requests side by side don't wait for each other in a circle.
+    // In one order everywhere, so that concurrent requests don't deadlock.
     distinct.sort_by_key(|(key, _)| *key);
     distinct.dedup_by_key(|(key, _)| *key);
     let users: Vec<UserRow> = distinct.iter().map(|(key, _)| key.0).collect();
@@ -145,7 +144,7 @@ async fn write_listens(
         distinct.iter().map(|&(_, place)| of(place).source_screen_name.clone()).collect();
     let types: Vec<Option<String>> = distinct.iter().map(|&(_, place)| of(place).source_type.clone()).collect();
     let targets: Vec<Option<bool>> = distinct.iter().map(|&(_, place)| of(place).target).collect();
-    // What a subquery of RETURNING reads is how it was before.
+    // A subquery of RETURNING reads the previous state.
     let written = sqlx::query!(
         r#"INSERT INTO listens (user_id, track_id, listened_at, source_system_tab, source_screen_name, source_type,
                                 target)

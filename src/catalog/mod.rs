@@ -38,7 +38,7 @@ pub use error::CatalogError;
 pub use feedback::{FeedbackReader, FeedbackUser, RatedTrack, TrackFeedback, UserFeedback};
 pub use listens::{ListenRow, RecentListen};
 pub use notifications::{ChangeListener, Changes};
-pub use placement_edits::{Edit, EditError, Edited};
+pub use placement_edits::{Edit, EditError, PlaylistState};
 pub use placements::{PlacementReader, TrackUsage};
 pub use playlists::{Playlist, PlaylistContents, PlaylistFields, PlaylistTrack};
 pub use records::*;

@@ -1,4 +1,4 @@
-//! Word of changes that other processes make: PostgreSQL's LISTEN.
+//! Notifications of changes that other processes make: PostgreSQL's LISTEN.
 
 use sqlx::postgres::PgListener;
 
@@ -19,12 +19,12 @@ pub struct Changes {
     pub api_keys: bool,
 }
 
-/// A connection that hears of changes.
+/// A connection that receives notifications.
 #[derive(Debug)]
 pub struct ChangeListener(PgListener);
 
 impl Catalog {
-    /// Begins to listen, on a connection of the pool's.
+    /// Begins to listen, on a connection of the pool.
     pub async fn listen(&self) -> Result<ChangeListener, CatalogError> {
         let mut listener = PgListener::connect_with(&self.pool).await?;
         listener.listen_all([HIDDEN_TRACKS, API_KEYS]).await?;
@@ -33,14 +33,14 @@ impl Catalog {
 }
 
 impl ChangeListener {
-    /// The next change, with all others that have arrived; `None` when the connection is lost, and with it what was told
-    /// since.
+    /// Waits for the next change, and returns it with all others that have arrived; none when the connection is lost, and
+    /// with it any notifications since.
     pub async fn next(&mut self) -> Result<Option<Changes>, CatalogError> {
         let Some(first) = self.0.try_recv().await? else { return Ok(None) };
         let mut changes = Changes::default();
         let mut next = Some(first);
-        while let Some(told) = next {
-            match told.channel() {
+        while let Some(notification) = next {
+            match notification.channel() {
                 API_KEYS => changes.api_keys = true,
                 _ => changes.hidden_tracks = true,
             }

@@ -1,10 +1,10 @@
 //! Changes of the tracks of a playlist: append, insert, move, remove, replace.
 //!
-//! Positions are 0, 1, 2 … without gaps, and a playlist's row says how many there are. Whoever changes placements holds
-//! that row first, so that two who change one playlist come one after the other. To append, by far the most frequent
-//! change, takes one statement; the others write anew what comes behind the first position that they change.
+//! Positions are 0, 1, 2 … without gaps, and the playlist's row has their number. Every edit locks that row first, so that
+//! concurrent edits of one playlist run one after the other. An append, by far the most frequent edit, takes one
+//! statement; the others rewrite everything from the first position that they change.
 
-use sqlx::{Acquire, PgConnection};
+use sqlx::PgConnection;
 
 use super::connection::Catalog;
 use super::error::CatalogError;
@@ -13,19 +13,19 @@ use super::records::{PlaylistId, PlaylistRow, TrackId, TrackRow};
 /// The longest playlist, in tracks.
 const MAX_TRACKS: i32 = 100_000;
 
-/// A change of the tracks of a playlist.
+/// An edit of the tracks of a playlist.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Edit {
-    /// puts tracks at the end
+    /// adds tracks at the end
     Append(Vec<TrackId>),
-    /// puts tracks before the one at a position
+    /// inserts tracks before a position
     Insert {
         /// position that the first of them gets
         at: usize,
         /// what to insert
         tracks: Vec<TrackId>,
     },
-    /// takes tracks out and puts them in again elsewhere
+    /// moves tracks
     Move {
         /// position of the first of them
         from: usize,
@@ -34,42 +34,42 @@ pub enum Edit {
         /// position that the first of them gets
         to: usize,
     },
-    /// takes tracks out
+    /// removes tracks
     Remove {
         /// position of the first of them
         from: usize,
         /// how many
         count: usize,
     },
-    /// puts others in the place of all
+    /// replaces all tracks
     Replace(Vec<TrackId>),
 }
 
-/// A playlist after a change.
+/// The state of a playlist after a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Edited {
-    /// tracks that it has now
+pub struct PlaylistState {
+    /// number of tracks
     pub num_tracks: i32,
     /// its state, as [`crate::catalog::Playlist::tag`]
     pub tag: i64,
 }
 
-/// Why a playlist is as it was.
+/// Why an edit failed.
 #[derive(Debug, thiserror::Error)]
 pub enum EditError {
     /// There is no such playlist.
     #[error("no playlist with the id {0:?}")]
     NoSuchPlaylist(PlaylistId),
-    /// It is not in the state that was to be changed.
+    /// It is not in an expected state.
     #[error("the playlist has changed")]
     Stale,
-    /// Someone else created or changed it at the same time.
-    #[error("the playlist was created or changed at the same time")]
+    /// Another request created or changed it at the same time.
+    #[error("another request changed the playlist at the same time")]
     Raced,
-    /// Places in the list of tracks to add of those that the catalog does not have.
-    #[error("there are no such tracks")]
+    /// The catalog does not have the tracks at these indices of the list.
+    #[error("unknown tracks")]
     UnknownTracks(Vec<usize>),
-    /// The positions lie outside of it.
+    /// A position is past the end.
     #[error("the playlist has {0} tracks")]
     OutOfRange(usize),
     /// It would be too long.
@@ -87,21 +87,20 @@ impl From<sqlx::Error> for EditError {
 }
 
 impl Catalog {
-    /// Changes the tracks of a playlist; with `expected`, only if it is in one of these states.
+    /// Edits the tracks of a playlist; with `expected`, only if it is in one of these states.
     pub async fn edit_playlist(
         &self,
         id: &PlaylistId,
         edit: Edit,
         expected: Option<&[i64]>,
-    ) -> Result<Edited, EditError> {
+    ) -> Result<PlaylistState, EditError> {
         if let Edit::Append(tracks) = &edit
             && let Some(edited) = self.append(id, tracks, expected).await?
         {
             return Ok(edited);
         }
-        // Whatever kept it from being appended is found out here.
-        let mut connection = self.pool.acquire().await?;
-        let mut transaction = connection.begin().await?;
+        // The general way also finds out why an append failed.
+        let mut transaction = self.pool.begin().await?;
         let row = sqlx::query!(
             r#"SELECT id, (id::bigint << 32) | version AS "tag!" FROM playlists WHERE external_id = $1 FOR UPDATE"#,
             id.as_str()
@@ -117,13 +116,13 @@ impl Catalog {
         Ok(edited)
     }
 
-    /// Appends in one statement; `None` when that can't be, for whatever reason.
+    /// Appends in one statement. Returns none if that failed, for whatever reason.
     async fn append(
         &self,
         id: &PlaylistId,
         tracks: &[TrackId],
         expected: Option<&[i64]>,
-    ) -> Result<Option<Edited>, CatalogError> {
+    ) -> Result<Option<PlaylistState>, CatalogError> {
         let edited = sqlx::query!(
             r#"WITH wanted AS MATERIALIZED (
                    SELECT input.place, t.id
@@ -148,16 +147,16 @@ impl Catalog {
         )
         .fetch_optional(&self.pool)
         .await?;
-        Ok(edited.map(|row| Edited { num_tracks: row.num_tracks, tag: row.tag }))
+        Ok(edited.map(|row| PlaylistState { num_tracks: row.num_tracks, tag: row.tag }))
     }
 }
 
-/// Changes the placements of a playlist whose row is held.
+/// Edits the placements of a playlist whose row is locked.
 pub(super) async fn rewrite(
     connection: &mut PgConnection,
     PlaylistRow(playlist): PlaylistRow,
     edit: Edit,
-) -> Result<Edited, EditError> {
+) -> Result<PlaylistState, EditError> {
     let mut rows =
         sqlx::query_scalar!("SELECT track_id FROM playlist_tracks WHERE playlist_id = $1 ORDER BY position", playlist)
             .fetch_all(&mut *connection)
@@ -216,10 +215,10 @@ pub(super) async fn rewrite(
     )
     .fetch_one(connection)
     .await?;
-    Ok(Edited { num_tracks: changed.num_tracks, tag: changed.tag })
+    Ok(PlaylistState { num_tracks: changed.num_tracks, tag: changed.tag })
 }
 
-/// Rows of tracks, or the places of those that are not there.
+/// Looks up tracks, or fails with the indices of the unknown ones.
 async fn rows_of(connection: &mut PgConnection, tracks: &[TrackId]) -> Result<Vec<i32>, EditError> {
     let rows = sqlx::query_scalar!(
         r#"SELECT t.id AS "id?" FROM UNNEST($1::text[]) WITH ORDINALITY AS input (uri, place)
@@ -232,7 +231,7 @@ async fn rows_of(connection: &mut PgConnection, tracks: &[TrackId]) -> Result<Ve
     if unknown.is_empty() { Ok(rows.into_iter().flatten().collect()) } else { Err(EditError::UnknownTracks(unknown)) }
 }
 
-/// Takes a track out of playlists whose rows are held.
+/// Removes a track from playlists whose rows are locked.
 pub(super) async fn take_out(
     connection: &mut PgConnection,
     playlists: &[PlaylistRow],

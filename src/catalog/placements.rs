@@ -1,4 +1,4 @@
-//! The whole catalog as a stream, for training: who is placed where.
+//! All placements as a stream, for training.
 
 use bytes::Buf;
 use sqlx::postgres::PgPoolCopyExt;
@@ -9,7 +9,7 @@ use super::copy::CopyOut;
 use super::error::CatalogError;
 use super::records::{PlaylistRow, TrackId, TrackRow};
 
-/// A track and how often it is placed.
+/// A track and the number of its placements.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TrackUsage {
     /// its row
@@ -21,7 +21,7 @@ pub struct TrackUsage {
 }
 
 impl Catalog {
-    /// Every track that is placed anywhere, by falling number of placements (ties by the app's id).
+    /// Returns all tracks that have placements, by falling number of them (ties by the app's id).
     pub async fn track_usage(&self) -> Result<Vec<TrackUsage>, CatalogError> {
         let usage = sqlx::query_as!(
             TrackUsage,
@@ -35,16 +35,16 @@ impl Catalog {
         Ok(usage)
     }
 
-    /// When the newest playlist row changed.
+    /// Returns when a playlist last changed.
     pub async fn newest_change(&self) -> Result<Option<OffsetDateTime>, CatalogError> {
         Ok(sqlx::query_scalar!("SELECT max(updated_at) FROM playlists").fetch_one(&self.pool).await?)
     }
 
-    /// All placements as `(playlist row, track row)`, playlist by playlist, in the order of each playlist.
+    /// Streams all placements, playlist by playlist, in the order of each playlist.
     ///
     /// Playlists come in the order of the app's ids, so that the same catalog reads the same however it was imported.
     pub async fn placements(&self) -> Result<PlacementReader, CatalogError> {
-        // ORDER BY the app's id, not the row id: row ids depend on the order of imports.
+        // ORDER BY the app's id: row ids depend on the order of imports.
         let stream = self
             .pool
             .copy_out_raw(

@@ -1,11 +1,11 @@
 //! Playlists and the tracks in them.
 
-use sqlx::{Acquire, PgConnection};
+use sqlx::PgConnection;
 use time::OffsetDateTime;
 
 use super::connection::Catalog;
 use super::error::CatalogError;
-use super::placement_edits::{Edit, EditError, Edited, rewrite};
+use super::placement_edits::{Edit, EditError, PlaylistState, rewrite};
 use super::records::{PlaylistId, PlaylistRow, TrackId, UserId};
 
 /// A playlist without its tracks.
@@ -13,7 +13,7 @@ use super::records::{PlaylistId, PlaylistRow, TrackId, UserId};
 pub struct Playlist {
     /// the app's id
     pub id: PlaylistId,
-    /// its state: another number after every change
+    /// its state: a different number after every change
     pub tag: i64,
     /// its title
     pub title: Option<String>,
@@ -39,7 +39,7 @@ pub struct Playlist {
     pub modified_at: Option<OffsetDateTime>,
 }
 
-/// All that a playlist is to be, its tracks aside.
+/// The fields of a playlist that a client sets, without its tracks.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PlaylistFields {
     /// its title
@@ -60,7 +60,7 @@ pub struct PlaylistFields {
     pub num_artists: Option<i32>,
     /// length in milliseconds
     pub duration_ms: Option<i64>,
-    /// last change by its owner; left out, now
+    /// last change by its owner; none for now
     pub modified_at: Option<OffsetDateTime>,
 }
 
@@ -77,7 +77,7 @@ pub struct PlaylistTrack {
     pub artist: String,
 }
 
-/// What is completed of a playlist.
+/// What a playlist is completed from.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PlaylistContents {
     /// its title
@@ -86,53 +86,43 @@ pub struct PlaylistContents {
     pub tracks: Vec<String>,
 }
 
-impl Catalog {
-    /// The playlist with an id.
-    pub async fn playlist(&self, id: &PlaylistId) -> Result<Option<Playlist>, CatalogError> {
-        let playlist = sqlx::query_as!(
+macro_rules! select_playlists {
+    ($condition:tt $(, $argument:expr)*) => {
+        sqlx::query_as!(
             Playlist,
-            r#"SELECT p.external_id AS "id: PlaylistId", (p.id::bigint << 32) | p.version AS "tag!", p.title, p.description, p.collaborative,
-                      u.external_id AS "user_id?: UserId", p.num_followers, p.num_edits, p.num_tracks, p.num_albums, p.num_artists,
-                      p.duration_ms, p.modified_at
-               FROM playlists p LEFT JOIN users u ON u.id = p.user_id
-               WHERE p.external_id = $1"#,
-            id.as_str()
+            r#"SELECT p.external_id AS "id: PlaylistId", (p.id::bigint << 32) | p.version AS "tag!", p.title,
+                      p.description, p.collaborative, u.external_id AS "user_id?: UserId", p.num_followers, p.num_edits,
+                      p.num_tracks, p.num_albums, p.num_artists, p.duration_ms, p.modified_at
+               FROM playlists p LEFT JOIN users u ON u.id = p.user_id "# + $condition
+            $(, $argument)*
         )
-        .fetch_optional(&self.pool)
-        .await?;
+    };
+}
+
+impl Catalog {
+    /// Returns a playlist.
+    pub async fn playlist(&self, id: &PlaylistId) -> Result<Option<Playlist>, CatalogError> {
+        let playlist = select_playlists!("WHERE p.external_id = $1", id.as_str()).fetch_optional(&self.pool).await?;
         Ok(playlist)
     }
 
-    /// Up to `limit` playlists in the order of their ids, those behind `after`; with `user`, only that user's.
+    /// Returns up to `limit` playlists in the order of their ids, from the first one after `after`; with `user`, only that
+    /// user's.
     pub async fn playlists_after(
         &self,
         after: &str,
         user: Option<&UserId>,
         limit: i64,
     ) -> Result<Vec<Playlist>, CatalogError> {
-        // Two statements: one for both would be planned for the one that is asked less.
+        // Two statements: PostgreSQL would plan a combined one for the rarer case.
         let playlists = match user {
             None => {
-                let rows = sqlx::query_as!(
-                    Playlist,
-                    r#"SELECT p.external_id AS "id: PlaylistId", (p.id::bigint << 32) | p.version AS "tag!", p.title, p.description, p.collaborative,
-                      u.external_id AS "user_id?: UserId", p.num_followers, p.num_edits, p.num_tracks, p.num_albums, p.num_artists,
-                      p.duration_ms, p.modified_at
-               FROM playlists p LEFT JOIN users u ON u.id = p.user_id
-               WHERE p.external_id > $1 ORDER BY p.external_id LIMIT $2"#,
-                    after,
-                    limit
-                );
+                let rows = select_playlists!("WHERE p.external_id > $1 ORDER BY p.external_id LIMIT $2", after, limit);
                 rows.fetch_all(&self.pool).await?
             }
             Some(user) => {
-                let rows = sqlx::query_as!(
-                    Playlist,
-                    r#"SELECT p.external_id AS "id: PlaylistId", (p.id::bigint << 32) | p.version AS "tag!", p.title, p.description, p.collaborative,
-                      u.external_id AS "user_id?: UserId", p.num_followers, p.num_edits, p.num_tracks, p.num_albums, p.num_artists,
-                      p.duration_ms, p.modified_at
-               FROM playlists p LEFT JOIN users u ON u.id = p.user_id
-               WHERE p.external_id > $1 AND u.external_id = $2 ORDER BY p.external_id LIMIT $3"#,
+                let rows = select_playlists!(
+                    "WHERE p.external_id > $1 AND u.external_id = $2 ORDER BY p.external_id LIMIT $3",
                     after,
                     user.as_str(),
                     limit
@@ -143,8 +133,8 @@ impl Catalog {
         Ok(playlists)
     }
 
-    /// Up to `limit` playlists whose titles are most like `text`, misspelt or not, those behind the first `offset`; with
-    /// `user`, only that user's.
+    /// Searches titles for `text`, misspelt or not. Returns up to `limit` playlists after the first `offset`, best first;
+    /// with `user`, only that user's.
     pub async fn search_playlists(
         &self,
         text: &str,
@@ -153,15 +143,10 @@ impl Catalog {
         limit: i64,
     ) -> Result<Vec<Playlist>, CatalogError> {
         let mut transaction = self.begin_search().await?;
-        let playlists = sqlx::query_as!(
-            Playlist,
-            r#"SELECT p.external_id AS "id: PlaylistId", (p.id::bigint << 32) | p.version AS "tag!", p.title, p.description, p.collaborative,
-                      u.external_id AS "user_id?: UserId", p.num_followers, p.num_edits, p.num_tracks, p.num_albums, p.num_artists,
-                      p.duration_ms, p.modified_at
-               FROM playlists p LEFT JOIN users u ON u.id = p.user_id
-               WHERE p.title %> $1 AND ($4::text IS NULL OR u.external_id = $4)
+        let playlists = select_playlists!(
+            "WHERE p.title %> $1 AND ($4::text IS NULL OR u.external_id = $4)
                ORDER BY word_similarity($1, p.title) DESC, similarity($1, p.title) DESC, p.external_id
-               OFFSET $2 LIMIT $3"#,
+               OFFSET $2 LIMIT $3",
             text,
             offset,
             limit,
@@ -172,39 +157,28 @@ impl Catalog {
         Ok(playlists)
     }
 
-    /// Creates or changes the playlist `id`, as `decide` says, which sees it as it is and keeps it so until it is
-    /// written; without tracks in what it gives, those that are there stay. Gives the state after it.
+    /// Creates or changes the playlist `id` to what `decide` makes of its current state, which no one else can change
+    /// meanwhile; without tracks in it, the playlist keeps its tracks.
     pub async fn change_playlist<E: From<EditError>>(
         &self,
         id: &PlaylistId,
         decide: impl FnOnce(Option<&Playlist>) -> Result<(PlaylistFields, Option<Vec<TrackId>>), E>,
-    ) -> Result<Edited, E> {
+    ) -> Result<PlaylistState, E> {
         let failed = |error: sqlx::Error| E::from(EditError::from(error));
-        let mut connection = self.pool.acquire().await.map_err(failed)?;
-        let mut transaction = connection.begin().await.map_err(failed)?;
+        let mut transaction = self.pool.begin().await.map_err(failed)?;
         let row = sqlx::query_scalar!("SELECT id FROM playlists WHERE external_id = $1 FOR UPDATE", id.as_str())
             .fetch_optional(&mut *transaction)
             .await
             .map_err(failed)?;
-        let current = sqlx::query_as!(
-            Playlist,
-            r#"SELECT p.external_id AS "id: PlaylistId", (p.id::bigint << 32) | p.version AS "tag!", p.title, p.description, p.collaborative,
-                      u.external_id AS "user_id?: UserId", p.num_followers, p.num_edits, p.num_tracks, p.num_albums, p.num_artists,
-                      p.duration_ms, p.modified_at
-               FROM playlists p LEFT JOIN users u ON u.id = p.user_id
-               WHERE p.id = $1"#,
-            row
-        )
-        .fetch_optional(&mut *transaction)
-        .await
-        .map_err(failed)?;
+        let current =
+            select_playlists!("WHERE p.id = $1", row).fetch_optional(&mut *transaction).await.map_err(failed)?;
         let (fields, tracks) = decide(current.as_ref())?;
-        let edited = write_playlist(&mut transaction, id, row.map(PlaylistRow), fields, tracks).await?;
+        let state = write_playlist(&mut transaction, id, row.map(PlaylistRow), fields, tracks).await?;
         transaction.commit().await.map_err(failed)?;
-        Ok(edited)
+        Ok(state)
     }
 
-    /// Deletes the playlist `id` if `decide` lets it go. False when there is none.
+    /// Deletes the playlist `id` unless `decide` fails. Returns false if there is none.
     pub async fn delete_playlist<E: From<EditError>>(
         &self,
         id: &PlaylistId,
@@ -226,7 +200,7 @@ impl Catalog {
         Ok(true)
     }
 
-    /// Up to `limit` placements of a playlist, from position `from` on, in order.
+    /// Returns up to `limit` placements of a playlist from position `from`, in order.
     pub async fn playlist_tracks(
         &self,
         id: &PlaylistId,
@@ -251,7 +225,7 @@ impl Catalog {
         Ok(tracks)
     }
 
-    /// Title and tracks of a playlist; `None` when there is no such playlist.
+    /// Returns title and tracks of a playlist.
     pub async fn playlist_contents(&self, id: &PlaylistId) -> Result<Option<PlaylistContents>, CatalogError> {
         let row = sqlx::query_as!(
             PlaylistContents,
@@ -266,7 +240,7 @@ impl Catalog {
         Ok(row)
     }
 
-    /// The app's id of some playlist with `tracks` tracks or more, the same one each time; `None` if there is none.
+    /// Returns some playlist with at least `tracks` tracks, the same one each time.
     pub async fn sample_playlist(&self, tracks: i32) -> Result<Option<PlaylistId>, CatalogError> {
         let id = sqlx::query_scalar!(
             r#"SELECT external_id AS "id: PlaylistId" FROM playlists WHERE num_tracks >= $1 ORDER BY md5(external_id) LIMIT 1"#,
@@ -284,7 +258,7 @@ async fn write_playlist(
     row: Option<PlaylistRow>,
     fields: PlaylistFields,
     tracks: Option<Vec<TrackId>>,
-) -> Result<Edited, EditError> {
+) -> Result<PlaylistState, EditError> {
     if let Some(user) = &fields.user_id {
         sqlx::query!("INSERT INTO users (external_id) VALUES ($1) ON CONFLICT (external_id) DO NOTHING", user.as_str())
             .execute(&mut *connection)
@@ -324,5 +298,5 @@ async fn write_playlist(
     )
     .fetch_one(connection)
     .await?;
-    Ok(Edited { num_tracks: written.num_tracks, tag: written.tag })
+    Ok(PlaylistState { num_tracks: written.num_tracks, tag: written.tag })
 }

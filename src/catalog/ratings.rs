@@ -1,26 +1,25 @@
-//! Ratings, as they are written: once for each user and track, and the one given last counts, in whatever order they
-//! come in. So any of them can be sent any number of times.
+//! Ratings as they are written: one for each user and track. The one given last counts, in whatever order they arrive,
+//! so that sending one again changes nothing.
 //!
-//! Requests write rows under locks of their own, and may do so side by side; imports lock the tables, as imports of
-//! playlists do, and copy what is missing.
+//! Requests lock only the rows that they write, and may run concurrently; imports lock the tables and copy what is
+//! missing.
 
 use std::collections::HashMap;
 
-use sqlx::{Acquire, PgConnection};
+use sqlx::PgConnection;
 use time::OffsetDateTime;
 
 use super::connection::Catalog;
 use super::copy::CopyRows;
 use super::error::CatalogError;
-use super::records::{FeedbackOutcome, ImportOutcome, RatingRecord, TrackRecord, TrackRow, UserRow};
+use super::records::{FeedbackOutcome, RatingRecord, RatingsOutcome, TrackRecord, TrackRow, UserRow};
 use super::upsert::{Mentions, add_tracks, skip_foreign_key_checks, upsert_track_records, upsert_users};
 
 impl Catalog {
-    /// Stores ratings, in one transaction. Of several of one track by one user the last one counts; users who were not
-    /// there are added. Told once more, nothing changes.
+    /// Upserts ratings in one transaction, and adds missing users. Of several ratings of one track by one user, the last
+    /// one counts.
     pub async fn upsert_ratings(&self, ratings: &[RatingRecord]) -> Result<FeedbackOutcome, CatalogError> {
-        let mut connection = self.pool.acquire().await?;
-        let mut transaction = connection.begin().await?;
+        let mut transaction = self.pool.begin().await?;
         let mentions = resolve(&mut transaction, ratings).await?;
         let latest = latest(ratings, &mentions);
         let (mut users, mut tracks, mut values, mut times) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
@@ -49,16 +48,15 @@ impl Catalog {
         Ok(mentions.outcome(&written))
     }
 
-    /// Imports described tracks, and ratings, in one transaction. Tracks that are rated and not there, nor described, get
-    /// their id for a name. Until it is done, other writers of these tables wait; readers don't.
+    /// Imports tracks and ratings in one transaction. Rated tracks that are neither described nor in the catalog are added
+    /// under their ids. Until then, other writers of these tables wait; readers don't.
     pub async fn import_ratings(
         &self,
         tracks: &[TrackRecord],
         ratings: &[RatingRecord],
-    ) -> Result<ImportOutcome, CatalogError> {
-        let mut connection = self.pool.acquire().await?;
-        let mut transaction = connection.begin().await?;
-        // In the order in which imports of playlists lock them.
+    ) -> Result<RatingsOutcome, CatalogError> {
+        let mut transaction = self.pool.begin().await?;
+        // In the order of `upsert`.
         sqlx::query!("LOCK TABLE artists, albums, tracks, users, ratings IN SHARE ROW EXCLUSIVE MODE")
             .execute(&mut *transaction)
             .await?;
@@ -66,7 +64,12 @@ impl Catalog {
         let described = upsert_track_records(&mut transaction, tracks).await?.outcome.tracks_added;
         let named = add_tracks(&mut transaction, ratings.iter().map(|rating| &rating.track)).await?;
         let (_, users_added) = upsert_users(&mut transaction, ratings.iter().map(|rating| &rating.user)).await?;
-        let mut outcome = ImportOutcome { tracks_added: described + named, users_added, ..ImportOutcome::default() };
+        let mut outcome = RatingsOutcome {
+            ratings: ratings.len() as u64,
+            tracks_added: described + named,
+            users_added,
+            ..RatingsOutcome::default()
+        };
         let mentions = resolve(&mut transaction, ratings).await?;
         write_ratings(&mut transaction, &latest(ratings, &mentions), &mut outcome).await?;
         transaction.commit().await?;
@@ -81,8 +84,8 @@ async fn resolve(connection: &mut PgConnection, ratings: &[RatingRecord]) -> Res
 /// A user and a track, and the rating that counts.
 type Latest<'a> = ((UserRow, TrackRow), &'a RatingRecord);
 
-/// The rating that counts of each user and track, in the order of their rows: the one given last, of several at one
-/// time the one named last.
+/// Returns the rating that counts for each user and track, in the order of their rows: the one given last; of several
+/// at one time, the last in the input.
 fn latest<'a>(ratings: &'a [RatingRecord], mentions: &Mentions) -> Vec<Latest<'a>> {
     let mut found: Vec<Latest<'a>> =
         ratings.iter().filter_map(|rating| Some((mentions.rows(&rating.user, &rating.track)?, rating))).collect();
@@ -96,7 +99,7 @@ fn latest<'a>(ratings: &'a [RatingRecord], mentions: &Mentions) -> Vec<Latest<'a
 async fn write_ratings(
     connection: &mut PgConnection,
     ratings: &[Latest<'_>],
-    outcome: &mut ImportOutcome,
+    outcome: &mut RatingsOutcome,
 ) -> Result<(), CatalogError> {
     let (users, tracks): (Vec<UserRow>, Vec<TrackRow>) = ratings.iter().map(|(rows, _)| *rows).unzip();
     let stored = sqlx::query!(

@@ -1,8 +1,8 @@
-//! Tracks, with the names that people see.
+//! Tracks with their artists and albums: read, search, change, delete.
 
 use std::collections::HashMap;
 
-use sqlx::{Acquire, PgConnection};
+use sqlx::PgConnection;
 
 use super::connection::Catalog;
 use super::error::CatalogError;
@@ -10,7 +10,7 @@ use super::placement_edits::take_out;
 use super::records::{AlbumId, ArtistId, PlaylistRow, RowChange, TrackId, TrackRecord, TrackRow};
 use super::upsert::{lock_tracks, upsert_track_records};
 
-/// Playlists that lose a deleted track in one transaction.
+/// Playlists that one transaction takes a deleted track out of.
 const PLAYLISTS_AT_ONCE: i64 = 500;
 
 /// A track with its artist and album.
@@ -36,7 +36,7 @@ pub struct Track {
     pub hidden: bool,
 }
 
-/// What it takes to show a track in a list.
+/// Title and artist of a track.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TrackName {
     /// title of the track
@@ -54,40 +54,37 @@ pub struct HiddenTrack {
     pub is_removed: bool,
 }
 
+macro_rules! select_tracks {
+    ($condition:tt $(, $argument:expr)*) => {
+        sqlx::query_as!(
+            Track,
+            r#"SELECT t.uri AS "id: TrackId", t.name, a.name AS artist, a.uri AS "artist_id: ArtistId",
+                      b.name AS "album?", b.uri AS "album_id: AlbumId", t.duration_ms, t.genres, t.hidden
+               FROM tracks t JOIN artists a ON a.id = t.artist_id LEFT JOIN albums b ON b.id = t.album_id "# + $condition
+            $(, $argument)*
+        )
+    };
+}
+
 impl Catalog {
-    /// The track with an id.
+    /// Returns a track.
     pub async fn track(&self, id: &TrackId) -> Result<Option<Track>, CatalogError> {
         Ok(fetch(&mut *self.pool.acquire().await?, id).await?)
     }
 
-    /// Up to `limit` tracks in the order of their ids, those behind `after`.
+    /// Returns up to `limit` tracks in the order of their ids, from the first one after `after`.
     pub async fn tracks_after(&self, after: &str, limit: i64) -> Result<Vec<Track>, CatalogError> {
-        let tracks = sqlx::query_as!(
-            Track,
-            "SELECT t.uri AS \"id: TrackId\", t.name, a.name AS artist, a.uri AS \"artist_id: ArtistId\",
-                    b.name AS \"album?\", b.uri AS \"album_id: AlbumId\",
-                    t.duration_ms, t.genres, t.hidden
-             FROM tracks t JOIN artists a ON a.id = t.artist_id LEFT JOIN albums b ON b.id = t.album_id
-             WHERE t.uri > $1 ORDER BY t.uri LIMIT $2",
-            after,
-            limit
-        )
-        .fetch_all(&self.pool)
-        .await?;
+        let tracks =
+            select_tracks!("WHERE t.uri > $1 ORDER BY t.uri LIMIT $2", after, limit).fetch_all(&self.pool).await?;
         Ok(tracks)
     }
 
-    /// Up to `limit` tracks whose title and artist are most like `text`, misspelt or not, those behind the first
-    /// `offset`.
+    /// Searches titles and artists for `text`, misspelt or not. Returns up to `limit` tracks after the first `offset`, best
+    /// first.
     pub async fn search_tracks(&self, text: &str, offset: i64, limit: i64) -> Result<Vec<Track>, CatalogError> {
         let mut transaction = self.begin_search().await?;
-        let tracks = sqlx::query_as!(
-            Track,
-            "SELECT t.uri AS \"id: TrackId\", t.name, a.name AS artist, a.uri AS \"artist_id: ArtistId\",
-                    b.name AS \"album?\", b.uri AS \"album_id: AlbumId\",
-                    t.duration_ms, t.genres, t.hidden
-             FROM tracks t JOIN artists a ON a.id = t.artist_id LEFT JOIN albums b ON b.id = t.album_id
-             WHERE t.search_text %> $1
+        let tracks = select_tracks!(
+            "WHERE t.search_text %> $1
              ORDER BY word_similarity($1, t.search_text) DESC, similarity($1, t.search_text) DESC, t.uri
              OFFSET $2 LIMIT $3",
             text,
@@ -99,7 +96,7 @@ impl Catalog {
         Ok(tracks)
     }
 
-    /// Names of those of the tracks that the catalog has, by the ids that models know.
+    /// Returns the names of the tracks that the catalog has. Ids are a model's, unchecked.
     pub async fn track_names(&self, ids: &[String]) -> Result<HashMap<String, TrackName>, CatalogError> {
         let rows = sqlx::query!(
             "SELECT t.uri, t.name, a.name AS artist FROM tracks t JOIN artists a ON a.id = t.artist_id
@@ -111,15 +108,14 @@ impl Catalog {
         Ok(rows.into_iter().map(|row| (row.uri, TrackName { name: row.name, artist: row.artist })).collect())
     }
 
-    /// Creates or replaces the track `id`, as `decide` says, which sees it as it is and keeps it so until it is written.
-    /// Gives it as it is then, and whether it is new.
+    /// Creates or replaces the track `id` with what `decide` makes of its current state, which no one else can change
+    /// meanwhile. Returns the new state, and whether the track is new.
     pub async fn change_track<E: From<CatalogError>>(
         &self,
         id: &TrackId,
         decide: impl FnOnce(Option<&Track>) -> Result<TrackRecord, E>,
     ) -> Result<(Track, bool), E> {
-        let mut connection = self.pool.acquire().await.map_err(CatalogError::from)?;
-        let mut transaction = connection.begin().await.map_err(CatalogError::from)?;
+        let mut transaction = self.pool.begin().await.map_err(CatalogError::from)?;
         lock_tracks(&mut transaction).await?;
         let current = fetch(&mut transaction, id).await.map_err(CatalogError::from)?;
         let record = decide(current.as_ref())?;
@@ -140,24 +136,25 @@ impl Catalog {
         .map_err(CatalogError::from)?;
         let written = fetch(&mut transaction, id).await.map_err(CatalogError::from)?;
         transaction.commit().await.map_err(CatalogError::from)?;
-        let lost = || CatalogError::Protocol("a track that was written is not there".to_owned());
+        let lost = || CatalogError::Protocol("a track is missing after it was written".to_owned());
         Ok((written.ok_or_else(lost)?, current.is_none()))
     }
 
-    /// Upserts tracks of distinct ids in one transaction; what became of each.
+    /// Upserts tracks of distinct ids in one transaction, for a request: without the locks of imports on playlists and
+    /// users. Returns what became of each.
     pub async fn change_tracks(&self, tracks: &[TrackRecord]) -> Result<Vec<RowChange>, CatalogError> {
-        let mut connection = self.pool.acquire().await?;
-        let mut transaction = connection.begin().await?;
+        let mut transaction = self.pool.begin().await?;
         lock_tracks(&mut transaction).await?;
         let changes = upsert_track_records(&mut transaction, tracks).await?.changes;
         transaction.commit().await?;
         Ok(changes)
     }
 
-    /// Deletes the track `id` if `decide` lets it go: out of all playlists, whose later tracks move up, with what users
-    /// rated and played of it. False when there is none.
+    /// Deletes the track `id` unless `decide` fails: out of all playlists, whose later tracks move up, with its ratings and
+    /// listens. Returns false if there is none.
     ///
-    /// Takes as many transactions as its playlists need, and hides it in the first. Cut off, it can be called again.
+    /// Takes as many transactions as the playlists need, and hides the track in the first. If interrupted, it can be
+    /// called again.
     pub async fn delete_track<E: From<CatalogError>>(
         &self,
         id: &TrackId,
@@ -174,9 +171,8 @@ impl Catalog {
             .await?;
         let Some(row) = row else { return Ok(false) };
         loop {
-            let mut connection = self.pool.acquire().await?;
-            let mut transaction = connection.begin().await?;
-            // In one order everywhere, so that requests side by side don't wait for each other in a circle.
+            let mut transaction = self.pool.begin().await?;
+            // In one order everywhere, so that concurrent requests don't deadlock.
             let playlists = sqlx::query_scalar!(
                 "SELECT id FROM playlists
                  WHERE id IN (SELECT playlist_id FROM playlist_tracks WHERE track_id = $1 ORDER BY playlist_id LIMIT $2)
@@ -199,7 +195,7 @@ impl Catalog {
         }
     }
 
-    /// All tracks that must not be recommended.
+    /// Returns all tracks that must not be recommended.
     pub async fn hidden_tracks(&self) -> Result<Vec<HiddenTrack>, CatalogError> {
         let rows = sqlx::query_as!(
             HiddenTrack,
@@ -211,14 +207,6 @@ impl Catalog {
 }
 
 async fn fetch(connection: &mut PgConnection, id: &TrackId) -> sqlx::Result<Option<Track>> {
-    let track = sqlx::query_as!(
-        Track,
-        "SELECT t.uri AS \"id: TrackId\", t.name, a.name AS artist, a.uri AS \"artist_id: ArtistId\",
-                    b.name AS \"album?\", b.uri AS \"album_id: AlbumId\",
-                    t.duration_ms, t.genres, t.hidden
-             FROM tracks t JOIN artists a ON a.id = t.artist_id LEFT JOIN albums b ON b.id = t.album_id
-             WHERE t.uri = $1",
-        id.as_str()
-    );
+    let track = select_tracks!("WHERE t.uri = $1", id.as_str());
     track.fetch_optional(connection).await
 }

@@ -115,7 +115,7 @@ impl FromStr for SeedKind {
 
 /// What is seen of a playlist, and what is not.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Masked<'a> {
+pub struct MaskedPlaylist<'a> {
     /// its title, where the kind shows it
     pub title: Option<&'a str>,
     /// rows that are seen, in the playlist's order, repeats included
@@ -128,7 +128,7 @@ pub struct Masked<'a> {
 ///
 /// `None` when the playlist does not do for that kind: it has no title to show, or fewer than [`MIN_HOLDOUTS`] distinct
 /// tracks would be withheld.
-pub fn mask<'a>(rows: &[u32], title: &'a str, kind: SeedKind, rng: &mut impl Rng) -> Option<Masked<'a>> {
+pub fn mask<'a>(rows: &[u32], title: &'a str, kind: SeedKind, rng: &mut impl Rng) -> Option<MaskedPlaylist<'a>> {
     let title = title.trim();
     if (kind.has_title() && title.is_empty()) || rows.len() < kind.seeds() + MIN_HOLDOUTS {
         return None;
@@ -145,7 +145,11 @@ pub fn mask<'a>(rows: &[u32], title: &'a str, kind: SeedKind, rng: &mut impl Rng
     let seeds: Vec<u32> = of(true).collect();
     let mut taken: HashSet<u32> = seeds.iter().copied().collect();
     let holdouts: Vec<u32> = of(false).filter(|&row| taken.insert(row)).collect();
-    (holdouts.len() >= MIN_HOLDOUTS).then_some(Masked { title: kind.has_title().then_some(title), seeds, holdouts })
+    (holdouts.len() >= MIN_HOLDOUTS).then_some(MaskedPlaylist {
+        title: kind.has_title().then_some(title),
+        seeds,
+        holdouts,
+    })
 }
 
 #[cfg(test)]
@@ -155,7 +159,7 @@ mod tests {
 
     use super::*;
 
-    fn masked(rows: &[u32], title: &'static str, kind: SeedKind, seed: u64) -> Option<Masked<'static>> {
+    fn masked(rows: &[u32], title: &'static str, kind: SeedKind, seed: u64) -> Option<MaskedPlaylist<'static>> {
         mask(rows, title, kind, &mut Xoshiro256PlusPlus::seed_from_u64(seed))
     }
 

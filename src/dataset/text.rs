@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::math::top_k::{Best, sort_best};
+use crate::math::top_k::{Best, add_up_rows, sort_best};
 use crate::math::{Csr, Values};
 
 /// Lengths of the n-grams, in characters.
@@ -227,12 +227,7 @@ impl TextIndex {
         let mut found: Vec<(u32, f32)>;
         if held * FEW < self.documents {
             found = parts.collect();
-            found.sort_by_key(|&(document, _)| document); // stable: there is one order of additions
-            found.dedup_by(|next, first| {
-                let same = next.0 == first.0;
-                first.1 += if same { next.1 } else { 0.0 };
-                same
-            });
+            add_up_rows(&mut found);
         } else {
             let mut scores = vec![0.0f32; self.documents];
             parts.for_each(|(document, part)| scores[document as usize] += part);

@@ -142,7 +142,7 @@ fn rank_block(index: VectorIndex<'_>, bias: &[f32], block: &[NextTrackQuery], li
         .map(|(query, excluded)| VectorQuery { vector: index.vector(query.query), bias, excluded, limit })
         .collect();
     let lists = index.nearest(&vector_queries);
-    let rank = |(query, ranked): (&NextTrackQuery, Vec<crate::recommend::Near>)| {
+    let rank = |(query, ranked): (&NextTrackQuery, Vec<crate::recommend::ScoredRow>)| {
         // A track without a vector is as far from everything as from anything.
         let known = index.vector(query.query).iter().any(|&value| value != 0.0);
         ranked.iter().position(|near| near.row == query.target).filter(|_| known)

@@ -10,8 +10,9 @@ use std::sync::{PoisonError, RwLock};
 use time::OffsetDateTime;
 
 use crate::bundle::{ClickBundle, ClickMember, Scorer};
-use crate::dataset::listens::features::{ClickState, Described, FIELDS, NUMBERS, describe};
-use crate::dataset::listens::history::{Click, Source, SourceValues, TrackFields, UNKNOWN, UserFields};
+use crate::dataset::listens::{
+    Click, ClickState, FIELDS, Listen, ListenSource, NUMBERS, SourceValues, TrackFields, UNKNOWN, UserFields, describe,
+};
 
 /// The row of a user or track that nobody knows: no listen has it, and no table of embeddings.
 const NOBODY: u32 = u32::MAX - 1;
@@ -95,7 +96,7 @@ pub struct Answer {
 
 /// A listen that a server is told of.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Heard {
+pub struct ObservedListen {
     /// the app's id of the user
     pub user: String,
     /// the app's id of the track
@@ -112,7 +113,7 @@ pub struct Heard {
 
 /// What moves while a server runs.
 #[derive(Debug)]
-struct Moving {
+struct LiveState {
     state: ClickState,
     /// rows of users and tracks that came after the training
     users: HashMap<String, u32>,
@@ -125,7 +126,7 @@ struct Moving {
 #[derive(Debug)]
 pub struct ClickModel {
     bundle: ClickBundle,
-    moving: RwLock<Moving>,
+    live: RwLock<LiveState>,
 }
 
 impl ClickModel {
@@ -134,22 +135,22 @@ impl ClickModel {
     /// Listens are taken once [`ClickModel::catch_up`] has brought those that came in since the training.
     pub fn new(mut bundle: ClickBundle) -> Self {
         let state = std::mem::take(&mut bundle.state);
-        let moving = Moving { state, users: HashMap::new(), tracks: HashMap::new(), caught_up: None };
-        Self { bundle, moving: RwLock::new(moving) }
+        let live = LiveState { state, users: HashMap::new(), tracks: HashMap::new(), caught_up: None };
+        Self { bundle, live: RwLock::new(live) }
     }
 
     /// Whether it has still to be told of the listens since the training.
     pub fn is_behind(&self) -> bool {
-        self.moving.read().unwrap_or_else(PoisonError::into_inner).caught_up.is_none()
+        self.live.read().unwrap_or_else(PoisonError::into_inner).caught_up.is_none()
     }
 
     /// Takes the listens that came in between the training and now, in order.
-    pub fn catch_up(&self, listens: &[Heard]) {
-        let mut moving = self.moving.write().unwrap_or_else(PoisonError::into_inner);
-        if moving.caught_up.is_none() {
-            listens.iter().for_each(|heard| self.take(&mut moving, heard));
+    pub fn catch_up(&self, listens: &[ObservedListen]) {
+        let mut live = self.live.write().unwrap_or_else(PoisonError::into_inner);
+        if live.caught_up.is_none() {
+            listens.iter().for_each(|heard| self.take(&mut live, heard));
             let last = listens.iter().map(|heard| heard.taken_at).max();
-            moving.caught_up = Some(last.unwrap_or(OffsetDateTime::UNIX_EPOCH));
+            live.caught_up = Some(last.unwrap_or(OffsetDateTime::UNIX_EPOCH));
         }
     }
 
@@ -165,7 +166,7 @@ impl ClickModel {
     }
 
     /// Numbers of the values of a source; names of the fields whose value is not known.
-    fn source(&self, values: &[Option<String>; 3]) -> (Source, Vec<&'static str>) {
+    fn source(&self, values: &[Option<String>; 3]) -> (ListenSource, Vec<&'static str>) {
         let (mut numbers, mut unknown) = ([UNKNOWN; 3], Vec::new());
         for field in 0..3 {
             let Some(value) = values[field].as_deref().filter(|value| !value.is_empty()) else { continue };
@@ -175,7 +176,7 @@ impl ClickModel {
             }
         }
         let [tab, screen, kind] = numbers;
-        (Source { tab, screen, kind }, unknown)
+        (ListenSource { tab, screen, kind }, unknown)
     }
 
     fn user_fields(&self, row: u32) -> &UserFields {
@@ -199,24 +200,24 @@ impl ClickModel {
         let mut unknown_tracks = Vec::new();
         let unknown_user;
         {
-            let moving = self.moving.read().unwrap_or_else(PoisonError::into_inner);
-            let row = self.bundle.users.row(&question.user).or_else(|| moving.users.get(&question.user).copied());
+            let live = self.live.read().unwrap_or_else(PoisonError::into_inner);
+            let row = self.bundle.users.row(&question.user).or_else(|| live.users.get(&question.user).copied());
             unknown_user = row.is_none();
             let user = row.unwrap_or(NOBODY);
             for (place, id) in question.tracks.iter().enumerate() {
-                let row = self.bundle.tracks.row(id).or_else(|| moving.tracks.get(id).copied());
+                let row = self.bundle.tracks.row(id).or_else(|| live.tracks.get(id).copied());
                 if row.is_none() {
                     unknown_tracks.push(place);
                 }
                 let track = row.unwrap_or(NOBODY);
-                let listen = Described {
+                let listen = Listen {
                     click: Click { user, track, source, target: None },
                     user: self.user_fields(user),
                     track: self.track_fields(track),
                 };
                 let fields = &mut fields[place * FIELDS..(place + 1) * FIELDS];
                 let numbers = &mut numbers[place * NUMBERS..(place + 1) * NUMBERS];
-                describe(&moving.state, None, &listen, fields, numbers);
+                describe(&live.state, None, &listen, fields, numbers);
             }
         }
         let log_odds = match member {
@@ -228,14 +229,14 @@ impl ClickModel {
     }
 
     /// Takes listens, in order. Before it has caught up it takes none: they come by that way.
-    pub fn hear(&self, listens: &[Heard]) {
-        let mut moving = self.moving.write().unwrap_or_else(PoisonError::into_inner);
-        let Some(caught_up) = moving.caught_up else { return };
-        listens.iter().filter(|heard| heard.taken_at > caught_up).for_each(|heard| self.take(&mut moving, heard));
+    pub fn hear(&self, listens: &[ObservedListen]) {
+        let mut live = self.live.write().unwrap_or_else(PoisonError::into_inner);
+        let Some(caught_up) = live.caught_up else { return };
+        listens.iter().filter(|heard| heard.taken_at > caught_up).for_each(|heard| self.take(&mut live, heard));
     }
 
-    fn take(&self, moving: &mut Moving, heard: &Heard) {
-        let Moving { state, users, tracks, .. } = moving;
+    fn take(&self, live: &mut LiveState, heard: &ObservedListen) {
+        let LiveState { state, users, tracks, .. } = live;
         let next = (self.bundle.users.len() + users.len()) as u32;
         let user = self.bundle.users.row(&heard.user);
         let user = user.unwrap_or_else(|| *users.entry(heard.user.clone()).or_insert(next));
@@ -244,7 +245,7 @@ impl ClickModel {
         let track = track.unwrap_or_else(|| *tracks.entry(heard.track.clone()).or_insert(next));
         let (source, _) = self.source(&heard.source);
         let click = Click { user, track, source, target: heard.target };
-        let listen = Described { click, user: self.user_fields(user), track: self.track_fields(track) };
+        let listen = Listen { click, user: self.user_fields(user), track: self.track_fields(track) };
         match (heard.is_new, heard.target) {
             (true, _) => state.take(&listen),
             (false, Some(target)) => state.learn(&listen, target),

@@ -8,7 +8,7 @@
 
 use crate::bundle::NeumfBundle;
 use crate::math::linear::dot;
-use crate::math::top_k::{keep_best, sort_best};
+use crate::math::top_k::{add_up_rows, keep_best, sort_best};
 use crate::math::{Array, Csr};
 use crate::scoring::neumf::{NeumfNetwork, PlaylistEmbedding};
 
@@ -88,12 +88,7 @@ impl NeumfModel {
             let tracks = self.tracks.row_with(cluster as usize, &self.holders);
             let allowed = tracks.filter(|(track, _)| excluded.binary_search(track).is_err());
             held.extend(allowed.map(|(track, holders)| (track, holders as f32)));
-            held.sort_unstable_by_key(|&(track, _)| track);
-            held.dedup_by(|next, first| {
-                let same = next.0 == first.0;
-                first.1 += if same { next.1 } else { 0.0 };
-                same
-            });
+            add_up_rows(&mut held);
         }
         keep_best(&mut held, CANDIDATES.max(limit));
         let mut tracks: Vec<u32> = held.into_iter().map(|(track, _)| track).collect();

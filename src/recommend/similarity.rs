@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::bundle::{SimilarityBundle, Vocabulary};
 
-use super::{Near, VectorIndex, VectorQuery};
+use super::{ScoredRow, VectorIndex, VectorQuery};
 use crate::math::ByteTable;
 use crate::math::linear::{dot, vectorised};
 
@@ -218,7 +218,7 @@ impl SimilarityModel {
 
     /// As [`VectorIndex::nearest`]: what is best by bytes is scored again by floats. Twice as many as are asked for leave
     /// room for the rounding (docs/benchmarks.md).
-    fn nearest_by_bytes(&self, rough: &ByteTable, queries: &[VectorQuery<'_>]) -> Vec<Vec<Near>> {
+    fn nearest_by_bytes(&self, rough: &ByteTable, queries: &[VectorQuery<'_>]) -> Vec<Vec<ScoredRow>> {
         let wished = queries.iter().map(|query| 2 * query.limit + query.excluded.len()).max().unwrap_or(0) + 100;
         let vectors: Vec<&[f32]> = queries.iter().map(|query| query.vector).collect();
         let bias = queries.first().map_or(&[][..], |query| query.bias);
@@ -226,12 +226,12 @@ impl SimilarityModel {
         let index = self.index();
         let exact = |(query, rows): (&VectorQuery<'_>, Vec<(u32, f32)>)| {
             let rows = rows.into_iter().map(|(row, _)| row).filter(|row| query.excluded.binary_search(row).is_err());
-            let mut near: Vec<Near> = vectorised(
+            let mut near: Vec<ScoredRow> = vectorised(
                 #[inline(always)]
                 || {
                     rows.map(|row| {
                         let bias = query.bias.get(row as usize).copied().unwrap_or(0.0);
-                        Near { row, score: dot(query.vector, index.vector(row)) + bias }
+                        ScoredRow { row, score: dot(query.vector, index.vector(row)) + bias }
                     })
                     .collect()
                 },

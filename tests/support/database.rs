@@ -1,4 +1,4 @@
-//! A database of its own for each test, on the server that `DATABASE_URL` names.
+//! A database for each test, on the server of `DATABASE_URL`.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -6,7 +6,12 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use segue::catalog::Catalog;
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, Row};
 
-/// A database that goes when this does.
+use super::wait_until;
+
+/// PostgreSQL's code for a database that someone is connected to.
+const OBJECT_IN_USE: &str = "55006";
+
+/// A database that is dropped with this.
 #[derive(Debug)]
 pub struct Database {
     name: String,
@@ -27,19 +32,19 @@ fn with_name(url: &str, name: &str) -> String {
 }
 
 impl Database {
-    /// An empty one, not even tables in it.
+    /// Creates an empty database, without tables.
     pub async fn new() -> Self {
         Self::create("template1").await
     }
 
-    /// A catalog without rows.
+    /// Creates a catalog without rows.
     pub async fn with_tables() -> Self {
         let database = Self::new().await;
         database.catalog().await.close().await;
         database
     }
 
-    /// One with the same content as this one, to which no one may be connected.
+    /// Copies this database, which must have no connections.
     pub async fn copy(&self) -> Self {
         Self::create(&self.name).await
     }
@@ -49,37 +54,43 @@ impl Database {
         let name = format!("segue_test_{}_{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
         let server = server_url();
         let mut connection = PgConnection::connect(&server).await.expect("the server of DATABASE_URL");
-        connection
-            .execute(AssertSqlSafe(format!("CREATE DATABASE {name} TEMPLATE {template}")))
-            .await
-            .expect("a database");
+        // A connection to the template may take a moment to end.
+        wait_until("a database", async || {
+            let created =
+                connection.execute(AssertSqlSafe(format!("CREATE DATABASE {name} TEMPLATE {template}"))).await;
+            let Err(error) = created else { return Some(()) };
+            let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
+            assert_eq!(code.as_deref(), Some(OBJECT_IN_USE), "{error}");
+            None
+        })
+        .await;
         connection.close().await.expect("closed");
         Self { url: with_name(&server, &name), name }
     }
 
-    /// Where it is.
+    /// Returns its URL.
     pub fn url(&self) -> &str {
         &self.url
     }
 
-    /// The catalog in it, with its tables.
+    /// Opens the catalog in it, with its tables.
     pub async fn catalog(&self) -> Catalog {
         Catalog::open(Some(&self.url), Path::new(".")).await.expect("a catalog")
     }
 
-    /// A connection to it.
+    /// Connects to it.
     pub async fn connect(&self) -> PgConnection {
         PgConnection::connect(&self.url).await.expect("a connection")
     }
 
-    /// The first column of what a query gives.
+    /// Returns the first column of a query's result.
     pub async fn texts(&self, sql: &'static str) -> Vec<String> {
         let mut connection = self.connect().await;
         let rows = sqlx::query(sql).fetch_all(&mut connection).await.expect("rows");
         rows.iter().map(|row| row.get(0)).collect()
     }
 
-    /// Everything in the catalog by the app's ids, in one order: equal for catalogs that say the same.
+    /// Returns all of the catalog by the app's ids, in one order: equal for catalogs of the same content.
     pub async fn contents(&self) -> Vec<String> {
         self.texts(
             r#"SELECT line FROM (
@@ -103,7 +114,7 @@ impl Database {
         .await
     }
 
-    /// Every row as it is stored, row ids and times of change included.
+    /// Returns every row as it is stored, with row ids and times of change.
     pub async fn rows(&self) -> Vec<String> {
         self.texts(
             r#"SELECT line FROM (
@@ -121,7 +132,7 @@ impl Database {
 impl Drop for Database {
     fn drop(&mut self) {
         let name = self.name.clone();
-        // A runtime of its own: this may run inside one that must not be blocked on, or outside of any.
+        // A runtime of its own: this may run inside one that must not block, or outside of any.
         let dropping = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
             runtime.block_on(async {
@@ -132,8 +143,8 @@ impl Drop for Database {
         });
         match dropping.join() {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => eprintln!("the database {} is left behind: {error}", self.name),
-            Err(_) => eprintln!("the database {} is left behind", self.name),
+            Ok(Err(error)) => eprintln!("could not drop the database {}: {error}", self.name),
+            Err(_) => eprintln!("could not drop the database {}", self.name),
         }
     }
 }

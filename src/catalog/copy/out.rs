@@ -9,7 +9,7 @@ use crate::catalog::error::CatalogError;
 /// An 11-byte signature, flags and the length of an extension.
 const HEADER_BYTES: usize = 11 + 4 + 4;
 
-/// Reads the answer to a `COPY … TO STDOUT (FORMAT binary)`: a header; then per row the number of fields (16 bits) and
+/// Reads the response to a `COPY … TO STDOUT (FORMAT binary)`: a header; then per row the number of fields (16 bits) and
 /// per field its length (32 bits) and bytes, big-endian; a field count of −1 ends it.
 pub(in crate::catalog) struct CopyOut<const FIELDS: usize> {
     stream: BoxStream<'static, sqlx::Result<Bytes>>,
@@ -23,7 +23,7 @@ pub(in crate::catalog) struct CopyOut<const FIELDS: usize> {
 }
 
 impl<const FIELDS: usize> CopyOut<FIELDS> {
-    /// Of rows whose fields are never null and of `sizes` bytes; `what` names them in errors.
+    /// Reads rows whose fields are never null and have `sizes` bytes; `what` names them in errors.
     pub(in crate::catalog) fn new(
         stream: BoxStream<'static, sqlx::Result<Bytes>>,
         sizes: [usize; FIELDS],
@@ -32,7 +32,7 @@ impl<const FIELDS: usize> CopyOut<FIELDS> {
         Self { stream, sizes, what, buffer: BytesMut::new(), in_header: true, done: false }
     }
 
-    /// Hands each of the next rows to `each`, a field after the other; false at the end.
+    /// Passes each of the next rows to `each`, its fields one after another. Returns false at the end.
     pub(in crate::catalog) async fn next_rows(
         &mut self,
         mut each: impl FnMut(&mut BytesMut),
@@ -60,7 +60,7 @@ impl<const FIELDS: usize> CopyOut<FIELDS> {
         while self.buffer.len() >= 2 {
             match i16::from_be_bytes([self.buffer[0], self.buffer[1]]) {
                 -1 => {
-                    // Read to the end of the protocol's exchange, or the connection is of no use to the next one.
+                    // Read to the end of the exchange, or the connection can't be used again.
                     while let Some(chunk) = self.stream.next().await {
                         chunk?;
                     }

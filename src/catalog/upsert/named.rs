@@ -8,7 +8,7 @@ use crate::catalog::copy::CopyRows;
 use crate::catalog::error::CatalogError;
 
 /// A row as a batch describes it. A name that is the uri itself says nothing, and leaves the name that is there.
-pub(super) struct Wanted<'a> {
+pub(super) struct NamedRecord<'a> {
     pub(super) uri: Option<&'a str>,
     pub(super) name: &'a str,
     /// row of an album's artist, which with the name stands for an album without a uri; 0 for artists
@@ -18,7 +18,7 @@ pub(super) struct Wanted<'a> {
 /// What stands for a row without a uri.
 type Key = (i32, String);
 
-impl Wanted<'_> {
+impl NamedRecord<'_> {
     fn key(&self) -> Key {
         (self.artist, self.name.to_owned())
     }
@@ -145,29 +145,29 @@ impl NamedTable for Albums {
     common_queries!("albums");
 }
 
-/// Writes what is missing or differs; the row of each, and how many were missing.
+/// Writes what is missing or differs. Returns the row of each, and how many were missing.
 pub(super) async fn upsert<T: NamedTable>(
     connection: &mut PgConnection,
-    wanted: &[Wanted<'_>],
+    records: &[NamedRecord<'_>],
 ) -> Result<(Vec<i32>, u64), CatalogError> {
-    if wanted.is_empty() {
+    if records.is_empty() {
         return Ok((Vec::new(), 0));
     }
-    let uris: Vec<String> = wanted.iter().filter_map(|one| one.uri.map(ToOwned::to_owned)).collect();
-    let names: Vec<String> = wanted.iter().map(|one| one.name.to_owned()).collect();
-    let artists: Vec<i32> = wanted.iter().map(|one| one.artist).collect();
+    let uris: Vec<String> = records.iter().filter_map(|record| record.uri.map(ToOwned::to_owned)).collect();
+    let names: Vec<String> = records.iter().map(|record| record.name.to_owned()).collect();
+    let artists: Vec<i32> = records.iter().map(|record| record.artist).collect();
     let mut stored =
         Stored { by_uri: T::of_uris(&mut *connection, &uris).await?.into_iter().collect(), by_name: HashMap::new() };
     for row in T::of_names(&mut *connection, &artists, &names).await? {
         stored.by_name.entry((row.artist, row.name)).or_insert((row.id, row.uri));
     }
-    let fresh = T::draw_ids(&mut *connection, stored.missing(wanted)).await?;
-    let resolved = stored.resolve(wanted, fresh)?;
+    let fresh = T::draw_ids(&mut *connection, stored.missing(records)).await?;
+    let resolved = stored.resolve(records, fresh)?;
 
     let mut copy = CopyRows::default();
     for (id, index) in resolved.added {
-        let one = &wanted[index];
-        T::copy_artist(copy.field(id).optional_text(one.uri).text(one.name), one.artist);
+        let record = &records[index];
+        T::copy_artist(copy.field(id).optional_text(record.uri).text(record.name), record.artist);
         copy.end_row();
     }
     let added = copy.send(&mut *connection, T::COPY).await?;
@@ -190,10 +190,10 @@ struct Stored {
     by_name: HashMap<Key, (i32, Option<String>)>,
 }
 
-/// Which row each wanted one is, and what has to be written for that.
+/// Which row each record is, and what has to be written for that.
 #[derive(Default)]
 struct Resolved {
-    /// in the order wanted
+    /// in the order of the records
     ids: Vec<i32>,
     /// (id, index) of the rows that are missing
     added: Vec<(i32, usize)>,
@@ -205,28 +205,28 @@ struct Resolved {
 
 impl Stored {
     /// How many ids to draw for rows that are missing: enough, and a few too many where uris turn out to be adopted.
-    fn missing(&self, wanted: &[Wanted<'_>]) -> i32 {
-        let is_known = |one: &&Wanted<'_>| match one.uri {
+    fn missing(&self, records: &[NamedRecord<'_>]) -> i32 {
+        let is_known = |record: &&NamedRecord<'_>| match record.uri {
             Some(uri) => self.by_uri.contains_key(uri),
-            None => self.by_name.contains_key(&one.key()),
+            None => self.by_name.contains_key(&record.key()),
         };
-        (wanted.len() - wanted.iter().filter(is_known).count()) as i32
+        (records.len() - records.iter().filter(is_known).count()) as i32
     }
 
-    fn resolve(mut self, wanted: &[Wanted<'_>], fresh: Vec<i32>) -> Result<Resolved, CatalogError> {
+    fn resolve(mut self, records: &[NamedRecord<'_>], fresh: Vec<i32>) -> Result<Resolved, CatalogError> {
         let mut fresh = fresh.into_iter();
         let mut resolved = Resolved::default();
-        for (index, one) in wanted.iter().enumerate() {
-            if let Some((id, name)) = one.uri.and_then(|uri| self.by_uri.get(uri)) {
-                if name != one.name && one.uri != Some(one.name) {
+        for (index, record) in records.iter().enumerate() {
+            if let Some((id, name)) = record.uri.and_then(|uri| self.by_uri.get(uri)) {
+                if name != record.name && record.uri != Some(record.name) {
                     resolved.renamed.0.push(*id);
-                    resolved.renamed.1.push(one.name.to_owned());
+                    resolved.renamed.1.push(record.name.to_owned());
                 }
                 resolved.ids.push(*id);
                 continue;
             }
-            let key = one.key();
-            let id = match (self.by_name.get_mut(&key), one.uri) {
+            let key = record.key();
+            let id = match (self.by_name.get_mut(&key), record.uri) {
                 (Some((id, _)), None) => *id,
                 // What is known by name alone gets its uri from the first source that states it.
                 (Some((id, known @ None)), Some(uri)) => {

@@ -23,8 +23,7 @@ impl Catalog {
     /// ones given, less those that are named by an id that the catalog does not have: these are returned. Until it is
     /// done, other writers of these tables wait; readers don't.
     pub async fn upsert_playlists(&self, playlists: &[PlaylistRecord]) -> Result<UpsertedPlaylists, CatalogError> {
-        let mut connection = self.pool.acquire().await?;
-        let mut transaction = begin_bulk(&mut connection).await?;
+        let mut transaction = begin_bulk(&self.pool).await?;
         let batch = Batch::of_playlists(playlists);
         let tracks = upsert_tracks(&mut transaction, &batch).await?;
         let mut outcome = tracks.outcome;

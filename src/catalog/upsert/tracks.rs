@@ -5,14 +5,14 @@ use std::collections::{BTreeSet, HashSet};
 use sqlx::PgConnection;
 
 use super::batch::{Batch, Description};
-use super::named::{Albums, Artists, Wanted, upsert};
+use super::named::{Albums, Artists, NamedRecord, upsert};
 use super::transaction::begin_bulk;
 use crate::catalog::connection::Catalog;
 use crate::catalog::copy::CopyRows;
 use crate::catalog::error::CatalogError;
 use crate::catalog::records::{AlbumId, ArtistId, BatchOutcome, RowChange, TrackId, TrackRecord};
 
-/// Parts the genres of a track on the way to PostgreSQL, whose arrays of arrays must be rectangular.
+/// Separates the genres of a track on the way to PostgreSQL, whose arrays of arrays must be rectangular.
 const GENRE_SEPARATOR: &str = "\u{1f}";
 
 /// Tracks of a batch after they were written.
@@ -26,11 +26,9 @@ pub(in crate::catalog) struct UpsertedTracks {
 }
 
 impl Catalog {
-    /// Upserts tracks with their albums and artists in one transaction, as [`Catalog::upsert_playlists`] does those of
-    /// playlists.
+    /// Upserts tracks with their albums and artists in one transaction, under the locks of [`Catalog::upsert_playlists`].
     pub async fn upsert_tracks(&self, tracks: &[TrackRecord]) -> Result<BatchOutcome, CatalogError> {
-        let mut connection = self.pool.acquire().await?;
-        let mut transaction = begin_bulk(&mut connection).await?;
+        let mut transaction = begin_bulk(&self.pool).await?;
         let upserted = upsert_track_records(&mut transaction, tracks).await?;
         transaction.commit().await?;
         Ok(upserted.outcome)
@@ -45,7 +43,7 @@ pub(in crate::catalog) async fn upsert_track_records<'a>(
     upsert_tracks(connection, &Batch::of_tracks(tracks)).await
 }
 
-/// Adds tracks that are missing, under their ids for names and under the same locks; how many they were.
+/// Adds tracks that are missing, named by their ids, under the same locks. Returns their number.
 pub(in crate::catalog) async fn add_tracks<'a>(
     connection: &mut PgConnection,
     ids: impl Iterator<Item = &'a TrackId>,
@@ -65,18 +63,18 @@ pub(super) async fn upsert_tracks(
     batch: &Batch<'_>,
 ) -> Result<UpsertedTracks, CatalogError> {
     let mut outcome = BatchOutcome::default();
-    let wanted = batch.artists.iter().map(|artist| Wanted {
+    let records = batch.artists.iter().map(|artist| NamedRecord {
         uri: artist.id.as_ref().map(ArtistId::as_str),
         name: &artist.name,
         artist: 0,
     });
-    let (artists, artists_added) = upsert::<Artists>(connection, &wanted.collect::<Vec<_>>()).await?;
-    let wanted = batch.albums.iter().map(|(artist, album)| Wanted {
+    let (artists, artists_added) = upsert::<Artists>(connection, &records.collect::<Vec<_>>()).await?;
+    let records = batch.albums.iter().map(|(artist, album)| NamedRecord {
         uri: album.id.as_ref().map(AlbumId::as_str),
         name: &album.name,
         artist: artists[*artist],
     });
-    let (albums, albums_added) = upsert::<Albums>(connection, &wanted.collect::<Vec<_>>()).await?;
+    let (albums, albums_added) = upsert::<Albums>(connection, &records.collect::<Vec<_>>()).await?;
     (outcome.artists_added, outcome.albums_added) = (artists_added, albums_added);
 
     let uris: Vec<String> = batch.tracks.iter().map(|track| track.id.to_string()).collect();

@@ -13,15 +13,14 @@ use crate::catalog::records::{BatchOutcome, UserId, UserRow};
 impl Catalog {
     /// Adds users that are missing, in one transaction.
     pub async fn upsert_users(&self, users: &[UserId]) -> Result<BatchOutcome, CatalogError> {
-        let mut connection = self.pool.acquire().await?;
-        let mut transaction = begin_bulk(&mut connection).await?;
+        let mut transaction = begin_bulk(&self.pool).await?;
         let (_, users_added) = upsert_users(&mut transaction, users).await?;
         transaction.commit().await?;
         Ok(BatchOutcome { users_added, ..BatchOutcome::default() })
     }
 }
 
-/// Adds users that are missing, under a lock on their table; the row of each, and how many were missing.
+/// Adds users that are missing, under a lock on their table. Returns the row of each, and how many were missing.
 pub(in crate::catalog) async fn upsert_users<'a>(
     connection: &mut PgConnection,
     users: impl IntoIterator<Item = &'a UserId>,

@@ -3,12 +3,12 @@
 use super::directions::Directions;
 use super::features::features_of;
 use super::limits::closer_look_for;
-use crate::bundle::{CompletionIndex, Derived};
+use crate::bundle::{CompletionIndex, DerivedTables};
 use crate::math::linear::products;
 use crate::math::top_k::{Best, keep_best};
 use crate::recommend::retrieve::playlists::{add_by_artists, neighbours};
-use crate::recommend::retrieve::walk::{Visited, add_seed_artists, walk};
-use crate::recommend::retrieve::{Query, Workspace};
+use crate::recommend::retrieve::walk::{add_seed_artists, walk};
+use crate::recommend::retrieve::{Query, Visited, Workspace};
 
 /// The most popular tracks that always are candidates.
 const ALWAYS_CANDIDATES: usize = 300;
@@ -56,7 +56,7 @@ pub fn candidates(
 /// The walk comes by tens of thousands of tracks. The sums at hand choose a few times as many as are wanted, and only
 /// those are looked at closer.
 fn choose(index: &CompletionIndex, limit: usize, directions: &Directions, workspace: &Workspace) -> Vec<(u32, usize)> {
-    let Derived { discount, log_popularity, .. } = &index.derived;
+    let DerivedTables { discount, log_popularity, .. } = &index.derived;
     let Visited { rows: visited, sums, order, .. } = &workspace.tracks;
     let seen = |place: usize| {
         let (sums, order, discount) = (&sums[place], &order[place], discount[visited[place] as usize]);

@@ -26,7 +26,7 @@ const COUNT_EXPONENT: f32 = 0.25;
 
 /// A track that the user rated or played, in rows of the model.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Heard {
+pub struct TasteEvent {
     /// row of the track
     pub row: u32,
     /// the rating; none if it was only played
@@ -157,7 +157,7 @@ impl RatingsModel {
     }
 
     /// The taste behind what a user heard, oldest first, each track once.
-    pub fn taste(&self, heard: &[Heard]) -> Taste {
+    pub fn taste(&self, heard: &[TasteEvent]) -> Taste {
         let rated: Vec<Residual> = heard
             .iter()
             .filter_map(|heard| {
@@ -186,7 +186,7 @@ impl RatingsModel {
 
     /// What the user's choices say: the mean of the tracks' rows of the singular vectors, brought back from popularity.
     /// A rating counts more the better it is, from 0 for one a standard deviation below the mean; a listen counts 1.
-    pub fn choices(&self, heard: &[Heard]) -> Vec<f32> {
+    pub fn choices(&self, heard: &[TasteEvent]) -> Vec<f32> {
         let Some(implicit) = self.bundle.implicit.as_ref().filter(|_| self.bundle.shape.affinity > 0.0) else {
             return Vec::new();
         };

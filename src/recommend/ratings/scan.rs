@@ -7,7 +7,7 @@
 use std::collections::BinaryHeap;
 
 use crate::math::linear::{axpy, dot};
-use crate::recommend::Near;
+use crate::recommend::ScoredRow;
 
 /// Bytes of a vector are a multiple of this, for vector instructions.
 const LANES: usize = 16;
@@ -70,12 +70,12 @@ impl Scan {
     }
 
     /// The best rows by rough scores, best first.
-    pub fn best(&self, query: &ScanQuery<'_>) -> Vec<Near> {
+    pub fn best(&self, query: &ScanQuery<'_>) -> Vec<ScoredRow> {
         let (first, first_scale) = self.quantised(query.first);
         let (second, second_scale) = self.quantised(query.second);
         let [first_length, second_length] = [query.first, query.second].map(|vector| dot(vector, vector).sqrt());
         let rows = query.base.len();
-        let mut heap: BinaryHeap<Near> = BinaryHeap::with_capacity(query.limit + 1);
+        let mut heap: BinaryHeap<ScoredRow> = BinaryHeap::with_capacity(query.limit + 1);
         let mut bar = if query.limit == 0 { f32::INFINITY } else { f32::NEG_INFINITY };
         let (mut scores, mut bounds) = (Vec::with_capacity(BLOCK_ROWS), Vec::with_capacity(BLOCK_ROWS));
         for start in (0..rows).step_by(BLOCK_ROWS) {
@@ -111,7 +111,7 @@ impl Scan {
                     }
                     score += factor * self.scales[row] * second_scale * product(bytes, &second) as f32;
                 }
-                let near = Near { row: row as u32, score };
+                let near = ScoredRow { row: row as u32, score };
                 if score < bar || query.excluded.binary_search(&near.row).is_ok() {
                     continue;
                 }
@@ -180,9 +180,9 @@ mod tests {
             assert!((near.score - exact(near.row as usize)).abs() < 0.1, "{near:?}");
             assert!(!excluded.contains(&near.row));
         }
-        let mut all: Vec<Near> = (0..rows as u32)
+        let mut all: Vec<ScoredRow> = (0..rows as u32)
             .filter(|row| !excluded.contains(row))
-            .map(|row| Near { row, score: exact(row as usize) })
+            .map(|row| ScoredRow { row, score: exact(row as usize) })
             .collect();
         all.sort();
         let missed = all[..50].iter().filter(|best| found.iter().all(|near| near.row != best.row)).count();
