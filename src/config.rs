@@ -66,6 +66,11 @@ pub fn with_defaults(command: Command, path: &Path, file: &Table) -> Result<Comm
 }
 
 fn apply(mut command: Command, path: &Path, table: &Table, prefix: &str) -> Result<Command, ConfigError> {
+    // A command that takes anything belongs to another build of the program, and so do its settings: a server and a
+    // trainer may share a file.
+    if command.get_positionals().any(Arg::is_trailing_var_arg_set) {
+        return Ok(command);
+    }
     for (key, value) in table {
         let full = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
         let unknown = || ConfigError::Unknown { path: path.to_owned(), key: full.clone() };
@@ -196,6 +201,16 @@ mod tests {
     fn an_unknown_key_is_named() {
         let error = dim(&["segue", "train", "similarity"], "[train.similarity]\ndims = 1").expect_err("unknown");
         assert_eq!(error.to_string(), "segue.toml: there is no setting \"train.similarity.dims\"");
+    }
+
+    #[test]
+    fn settings_of_a_command_of_another_build_are_skipped() {
+        let anything = Arg::new("anything").num_args(0..).trailing_var_arg(true);
+        let command = Command::new("segue").subcommand(Command::new("train").arg(anything));
+        let file = |text: &str| text.parse().expect("TOML");
+        let path = Path::new("segue.toml");
+        assert!(with_defaults(command.clone(), path, &file("[train.similarity]\ndim = 12")).is_ok());
+        assert!(with_defaults(command, path, &file("[serve]\nlisten = \"0.0.0.0:80\"")).is_err());
     }
 
     #[test]
