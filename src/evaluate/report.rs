@@ -36,7 +36,7 @@ pub struct ModelReport {
     pub mean_placements_at_10: f64,
     /// distinct artists among a list's ten by the ten, mean over lists: 1 where no artist occurs twice
     pub distinct_artists_at_10: f64,
-    /// time for one playlist's answer of 500 tracks
+    /// time for one playlist's list of 500 tracks
     pub latency_ms: LatencyMs,
 }
 
@@ -52,7 +52,7 @@ pub struct CoverageAt10 {
 /// Percentiles in milliseconds (nearest rank).
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct LatencyMs {
-    /// half of the answers took no longer
+    /// half of the lists took no longer
     pub median: f64,
     /// 95% took no longer
     pub p95: f64,
@@ -81,7 +81,7 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let width = self.models.iter().map(|model| model.name.chars().count()).max().unwrap_or(0).max("withheld".len());
+        let width = self.models.iter().map(|model| model.name.chars().count()).max().unwrap_or(0).max("held out".len());
         writeln!(formatter, "{} playlists, {} tracks to recommend", self.playlists, self.catalog_tracks)?;
         writeln!(formatter)?;
         writeln!(
@@ -132,7 +132,7 @@ impl fmt::Display for Report {
                 latency.p99
             )?;
         }
-        write!(formatter, "{:<width$}  {:>44.1}", "withheld", self.holdout_mean_placements)
+        write!(formatter, "{:<width$}  {:>44.1}", "held out", self.holdout_mean_placements)
     }
 }
 
