@@ -8,12 +8,12 @@ use time::OffsetDateTime;
 use time::macros::format_description;
 
 use super::{Global, INTERRUPTED, ReportFormat};
-use crate::catalog::{Catalog, RatingScale};
+use crate::catalog::{Catalog, ListensOutcome, RatingScale, RatingsOutcome};
 use crate::import::deezer::DeezerOptions;
 use crate::import::ndjson::NdjsonFiles;
 use crate::import::{
-    FailedFile, ImportReport, ListeningReport, RatingsFile, RatingsReport, find_movielens, import_deezer, import_kkbox,
-    import_mpd, import_ndjson, import_ratings, import_yes_radio,
+    FailedFile, ImportReport, RatingsFile, find_movielens, import_deezer, import_kkbox, import_mpd, import_ndjson,
+    import_ratings, import_yes_radio,
 };
 use crate::progress::Interrupt;
 
@@ -239,28 +239,31 @@ fn default_rejects(global: &Global, format_name: &str) -> anyhow::Result<PathBuf
 }
 
 /// The report of an import of ratings for people.
-fn print_ratings(report: &RatingsReport) {
+fn print_ratings(report: &ImportReport<RatingsOutcome>) {
     let outcome = &report.outcome;
     println!("files        {}", report.files);
     println!(
         "ratings      {} ({} new, {} changed, {} as they were)",
-        report.ratings, outcome.ratings_added, outcome.ratings_changed, outcome.ratings_unchanged
+        report.outcome.ratings, outcome.ratings_added, outcome.ratings_changed, outcome.ratings_unchanged
     );
     println!("new tracks   {}", outcome.tracks_added);
     println!("new users    {}", outcome.users_added);
     println!(
         "time         {:.2} s ({:.0} ratings/s)",
         report.seconds,
-        report.ratings as f64 / report.seconds.max(1e-9)
+        report.outcome.ratings as f64 / report.seconds.max(1e-9)
     );
     print_end(report.rejected, report.rejects_file.as_deref(), &report.failed_files, report.interrupted);
 }
 
 /// The report of an import of listens for people.
-fn print_listening(report: &ListeningReport) {
+fn print_listening(report: &ImportReport<ListensOutcome>) {
     let outcome = &report.outcome;
     println!("files        {}", report.files);
-    println!("listens      {} ({} new, {} changed)", report.listens, outcome.listens_added, outcome.listens_changed);
+    println!(
+        "listens      {} ({} new, {} changed)",
+        report.outcome.listens, outcome.listens_added, outcome.listens_changed
+    );
     println!("new tracks   {}", outcome.tracks_added);
     println!("users        {} new, {} changed", outcome.users_added, outcome.users_changed);
     println!("time         {:.2} s", report.seconds);
