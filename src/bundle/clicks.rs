@@ -4,7 +4,7 @@
 //! * `user_ids.utf8`, `user_ids.offsets.npy`, `track_ids.utf8`, `track_ids.offsets.npy`: the vocabularies, rising.
 //! * `users.npy`: uint32 `[U, 6]`, `tracks.npy`: uint32 `[T, 10]`: what is known of them, see
 //!   [`UserFields::words`](crate::dataset::listens::UserFields::words) and its like for tracks.
-//! * `state.*.npy`: what the listens so far tell, see [`StateArrays`]; a server goes on from there.
+//! * `state.*.npy`: what is known from the listens so far, see [`StateArrays`]; a server continues from there.
 //! * `taste.{tracks,artists}.{users,items}.npy`: uint32, rising, and `.user_vectors.npy`, `.item_vectors.npy`: float32
 //!   `[users, length]`, `[items, length]`, see [`Taste`].
 //! * `member<n>.rows<f>.npy`: uint32, for field f of member n the row of each value in the table of embeddings.
@@ -88,7 +88,7 @@ pub struct ClickBundle {
     pub track_fields: Vec<TrackFields>,
     /// what sources are called
     pub sources: SourceValues,
-    /// what the listens so far tell
+    /// what is known from the listens so far
     pub state: ClickState,
     /// the models
     pub members: Vec<ClickMember>,

@@ -110,15 +110,15 @@ pub struct CompletionIndex {
     pub artist_neighbours: Csr,
     /// for each entry of `artist_neighbours`: how near
     pub artist_neighbour_weights: Values<f32>,
-    /// distinct normalised titles
+    /// distinct normalized titles
     pub titles: TextIndex,
     /// for each of `titles` the playlists that are called so
     pub title_playlists: Csr,
-    /// normalised names of the artists, by n-grams
+    /// normalized names of the artists, by n-grams
     pub artist_names: TextIndex,
-    /// normalised names of the artists, by words
+    /// normalized names of the artists, by words
     pub artist_words: TextIndex,
-    /// normalised titles of the tracks, by words
+    /// normalized titles of the tracks, by words
     pub track_words: TextIndex,
     /// `[N, dimensions]`: factors of the tracks by alternating least squares
     pub factors: Values<f32>,

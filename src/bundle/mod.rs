@@ -1,8 +1,8 @@
-//! Bundles: what the trainer and the server agree on, and the only thing that both know.
+//! Bundles: what the trainer publishes and the server loads, and the only interface between the two.
 //!
 //! `models/<kind>/<version>/` holds a `manifest.json` and the files that it lists with size and SHA-256. A version is
 //! written into a folder beside it, synced and renamed, and then `models/<kind>/current`, a symbolic link, is swapped
-//! by rename: at any moment `current` leads to a whole bundle. Reading a bundle checks every file against the manifest.
+//! by rename: `current` always points to a complete bundle. Reading a bundle checks every file against the manifest.
 
 mod array;
 mod clicks;

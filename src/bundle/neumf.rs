@@ -8,7 +8,7 @@
 //! * `neumf_output_weights.npy`, `neumf_output_bias.npy`: float32 `[latent + outputs of the last layer]`, those of GMF
 //!   first, and `[1]`.
 //! * `neumf_centre.npy`: float32 `[m]`, the mean of the playlists' MLP embeddings.
-//! * `neumf_centroids.npy`: float32 `[clusters, m]`, means of what each playlist's MLP embedding is off the centre, brought
+//! * `neumf_centroids.npy`: float32 `[clusters, m]`, means of what each playlist's MLP embedding is off the center, brought
 //!   to length 1.
 //! * `neumf_clusters.npy`: uint32 `[P]`, cluster of each playlist.
 
@@ -40,7 +40,7 @@ pub struct NeumfBundle {
     pub output_bias: Array<f32>,
     /// `[m]`: mean of the playlists' MLP embeddings
     pub centre: Array<f32>,
-    /// `[clusters, m]`: means of the MLP embeddings less the centre, each brought to length 1
+    /// `[clusters, m]`: means of the MLP embeddings less the center, each brought to length 1
     pub centroids: Array<f32>,
     /// `[P]`
     pub clusters: Array<u32>,

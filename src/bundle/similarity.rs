@@ -4,7 +4,7 @@
 //! * `counts.npy`: uint32 `[rows]`, placements of each track, falling: row order is popularity order.
 //! * `track_ids.utf8`, `track_ids.offsets.npy`: the app's ids of the rows, see [`Vocabulary`].
 //! * `candidates.npy`: uint32 `[1]`, rows from 0 that may be recommended. The rows behind them occur too rarely to
-//!   recommend; their vectors are means of their neighbours', good enough to ask with.
+//!   recommend; their vectors are means of their neighbors', good enough to ask with.
 //! * `next.offsets.npy`, `next.items.npy`, `next.scores.npy`: for each of the candidates the rows that come next, best
 //!   first, and their scores, float32. Missing where no lists were made.
 //! * `checkpoint.safetensors`: the network's tensors by name, to train on or to look into. Not needed to serve.

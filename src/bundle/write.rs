@@ -172,7 +172,7 @@ fn sync_folder(folder: &Path) -> Result<(), BundleError> {
     File::open(folder).and_then(|file| file.sync_all()).map_err(BundleError::io(folder))
 }
 
-/// Makes a published version the current one, whoever publishes or switches at the same time.
+/// Makes a published version the current one; safe while others publish or activate.
 pub fn activate(models: &Path, kind: Kind, version: &str) -> Result<(), BundleError> {
     point_current_at(&models.join(kind.as_str()), version)
 }

@@ -4,7 +4,6 @@ use std::process::ExitCode;
 
 use clap_complete::Shell;
 
-use super::command::command;
 use super::output::print;
 
 /// Which shell.
@@ -15,9 +14,9 @@ pub struct CompletionsArguments {
     pub shell: Shell,
 }
 
-pub(super) fn run(arguments: &CompletionsArguments) -> anyhow::Result<ExitCode> {
+pub(super) fn run(mut command: clap::Command, arguments: &CompletionsArguments) -> anyhow::Result<ExitCode> {
     let mut script = Vec::new();
-    clap_complete::generate(arguments.shell, &mut command(), "segue", &mut script);
+    clap_complete::generate(arguments.shell, &mut command, "segue", &mut script);
     print(&String::from_utf8(script)?)?;
     Ok(ExitCode::SUCCESS)
 }

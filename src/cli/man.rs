@@ -5,8 +5,6 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 
-use super::command::command;
-
 /// Where to write.
 #[derive(Debug, clap::Args)]
 pub struct ManArguments {
@@ -15,9 +13,9 @@ pub struct ManArguments {
     pub out: PathBuf,
 }
 
-pub(super) fn run(arguments: &ManArguments) -> anyhow::Result<ExitCode> {
+pub(super) fn run(command: clap::Command, arguments: &ManArguments) -> anyhow::Result<ExitCode> {
     let folder = &arguments.out;
-    let pages = std::fs::create_dir_all(folder).and_then(|()| clap_mangen::generate_to(command(), folder));
+    let pages = std::fs::create_dir_all(folder).and_then(|()| clap_mangen::generate_to(command, folder));
     pages.with_context(|| format!("cannot write man pages to {}", folder.display()))?;
     Ok(ExitCode::SUCCESS)
 }

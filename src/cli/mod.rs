@@ -128,8 +128,8 @@ async fn dispatch(cli: Cli, effective: &str, interrupt: &Interrupt) -> anyhow::R
         Command::Export { command } => export::run(global, command).await,
         Command::Migrate => Ok(global.catalog().await.map(|_| ExitCode::SUCCESS)?),
         Command::Openapi(arguments) => openapi::run(&arguments),
-        Command::Completions(arguments) => completions::run(&arguments),
-        Command::Man(arguments) => man::run(&arguments),
+        Command::Completions(arguments) => completions::run(command(), &arguments),
+        Command::Man(arguments) => man::run(command(), &arguments),
         Command::Healthcheck(arguments) => healthcheck::run(&arguments).await,
         Command::Config { command: None | Some(ConfigCommand::Show) } => {
             print(effective)?;

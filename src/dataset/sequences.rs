@@ -125,8 +125,8 @@ impl Sequences {
         Ok((Self { track_ids, catalog_rows: track_rows, counts, playlists, fingerprint }, playlist_rows))
     }
 
-    /// The playlists `kept` as if there were no others: tracks are numbered anew by their placements there, and those
-    /// without one are gone. Also gives the row that each one had.
+    /// Returns the playlists `kept` as if there were no others: tracks are renumbered by their placements there, and those
+    /// without one are dropped. Also gives the row that each one had.
     pub(super) fn select(&self, kept: &[u32]) -> (Self, Vec<u32>) {
         let kept = || kept.iter().map(|&playlist| self.playlists.row(playlist as usize));
         let mut counts = vec![0u32; self.track_ids.len()];

@@ -7,7 +7,7 @@ use crate::math::top_k::sort_best;
 /// Characters of the pieces by which names are compared that are not the same.
 const PIECE: usize = 3;
 
-/// What a query finds, in rows.
+/// Rows of tracks that a query matches.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TrackMatches {
     /// Tracks of one artist and title, additions aside; several where a catalog has it several times, in order of rows.
@@ -18,7 +18,7 @@ pub enum TrackMatches {
     Nearest(Vec<u32>),
 }
 
-/// What a track is called, normalised.
+/// What a track is called, normalized.
 #[derive(Debug, Default)]
 struct Name {
     artist: String,
@@ -49,7 +49,7 @@ pub struct TrackFinder {
 }
 
 impl TrackFinder {
-    /// Of titles and artists in order of rows; the rows without either can't be found.
+    /// From titles and artists in order of rows; rows without either can't be found.
     pub fn new<'a>(names: impl Iterator<Item = Option<(&'a str, &'a str)>>) -> Self {
         let name = |name: Option<(&str, &str)>| name.map(|(title, artist)| Name::new(title, artist));
         Self { names: names.map(|one| name(one).unwrap_or_default()).collect() }

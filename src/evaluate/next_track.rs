@@ -37,7 +37,7 @@ impl Ranks {
         self.mean(k, |_| 1.0)
     }
 
-    /// Normalised discounted cumulative gain over the first `k`, one track being relevant.
+    /// Normalized discounted cumulative gain over the first `k`, one track being relevant.
     pub fn ndcg(&self, k: usize) -> f64 {
         self.mean(k, |rank| 1.0 / ((rank + 2) as f64).log2())
     }
@@ -160,7 +160,7 @@ mod tests {
 
     #[test]
     fn the_metrics_are_those_of_a_ranking_made_by_hand() {
-        // Twelve rows on the unit circle, 10° apart: the neighbours of row 0 are 1, 2, 3, … in this order.
+        // Twelve rows on the unit circle, 10° apart: the neighbors of row 0 are 1, 2, 3, … in this order.
         let vectors: Vec<f32> = (0..12)
             .flat_map(|row| [(row as f32 * 10.0).to_radians().cos(), (row as f32 * 10.0).to_radians().sin()])
             .collect();

@@ -1,4 +1,4 @@
-//! Playlists of a catalog withheld to measure on, masked in the ten ways of the challenge.
+//! Playlists of a catalog held out to measure on, masked in the ten ways of the challenge.
 
 use std::collections::HashMap;
 
@@ -14,7 +14,7 @@ use crate::bundle::Vocabulary;
 use crate::dataset::{Corpus, SeedKind, mask};
 use crate::progress::Interrupt;
 
-/// A playlist withheld.
+/// A playlist that is held out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HeldOutPlaylist {
     /// its row in the corpus
@@ -32,14 +32,14 @@ pub struct HeldOutPlaylist {
 /// A corpus in two: what is measured on, and what may be learned from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Split {
-    /// the playlists withheld, in order of kinds
+    /// the playlists held out, in order of kinds
     pub held_out: Vec<HeldOutPlaylist>,
     /// rows of all other playlists, rising; [`Corpus::select`] makes a corpus of them
     pub remaining: Vec<u32>,
 }
 
 impl Split {
-    /// Withholds `playlists` playlists, a tenth for each kind of seeds, drawn at random by `seed` from those that are
+    /// Holds out `playlists` playlists, a tenth for each kind of seeds, drawn at random by `seed` from those that are
     /// long enough for the kind; fewer of a kind where the corpus has too few of them, which is logged.
     ///
     /// # Errors
@@ -49,7 +49,7 @@ impl Split {
         let all = corpus.sequences.playlists.rows();
         if playlists > all / 2 {
             return Err(format!(
-                "{playlists} playlists can't be withheld of {all}: more than half would be gone to learn from"
+                "{playlists} of {all} playlists can't be held out: at least half must remain to train on"
             ));
         }
         let mut rng = Xoshiro256PlusPlus::seed_from_u64(seed);
@@ -82,14 +82,14 @@ impl Split {
             }
         }
         if held_out.is_empty() {
-            return Err("no playlist is long enough to withhold a part of it".to_owned());
+            return Err("no playlist is long enough to hold out a part of it".to_owned());
         }
         held_out.sort_by_key(|one| one.kind);
         candidates.sort_unstable();
         Ok(Self { held_out, remaining: candidates })
     }
 
-    /// What is withheld by the app's ids, so that any model can be asked, whatever its rows are.
+    /// Returns what is held out by the app's ids, so that any model can be measured, whatever its rows are.
     pub fn test_playlists(&self, corpus: &Corpus) -> Vec<TestPlaylist> {
         let ids = |rows: &[u32]| rows.iter().map(|&row| corpus.sequences.track_ids[row as usize].clone()).collect();
         let test_playlist = |one: &HeldOutPlaylist| TestPlaylist {
@@ -105,9 +105,9 @@ impl Split {
     }
 }
 
-/// Measures models on what `split` withholds of `corpus`, in rows of `vocabulary` with their placements `counts`.
+/// Measures models on what `split` holds out of `corpus`, in rows of `vocabulary` with their placements `counts`.
 ///
-/// The models must have learned from no more than [`Split::remaining`]; otherwise they have seen the answers.
+/// The models must have learned from no more than [`Split::remaining`]; otherwise they have seen what they are tested on.
 ///
 /// # Errors
 ///
@@ -180,7 +180,7 @@ mod tests {
         let split = Split::new(&short, 2, 1).expect("a split");
         let kinds: Vec<SeedKind> = split.held_out.iter().map(|one| one.kind).collect();
         assert_eq!((kinds, split.remaining), (vec![SeedKind::TitleFirst1], vec![1, 2, 3]));
-        assert!(Split::new(&short, 3, 1).expect_err("refused").contains("3 playlists can't be withheld of 4"));
+        assert!(Split::new(&short, 3, 1).expect_err("refused").contains("3 of 4 playlists can't be held out"));
         let tiny = Corpus::by_hand(&[("a", &[0, 1]), ("b", &[0, 1])], &["A"; 2]);
         assert!(Split::new(&tiny, 1, 1).expect_err("refused").contains("no playlist is long enough"));
     }

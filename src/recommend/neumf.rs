@@ -1,4 +1,4 @@
-//! Playlist completion by NeuMF with clustered neighbours.
+//! Playlist completion by NeuMF with clustered neighbors.
 //!
 //! Trained are playlists' embeddings, a network that says of a playlist's and a track's embeddings whether the one
 //! belongs in the other, and clusters of playlists. A playlist to complete gets the weighted mean of the embeddings of
@@ -19,7 +19,7 @@ const NEIGHBOURS: usize = 100;
 const CLUSTERS: usize = 4;
 /// Candidates are those tracks that most of the mates hold.
 const CANDIDATES: usize = 4_000;
-/// NeuMF, ready to answer.
+/// A loaded NeuMF network.
 #[derive(Debug)]
 pub struct NeumfModel {
     network: NeumfNetwork,
@@ -64,7 +64,7 @@ impl NeumfModel {
         (self.gmf_playlists.shape[1], self.mlp_playlists.shape[1])
     }
 
-    /// Clusters, that of the nearest centroid first. What counts is the direction off the centre.
+    /// Clusters, that of the nearest centroid first. What counts is the direction off the center.
     pub fn nearest_clusters(&self, embedding: &PlaylistEmbedding) -> Vec<u32> {
         let off_centre: Vec<f32> =
             embedding.mlp.iter().zip(&self.centre).map(|(value, centre)| value - centre).collect();

@@ -1,4 +1,4 @@
-//! Exact nearest neighbours by dot product, which is the cosine for rows of length 1.
+//! Exact nearest neighbors by dot product, which is the cosine for rows of length 1.
 //!
 //! The table is plain memory, row after row. A search reads all of it once, in blocks that stay in the cache while
 //! every query of a batch goes over them; what limits it is the bandwidth of memory. Each query keeps its best rows in
@@ -20,16 +20,16 @@ pub struct VectorIndex<'a> {
     candidates: usize,
 }
 
-/// A question to a [`VectorIndex`].
+/// A query of a [`VectorIndex`].
 #[derive(Debug, Clone, Copy)]
 pub struct VectorQuery<'a> {
     /// `[dimensions]`
     pub vector: &'a [f32],
     /// `[candidates]`: added to each row's dot product; empty for none
     pub bias: &'a [f32],
-    /// rows that must not be answered, rising
+    /// rows that must not be returned, rising
     pub excluded: &'a [u32],
-    /// number of rows to answer
+    /// number of rows to return
     pub limit: usize,
 }
 
@@ -58,7 +58,7 @@ impl PartialOrd for ScoredRow {
 }
 
 impl<'a> VectorIndex<'a> {
-    /// Of `vectors`, rows 0..`candidates` may be answered; the ones behind them may only be asked with.
+    /// Over `vectors`, of which rows 0..`candidates` may be returned; the rows after them may only be queried with.
     pub fn new(vectors: &'a [f32], dimensions: usize, candidates: usize) -> Self {
         debug_assert!(candidates * dimensions <= vectors.len());
         Self { vectors, dimensions, candidates }
@@ -69,7 +69,7 @@ impl<'a> VectorIndex<'a> {
         &self.vectors[row as usize * self.dimensions..(row as usize + 1) * self.dimensions]
     }
 
-    /// For each query its nearest rows, best first. Several queries share one pass over the table.
+    /// Returns the nearest rows of each query, best first. Several queries share one pass over the table.
     pub fn nearest(&self, queries: &[VectorQuery<'_>]) -> Vec<Vec<ScoredRow>> {
         let mut heaps: Vec<BinaryHeap<ScoredRow>> =
             queries.iter().map(|query| BinaryHeap::with_capacity(query.limit + 1)).collect();
@@ -100,7 +100,7 @@ impl<'a> VectorIndex<'a> {
     }
 }
 
-/// What a row must reach to come in.
+/// The score that a row must reach to be among the best.
 fn bar_of(heap: &BinaryHeap<ScoredRow>, limit: usize) -> f32 {
     match heap.peek() {
         _ if limit == 0 => f32::INFINITY,

@@ -261,5 +261,5 @@ async fn a_challenge_that_can_not_be_met_or_read_is_refused_with_the_reason() {
     let too_many = ["evaluate", "completion", "--playlists", "31", "--database-url", database.url()];
     let finished = home.segue(&too_many).run();
     assert_eq!(finished.code, Some(1), "{finished:?}");
-    assert!(finished.stderr.contains("31 playlists can't be withheld of 60"), "{finished:?}");
+    assert!(finished.stderr.contains("31 of 60 playlists can't be held out"), "{finished:?}");
 }

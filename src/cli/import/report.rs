@@ -50,7 +50,6 @@ impl Counts for ListensOutcome {
     }
 }
 
-#[expect(private_bounds, reason = "the bound is met by every outcome of an import")]
 impl<O: Counts> Report for ImportReport<O> {
     fn text(&self) -> String {
         let mut fields = Fields::default();

@@ -1,8 +1,8 @@
 //! All tracks scored at once, roughly: the first of two stages.
 //!
-//! A track's vector is kept as bytes with a scale of its own, a quarter of the memory that a scan has to read; a score
+//! A track's vector is stored as bytes with a scale of its own, a quarter of the memory that a scan has to read; a score
 //! of it is two sums of products of small integers over one reading of these bytes. The scalars of a track stay as
-//! exact as they are. What is best by these scores is scored again exactly by whoever asked.
+//! exact as they are. What is best by these scores is scored again exactly by the caller.
 
 use std::collections::BinaryHeap;
 
@@ -42,9 +42,9 @@ pub struct ScanQuery<'a> {
     pub second: &'a [f32],
     /// `[T]`: how much the second product counts, 0 or more; empty where there is none
     pub factors: &'a [f32],
-    /// rows that must not be answered, rising
+    /// rows that must not be returned, rising
     pub excluded: &'a [u32],
-    /// number of rows to answer
+    /// number of rows to return
     pub limit: usize,
 }
 
