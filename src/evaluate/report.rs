@@ -78,66 +78,6 @@ impl Report {
     }
 }
 
-<<<<<<< HEAD
-=======
-impl fmt::Display for Report {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let width = self.models.iter().map(|model| model.name.chars().count()).max().unwrap_or(0).max("held out".len());
-        writeln!(formatter, "{} playlists, {} tracks to recommend", self.playlists, self.catalog_tracks)?;
-        writeln!(formatter)?;
-        writeln!(
-            formatter,
-            "{:<16} {:>9}  {:<width$}  {:>12} {:>8} {:>8} {:>8}",
-            "seeds", "playlists", "model", "track R-prec", "R-prec", "NDCG", "clicks"
-        )?;
-        for kind in self.kinds().map(Some).chain([None]) {
-            for (number, model) in self.models.iter().enumerate() {
-                let Some(metrics) = kind.map_or(Some(&model.all), |kind| model.kinds.get(&kind)) else { continue };
-                // The first model's line names the kind for the ones below it.
-                let (seeds, playlists) = match number {
-                    0 => (kind.map_or("all", SeedKind::as_str), metrics.playlists.to_string()),
-                    _ => ("", String::new()),
-                };
-                writeln!(
-                    formatter,
-                    "{seeds:<16} {playlists:>9}  {:<width$}  {:>12.4} {:>8.4} {:>8.4} {:>8.3}",
-                    model.name, metrics.track_r_precision, metrics.r_precision, metrics.ndcg, metrics.clicks
-                )?;
-            }
-        }
-        writeln!(formatter)?;
-        writeln!(
-            formatter,
-            "{:<width$}  {:>16} {:>10} {:>16} {:>17} {:>9} {:>7} {:>7}",
-            "model",
-            "tracks in top 10",
-            "of catalog",
-            "their placements",
-            "artists in top 10",
-            "median ms",
-            "p95 ms",
-            "p99 ms"
-        )?;
-        for model in &self.models {
-            let latency = &model.latency_ms;
-            writeln!(
-                formatter,
-                "{:<width$}  {:>16} {:>9.2}% {:>16.1} {:>16.1}% {:>9.2} {:>7.2} {:>7.2}",
-                model.name,
-                model.coverage_at_10.tracks,
-                model.coverage_at_10.share * 100.0,
-                model.mean_placements_at_10,
-                model.distinct_artists_at_10 * 100.0,
-                latency.median,
-                latency.p95,
-                latency.p99
-            )?;
-        }
-        write!(formatter, "{:<width$}  {:>44.1}", "held out", self.holdout_mean_placements)
-    }
-}
-
->>>>>>> recommend
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
