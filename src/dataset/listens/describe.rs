@@ -246,7 +246,7 @@ struct Moment<'a> {
 impl Moment<'_> {
     #[inline]
     fn key(&self, key: Key) -> (u64, f32) {
-        self.keys[key as usize - 1]
+        self.keys[key as usize]
     }
 
     #[inline]
@@ -332,7 +332,7 @@ pub fn describe(
         of_track: counted.tally(keys[0].0).count,
         seconds: timed.map(|history| (history.milliseconds as f64 / 1e3 / f64::from(history.timed)) as f32),
         own: past.user(click.user).map_or(Tally::default(), |history| history.tally),
-        targets: TARGETS.map(|(key, _)| past.tally(keys[key as usize - 1].0)),
+        targets: TARGETS.map(|(key, _)| past.tally(keys[key as usize].0)),
         prior: past.prior(),
     };
     write_numbers(&moment, numbers);
