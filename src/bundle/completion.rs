@@ -344,13 +344,13 @@ impl CompletionIndex {
             ("artist_counts.npy", &self.artist_counts),
             ("album_counts.npy", &self.album_counts),
         ] {
-            writer.write_values(name, &values)?;
+            writer.write_values(name, values)?;
         }
         for (name, values) in [
             ("playlist_artist_weights.npy", &self.playlist_artist_weights),
             ("artist_neighbour_weights.npy", &self.artist_neighbour_weights),
         ] {
-            writer.write_values(name, &values)?;
+            writer.write_values(name, values)?;
         }
         write_text_index(writer, "titles", &self.titles)?;
         write_text_index(writer, "artist_grams", &self.artist_names)?;
