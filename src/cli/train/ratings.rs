@@ -38,7 +38,7 @@ pub(super) async fn train(
         (global.models(), interrupt.clone(), threads(&arguments.threads, arguments.model));
     let training = tokio::task::spawn_blocking(move || {
         let (model, settings) = (arguments.model, &arguments.settings);
-        in_stages(stages(settings), || train_ratings(&feedback, model, settings, &models, threads, &interrupt))
+        in_stages(stages(model, settings), || train_ratings(&feedback, model, settings, &models, threads, &interrupt))
     });
     Ok(training.await??)
 }
@@ -51,8 +51,11 @@ pub(in crate::cli) fn threads(threads: &Threads, model: RatingsModelName) -> usi
     }
 }
 
-/// A network is trained twice: to be measured on held-out ratings, and on all ratings.
-fn stages(settings: &RatingsSettings) -> Vec<Stage> {
+/// A network is trained twice: to be measured on held-out ratings, and on all ratings. Other models take seconds.
+fn stages(model: RatingsModelName, settings: &RatingsSettings) -> Vec<Stage> {
+    if matches!(model, RatingsModelName::Gp | RatingsModelName::Baseline) {
+        return Vec::new();
+    }
     let held_out = (settings.withheld > 0.0).then(|| Stage::new("measuring", &["training"]));
     held_out.into_iter().chain([Stage::new("all ratings", &["training"])]).collect()
 }

@@ -49,7 +49,8 @@ fn stages(next: &NextTracksSettings) -> Vec<Stage> {
         0 => vec![vectors],
         _ => vec![
             vectors,
-            Stage::new("next track", &["trees"]).weighing(2.0),
+            Stage::new("examples", &["examples"]).repeated(3),
+            Stage::new("ranking", &["trees"]).weighing(2.0),
             Stage::new("measuring", &["next tracks"]),
             Stage::new("lists", &["next tracks"]),
         ],
