@@ -29,9 +29,9 @@ const FEWEST_LISTENS: usize = 100;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum SplitKind {
-    /// the last ones are measured on
+    /// hold out the last listens
     Time,
-    /// ones drawn at random are measured on
+    /// hold out listens drawn at random
     Random,
 }
 

@@ -7,7 +7,7 @@ use rand::{RngExt, SeedableRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
 
 use crate::bundle::CompletionIndex;
-use crate::dataset::{Corpus, Masked, SeedKind, mask};
+use crate::dataset::{Corpus, MaskedPlaylist, SeedKind, mask};
 use crate::recommend::rank::{LONGEST_ANSWER, WIDTH, candidates, candidates_for};
 use crate::recommend::retrieve::{Query, Workspace};
 use crate::train::checkpoint::{RunContext, State, StateFile};
@@ -75,7 +75,7 @@ fn mask_all<'a>(
     playlists: &[u32],
     times: usize,
     rng: &mut Xoshiro256PlusPlus,
-) -> Vec<(u64, Masked<'a>)> {
+) -> Vec<(u64, MaskedPlaylist<'a>)> {
     let mut uses = [0u32; SeedKind::ALL.len()];
     let mut all = Vec::with_capacity(playlists.len() * times);
     for _ in 0..times {
@@ -98,7 +98,7 @@ fn mask_all<'a>(
 /// All hidden tracks that are candidates, and a sample of the other candidates.
 fn sample(
     index: &CompletionIndex,
-    masked: &Masked<'_>,
+    masked: &MaskedPlaylist<'_>,
     seed: u64,
     negatives: usize,
     workspace: &mut Workspace,

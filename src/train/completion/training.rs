@@ -21,7 +21,7 @@ use crate::bundle::{
     BundleWriter, CompletionBundle, CompletionIndex, Kind, Manifest, NeumfBundle, NewManifest, Vocabulary,
 };
 use crate::dataset::{Corpus, Texts};
-use crate::progress::{Interrupt, Progress};
+use crate::progress::{self, Interrupt, Progress};
 use crate::recommend::rank::FEATURES;
 use crate::scoring::oblivious_trees::ObliviousTrees;
 use crate::train::checkpoint::{Checkpoint, RunContext, SAVE_INTERVAL};
@@ -153,6 +153,7 @@ fn collect(
     for fold in 0..folds {
         let file = context.file(&format!("fold-{fold}"));
         if let Some(examples) = file.as_ref().map_or(Ok(None), load_examples)? {
+            progress::skip(&["fold", "examples"]);
             all.append(examples);
             continue;
         }
