@@ -8,7 +8,7 @@ use segue::dataset::Feedback;
 use segue::import::{ImportReport, RatingsFile, find_movielens, import_ratings};
 use segue::progress::Interrupt;
 use segue::recommend::ratings::RatingsModel;
-use segue::train::ratings::gaussian::heard;
+use segue::train::ratings::gaussian::taste_events;
 use segue::train::ratings::{RatingsModelName, RatingsSettings, learn, train_ratings};
 use segue::train::{RunContext, TrainError};
 
@@ -124,7 +124,7 @@ async fn the_same_seed_gives_the_same_model_and_tastes_are_told_apart() {
     assert!(without.mse > 1.0, "biases can't tell tastes apart: {without:?}");
     // What is recommended is the best by the exact scores, though most tracks are only scored roughly.
     let model: &RatingsModel = &one.model;
-    let taste = model.taste(&heard(&parts.training[..10]));
+    let taste = model.taste(&taste_events(&parts.training[..10]));
     let all = model.recommend(&taste, &[], 60);
     assert_eq!(all[..10], model.recommend(&taste, &[], 10)[..]);
 }

@@ -13,7 +13,7 @@ use rand::seq::SliceRandom;
 use rand_xoshiro::Xoshiro256PlusPlus;
 use tracing::info;
 
-use super::examples::{Sampling, collect_examples, load_examples, save_examples};
+use super::examples::{collect_examples, load_examples, save_examples};
 use super::index::build_index;
 use super::neumf::train_neumf;
 use super::settings::{BINS, CompletionSettings, Ensemble};
@@ -147,8 +147,6 @@ fn collect(
     dealt.shuffle(&mut rng);
     let folds = settings.folds as usize;
     let a_fold = (settings.ranking_playlists as usize).div_ceil(folds);
-    let sampling =
-        Sampling { maskings: settings.maskings as usize, negatives: settings.negatives as usize, seed: settings.seed };
     let mut all = Examples::default();
     for fold in 0..folds {
         let file = context.file(&format!("fold-{fold}"));
@@ -163,7 +161,7 @@ fn collect(
         others.sort_unstable();
         let own: Vec<u32> = (fold..dealt.len()).step_by(folds).take(a_fold).map(|place| dealt[place]).collect();
         let index = build_index(corpus, &others, &settings.als(context.threads), "fold", context)?;
-        let examples = collect_examples(corpus, &index, &own, &sampling, context)?;
+        let examples = collect_examples(corpus, &index, &own, settings, context)?;
         info!(fold = fold + 1, of = folds, candidates = examples.labels.len(), "collected examples");
         if let Some(file) = file {
             save_examples(&file, &examples)?;

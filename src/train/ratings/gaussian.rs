@@ -268,7 +268,7 @@ fn with_affinity(mut bundle: RatingsBundle, events: &[Event], users: usize, spre
     let model = RatingsModel::new(bundle);
     let mut of_users: Vec<f32> = Vec::with_capacity(users * rank);
     for range in by_user(events, users) {
-        let choices = model.choices(&heard(&events[range]));
+        let choices = model.choices(&taste_events(&events[range]));
         of_users.extend(&choices);
         of_users.resize(of_users.len().next_multiple_of(rank), 0.0);
     }
@@ -285,6 +285,6 @@ fn with_affinity(mut bundle: RatingsBundle, events: &[Event], users: usize, spre
 }
 
 /// Events of one user as the model takes them.
-pub fn heard(events: &[Event]) -> Vec<TasteEvent> {
+pub fn taste_events(events: &[Event]) -> Vec<TasteEvent> {
     events.iter().map(|event| TasteEvent { row: event.track, rating: event.rating, at: event.at }).collect()
 }
