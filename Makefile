@@ -28,9 +28,10 @@ lint: setup ## check formatting and run clippy, with and without training; warni
 fmt: ## format the code
 	cargo fmt
 
-deny: ## check licenses, bans and sources of the dependencies
+deny: ## check licenses, bans and sources of the dependencies, and that the server has no LibTorch
 	@scripts/setup.sh python
 	scripts/cargo-deny.sh --locked --all-features check licenses bans sources
+	! cargo tree --locked --no-default-features --edges normal,build --prefix none | grep -E '^(tch|torch-sys) '
 
 openapi: setup ## regenerate openapi.yaml
 	cargo run --locked --quiet -- openapi > openapi.yaml.new

@@ -18,7 +18,7 @@ use segue::recommend::retrieve::playlists::neighbours;
 use segue::recommend::retrieve::walk::walk;
 use segue::recommend::retrieve::{Query, Workspace};
 use segue::scoring::oblivious_trees::{Binning, ObliviousTrees};
-use segue::train::als::{AlsSettings, factorise};
+use segue::train::als::{AlsSettings, factorize};
 
 const TRACKS: usize = 100_000;
 const DIMENSIONS: usize = 64;
@@ -150,7 +150,7 @@ fn least_squares(criterion: &mut Criterion) {
     group.sample_size(10);
     group.throughput(Throughput::Elements(playlists.items().len() as u64));
     group.bench_function("als_iteration", |bencher| {
-        bencher.iter(|| factorise(&playlists, &postings, black_box(&settings), |_| true));
+        bencher.iter(|| factorize(&playlists, &postings, black_box(&settings), |_| true));
     });
     group.finish();
 }

@@ -2,7 +2,6 @@
 
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
 
 use super::completion::{Completed, CompletionModel, Retriever};
 use super::diversify::{diversify, likeness, pool_for};
@@ -10,22 +9,21 @@ use super::{Completion, Recommended, SimilarityModel};
 use crate::bundle::{Kind, Vocabulary};
 
 /// What recommends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
-#[schema(as = CompletionModel)]
 pub enum CompletionMethod {
     /// several retrievers and a learned ranking
     Ranking,
-    /// one of the retrievers alone: tracks of the playlists most like this one
+    /// retriever: tracks of the most similar playlists
     #[serde(skip)]
     PlaylistKnn,
-    /// one of the retrievers alone: tracks that playlists hold together with the seeds
+    /// retriever: tracks that share playlists with the seeds
     #[serde(skip)]
     ItemKnn,
-    /// one of the retrievers alone: factors by alternating least squares
+    /// retriever: factors by alternating least squares
     #[serde(skip)]
     Als,
-    /// one of the retrievers alone: tracks of playlists with similar titles
+    /// retriever: tracks of playlists with similar titles
     #[serde(skip)]
     Title,
     /// NeuMF with clustered neighbors

@@ -1,4 +1,4 @@
-//! Factorisation of who-holds-what by alternating least squares for implicit feedback (iALS).
+//! Factorization of playlists × tracks by alternating least squares for implicit feedback (iALS).
 //!
 //! Hu, Koren, Volinsky 2008: every cell of the playlist × track matrix counts, an observed one 1 + α times. Each half
 //! step solves one small linear system a row by a few steps of conjugate gradients (Takács, Pilászy, Tikk 2011), which
@@ -14,9 +14,9 @@ use crate::math::linear::{axpy, dot, gram, vectorised};
 /// Steps of conjugate gradients a row.
 const STEPS: usize = 3;
 /// Tracks in fewer playlists don't take part in the iterations.
-const TELLING: usize = 2;
+const FEWEST_PLAYLISTS: usize = 2;
 
-/// How to factorise.
+/// How to factorize.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct AlsSettings {
     /// length of a factor
@@ -33,11 +33,11 @@ pub struct AlsSettings {
     pub threads: usize,
 }
 
-/// `[tracks, factors]`: the factors of the tracks, row after row. `each_iteration` hears after every iteration, and may
-/// stop it by answering false.
+/// `[tracks, factors]`: the factors of the tracks, row after row. `each_iteration` is called after every iteration,
+/// and stops the factorization by returning false.
 ///
 /// Rows are `playlists` (distinct tracks each), columns the tracks that `postings` has lists for.
-pub fn factorise(
+pub fn factorize(
     playlists: &Csr,
     postings: &Csr,
     settings: &AlsSettings,
@@ -50,15 +50,15 @@ pub fn factorise(
     let mut draw = |rows: usize| -> Vec<f32> { law.sample_iter(&mut rng).take(rows * factors).collect() };
     let mut of_playlists = draw(playlists.rows());
     let mut of_tracks = draw(postings.rows());
-    // A track in one list, as most are, says nothing of the others: it gets its factor at the end, and until then none.
+    // A track in a single list, as most are, says nothing about the others: it gets its factor in the end.
     for (track, row) in of_tracks.chunks_exact_mut(factors).enumerate() {
-        if postings.row(track).len() < TELLING {
+        if postings.row(track).len() < FEWEST_PLAYLISTS {
             row.fill(0.0);
         }
     }
     for iteration in 0..settings.iterations {
         half_step(&of_tracks, playlists, &mut of_playlists, settings, 1);
-        let shortest = if iteration + 1 == settings.iterations { 1 } else { TELLING };
+        let shortest = if iteration + 1 == settings.iterations { 1 } else { FEWEST_PLAYLISTS };
         half_step(&of_playlists, postings, &mut of_tracks, settings, shortest);
         if !each_iteration(iteration) {
             return None;
@@ -175,7 +175,7 @@ mod tests {
         }));
         let settings =
             AlsSettings { factors: 2, iterations: 10, alpha: 10.0, regularization: 0.05, seed: 1, threads: 2 };
-        let factors = factorise(&playlists, &playlists.transpose(11), &settings, |_| true).expect("not stopped");
+        let factors = factorize(&playlists, &playlists.transpose(11), &settings, |_| true).expect("not stopped");
         let vector = |track: usize| &factors[track * 2..(track + 1) * 2];
         let cosine = |left: usize, right: usize| {
             let (left, right) = (vector(left), vector(right));
@@ -184,8 +184,8 @@ mod tests {
         assert!(cosine(0, 4) > 0.9 && cosine(5, 9) > 0.9, "{} {}", cosine(0, 4), cosine(5, 9));
         assert!(cosine(0, 5).abs() < 0.2, "{}", cosine(0, 5));
         assert!(vector(10).iter().all(|&value| value == 0.0));
-        let alone = factorise(&playlists, &playlists.transpose(11), &AlsSettings { threads: 1, ..settings }, |_| true);
+        let alone = factorize(&playlists, &playlists.transpose(11), &AlsSettings { threads: 1, ..settings }, |_| true);
         assert_eq!(alone.as_ref(), Some(&factors), "the result depends on the number of threads");
-        assert_eq!(factorise(&playlists, &playlists.transpose(11), &settings, |iteration| iteration < 3), None);
+        assert_eq!(factorize(&playlists, &playlists.transpose(11), &settings, |iteration| iteration < 3), None);
     }
 }

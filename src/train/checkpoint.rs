@@ -1,48 +1,224 @@
-//! Where a training run is, as a file: tensors by name, and a few counters. Written whole or not at all.
+//! The state of a training run under way, so that the same command continues where a stopped one was.
+//!
+//! A run has a hidden folder beside the versions of its kind, named after a hash of its settings and data: a run with
+//! other settings or data does not continue from it. Each stage of the run has a file of arrays by name there, written
+//! whole or not at all. The folder is deleted once the model is published.
 
 use std::collections::HashMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use tch::Tensor;
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+use tch::kind::Element;
+use tch::{TchError, Tensor};
+use tracing::warn;
 
-use super::TrainError;
+use super::error::TrainError;
+use crate::bundle::Kind;
+use crate::dataset::DataFingerprint;
+use crate::progress::Interrupt;
 
-/// Name of the counters among the tensors.
-const PROGRESS: &str = "progress";
+/// How much work a kill may cost.
+pub(super) const SAVE_INTERVAL: Duration = Duration::from_secs(30);
 
-/// Writes tensors and counters to `path`. Counters are whole numbers far below 2⁵³, which a double holds exactly, or
-/// measurements.
-pub(super) fn save(path: &Path, mut tensors: Vec<(String, Tensor)>, progress: &[f64]) -> Result<(), TrainError> {
-    tensors.push((PROGRESS.to_owned(), Tensor::from_slice(progress)));
-    let unfinished = path.with_extension("unfinished");
-    Tensor::write_safetensors(&tensors, &unfinished)?;
-    put_in_place(&unfinished, path)
+/// How a training run computes, and how it is stopped and continued.
+#[derive(Debug, Clone, Copy)]
+pub struct RunContext<'a> {
+    /// threads that compute
+    pub threads: usize,
+    /// where the run keeps its state; without one, a stopped run starts over
+    pub checkpoint: Option<&'a Checkpoint>,
+    /// stops the run
+    pub interrupt: &'a Interrupt,
 }
 
-/// Makes the file `unfinished`, which is written, the one at `path`.
-pub(super) fn put_in_place(unfinished: &Path, path: &Path) -> Result<(), TrainError> {
-    let synced = fs::File::open(unfinished).and_then(|file| file.sync_all());
-    synced.and_then(|()| fs::rename(unfinished, path)).map_err(|error| file_error(path, &error))
-}
-
-/// What went wrong with a file.
-pub(super) fn file_error(path: &Path, error: &std::io::Error) -> TrainError {
-    TrainError::Settings(format!("{}: {error}", path.display()))
-}
-
-/// Reads what [`save`] wrote into `tensors`, which must be of the same names and sizes; gives the counters.
-pub(super) fn load<const N: usize>(path: &Path, tensors: Vec<(String, &mut Tensor)>) -> Result<[f64; N], TrainError> {
-    let refuse = |reason: String| TrainError::Settings(format!("{} {reason}; delete it to start anew", path.display()));
-    let stored: HashMap<String, Tensor> = Tensor::read_safetensors(path)?.into_iter().collect();
-    let take = |name: &str| stored.get(name).map(Tensor::copy).ok_or_else(|| refuse(format!("lacks {name}")));
-    for (name, tensor) in tensors {
-        let stored = take(&name)?;
-        if stored.size() != tensor.size() {
-            return Err(refuse(format!("is of another size of {name}")));
-        }
-        *tensor = stored;
+impl<'a> RunContext<'a> {
+    /// A run that keeps no state.
+    pub fn new(threads: usize, interrupt: &'a Interrupt) -> Self {
+        Self { threads, checkpoint: None, interrupt }
     }
-    let progress = Vec::<f64>::try_from(take(PROGRESS)?)?;
-    <[f64; N]>::try_from(progress).map_err(|_| refuse("is of another version".to_owned()))
+
+    /// The state of a stage, if the run keeps any.
+    pub(super) fn file(&self, stage: &str) -> Option<StateFile> {
+        self.checkpoint.map(|checkpoint| checkpoint.file(stage))
+    }
+
+    /// Fails once the person asked to stop.
+    pub(super) fn check(&self) -> Result<(), TrainError> {
+        if self.interrupt.is_raised() { Err(TrainError::Stopped) } else { Ok(()) }
+    }
+}
+
+/// The folder of a run's state.
+#[derive(Debug)]
+pub struct Checkpoint {
+    folder: PathBuf,
+}
+
+impl Checkpoint {
+    /// Opens that of the run that trains a `kind` in the folder `models` with `settings` on `data`.
+    pub fn open(
+        models: &Path,
+        kind: Kind,
+        settings: &impl Serialize,
+        data: &DataFingerprint,
+    ) -> Result<Self, TrainError> {
+        let mut hash = Sha256::new();
+        hash.update(serde_json::to_vec(settings).unwrap_or_default());
+        hash.update(&data.sha256);
+        let key = hex::encode(hash.finalize());
+        Self::in_folder(models.join(kind.as_str()).join(format!(".resume-{}", &key[..16])))
+    }
+
+    /// Opens a folder that the caller names after settings and data.
+    pub fn in_folder(folder: PathBuf) -> Result<Self, TrainError> {
+        fs::create_dir_all(&folder).map_err(|error| TrainError::file(&folder, error))?;
+        Ok(Self { folder })
+    }
+
+    /// The file of a stage.
+    pub fn file(&self, stage: &str) -> StateFile {
+        StateFile { path: self.folder.join(format!("{stage}.safetensors")) }
+    }
+
+    /// Deletes the folder: the model is published.
+    pub fn delete(&self) {
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// An array that a state file holds.
+pub trait Stored {
+    /// A copy, or for a tensor the tensor itself.
+    fn to_tensor(&self) -> Tensor;
+
+    /// Takes over the values of `tensor`; false if it is of another size. An empty array takes any number of values.
+    fn restore(&mut self, tensor: &Tensor) -> Result<bool, TchError>;
+}
+
+impl Stored for Tensor {
+    fn to_tensor(&self) -> Tensor {
+        self.shallow_clone()
+    }
+
+    fn restore(&mut self, tensor: &Tensor) -> Result<bool, TchError> {
+        let fits = self.size() == tensor.size();
+        if fits {
+            *self = tensor.copy();
+        }
+        Ok(fits)
+    }
+}
+
+impl<T: Element + Copy> Stored for Vec<T> {
+    fn to_tensor(&self) -> Tensor {
+        Tensor::from_slice(self)
+    }
+
+    fn restore(&mut self, tensor: &Tensor) -> Result<bool, TchError> {
+        let fits = self.is_empty() || self.len() == tensor.numel();
+        if fits {
+            *self = Self::try_from(tensor)?;
+        }
+        Ok(fits)
+    }
+}
+
+impl<T: Element + Copy, const N: usize> Stored for [T; N] {
+    fn to_tensor(&self) -> Tensor {
+        Tensor::from_slice(self)
+    }
+
+    fn restore(&mut self, tensor: &Tensor) -> Result<bool, TchError> {
+        let values = Self::try_from(Vec::try_from(tensor)?);
+        Ok(values.map(|values| *self = values).is_ok())
+    }
+}
+
+/// Arrays by name.
+pub type State<'a> = Vec<(String, &'a mut dyn Stored)>;
+
+/// The file of one stage of a run.
+#[derive(Debug)]
+pub struct StateFile {
+    path: PathBuf,
+}
+
+impl StateFile {
+    /// Writes `state`, whole or not at all.
+    pub fn save(&self, state: State<'_>) -> Result<(), TrainError> {
+        let failed = |error: std::io::Error| TrainError::file(&self.path, error);
+        let tensors: Vec<(&str, Tensor)> =
+            state.iter().map(|(name, array)| (name.as_str(), array.to_tensor())).collect();
+        let unfinished = self.path.with_extension("unfinished");
+        Tensor::write_safetensors(&tensors, &unfinished)?;
+        let synced = fs::File::open(&unfinished).and_then(|file| file.sync_all());
+        synced.and_then(|()| fs::rename(&unfinished, &self.path)).map_err(failed)
+    }
+
+    /// Reads what [`StateFile::save`] wrote into `state`, which must have the same names and sizes. False without a file,
+    /// and with one that is damaged: the stage then starts over.
+    pub fn load(&self, state: State<'_>) -> Result<bool, TrainError> {
+        if !self.path.exists() {
+            return Ok(false);
+        }
+        let stored: HashMap<String, Tensor> = match Tensor::read_safetensors(&self.path) {
+            Ok(stored) => stored.into_iter().collect(),
+            Err(error) => {
+                warn!(%error, "the state of a stopped training is damaged; this stage starts over");
+                return Ok(false);
+            }
+        };
+        for (name, array) in state {
+            let fits = stored.get(&name).map_or(Ok(false), |tensor| array.restore(tensor))?;
+            if !fits {
+                let reason = format!("`{name}` is missing or of another size; delete the file to start over");
+                return Err(TrainError::file(&self.path, reason));
+            }
+        }
+        Ok(true)
+    }
+
+    /// Deletes the file.
+    pub fn delete(&self) {
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arrays_are_read_as_they_were_written_and_others_are_rejected() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = Checkpoint::in_folder(folder.path().join(".resume-x")).expect("a folder").file("stage");
+        let mut empty: Vec<f64> = Vec::new();
+        assert!(!file.load(vec![("rates".to_owned(), &mut empty)]).expect("no file"));
+        let (mut tensor, mut bytes) = (Tensor::from_slice(&[1.0f32, 2.0]).view([2, 1]), vec![7u8, 9]);
+        let (mut rates, mut counters) = (vec![0.1f64, f64::NAN], [3.0f64, 1e15]);
+        let state: State<'_> = vec![
+            ("tensor".to_owned(), &mut tensor),
+            ("bytes".to_owned(), &mut bytes),
+            ("rates".to_owned(), &mut rates),
+            ("counters".to_owned(), &mut counters),
+        ];
+        file.save(state).expect("saved");
+        let (mut of_tensor, mut of_counters) = (tensor.zeros_like(), [0.0f64; 2]);
+        let state: State<'_> = vec![
+            ("tensor".to_owned(), &mut of_tensor),
+            ("rates".to_owned(), &mut empty),
+            ("counters".to_owned(), &mut of_counters),
+        ];
+        assert!(file.load(state).expect("loaded"));
+        assert_eq!((of_tensor, of_counters, empty[0]), (tensor, counters, 0.1));
+        assert!(empty[1].is_nan());
+        let mut longer = vec![0u8; 3];
+        let error = file.load(vec![("bytes".to_owned(), &mut longer)]).expect_err("another size");
+        assert!(error.to_string().contains("stage.safetensors: `bytes`"), "{error}");
+        fs::write(&file.path, "no tensors").expect("written");
+        assert!(!file.load(vec![("bytes".to_owned(), &mut bytes)]).expect("damaged"));
+    }
 }

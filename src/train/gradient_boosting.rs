@@ -25,9 +25,9 @@ pub struct BoostingSettings {
     pub bins: usize,
     /// share of the groups that a tree sees
     pub group_share: f64,
-    /// share of the features that a level may ask about
+    /// share of the features that a level may split on
     pub feature_share: f64,
-    /// what is minimised
+    /// what is minimized
     pub objective: Objective,
     /// random seed
     pub seed: u64,
@@ -35,7 +35,7 @@ pub struct BoostingSettings {
     pub threads: usize,
 }
 
-/// What boosting minimises.
+/// What boosting minimizes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Objective {
     /// mean logistic loss of the rows
@@ -43,6 +43,33 @@ pub enum Objective {
     /// LambdaRank (Burges 2010): for each pair of a relevant and another row of a group the logistic loss of their order,
     /// weighted by what swapping the two would change of the group's NDCG
     LambdaRank,
+}
+
+/// Candidates to learn from, group by group.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Examples {
+    /// `[candidates, width]`
+    pub features: Vec<f32>,
+    /// whether each is relevant
+    pub labels: Vec<bool>,
+    /// where the candidates of each group begin, and the end
+    pub groups: Vec<usize>,
+}
+
+impl Default for Examples {
+    fn default() -> Self {
+        Self { features: Vec::new(), labels: Vec::new(), groups: vec![0] }
+    }
+}
+
+impl Examples {
+    /// Adds those of `other` behind these.
+    pub fn append(&mut self, other: Self) {
+        let first = self.labels.len();
+        self.features.extend(other.features);
+        self.labels.extend(other.labels);
+        self.groups.extend(other.groups[1..].iter().map(|end| first + end));
+    }
 }
 
 /// Rows to learn from, binned.
@@ -57,10 +84,11 @@ pub struct BoostingData {
 }
 
 impl BoostingData {
-    /// Of `features` (`[rows, width]`); `groups` says where each begins, with the end.
-    pub fn new(features: &[f32], width: usize, labels: Vec<bool>, groups: Vec<usize>, bins: usize) -> Self {
+    /// Bins examples of `width` features.
+    pub fn new(examples: Examples, width: usize, bins: usize) -> Self {
         /// Rows that borders are taken from.
         const SAMPLE: usize = 200_000;
+        let Examples { features, labels, groups } = examples;
         let stride = (features.len() / width / SAMPLE).max(1);
         let sample: Vec<f32> = features.chunks_exact(width).step_by(stride).flatten().copied().collect();
         let binning = Binning::by_quantiles(&sample, width, bins);
@@ -91,8 +119,8 @@ struct Sums {
     curvature: f32,
 }
 
-/// Boosts on `data`, on from the trees `begun` of a run that was stopped. `each_tree` hears of every tree with the
-/// ensemble so far, and stops it by answering false.
+/// Boosts on `data`, continuing from the trees `begun` of a stopped run. `each_tree` is called after every tree with the
+/// ensemble so far, and stops boosting by returning false.
 pub fn boost(
     data: &BoostingData,
     settings: &BoostingSettings,
@@ -126,7 +154,7 @@ pub fn boost(
     let features_of_a_level = ((features.len() as f64 * settings.feature_share).ceil() as usize).max(1);
     while trees.trees() < settings.trees {
         differentiate(data, settings.objective, &scores, &mut sums, settings.threads);
-        // A generator for each tree, so that a run goes on as it would have gone.
+        // A generator for each tree, so that a resumed run grows the trees of an uninterrupted one.
         let mut rng = Xoshiro256PlusPlus::seed_from_u64(settings.seed ^ (trees.trees() as u64) << 32);
         groups.sort_unstable();
         groups.shuffle(&mut rng);
@@ -137,16 +165,15 @@ pub fn boost(
         leaf_of.fill(0);
         for level in 0..settings.depth {
             features.shuffle(&mut rng);
-            let asked = &features[..features_of_a_level.min(features.len())];
-            let question = best_question(data, settings, asked, &seen, &sums, &leaf_of, 1 << level);
-            // Where no further question gains anything (the penalty outweighs it in small leaves) the tree asks its last one
-            // again: all trees are of one depth.
-            let asked_last = (level > 0).then(|| {
+            let candidates = &features[..features_of_a_level.min(features.len())];
+            let question = best_question(data, settings, candidates, &seen, &sums, &leaf_of, 1 << level);
+            // Where no further question gains anything (the penalty outweighs it in small leaves) the tree repeats its last one: all trees are of one depth.
+            let repeated = (level > 0).then(|| {
                 let last = trees.features.len() - 1;
                 (usize::from(trees.features[last]), trees.thresholds[last])
             });
-            // Not even a first question: nothing is left to ask.
-            let Some((feature, threshold)) = question.or(asked_last) else { return trees };
+            // Not even a first question gains anything.
+            let Some((feature, threshold)) = question.or(repeated) else { return trees };
             trees.features.push(feature as u8);
             trees.thresholds.push(threshold);
             data.answer(feature, threshold, level, &mut leaf_of);
@@ -340,7 +367,8 @@ mod tests {
         let features: Vec<f32> = (0..3 * 4_000).map(|_| rng.random_range(-1.0..1.0)).collect();
         let labels: Vec<bool> = features.chunks_exact(3).map(|row| (row[0] > 0.3) != (row[1] > -0.2)).collect();
         let groups: Vec<usize> = (0..=100).map(|group| group * 40).collect();
-        let data = BoostingData::new(&features, 3, labels.clone(), groups, 32);
+        let examples = Examples { features: features.clone(), labels: labels.clone(), groups };
+        let data = BoostingData::new(examples, 3, 32);
         for objective in [Objective::Logistic, Objective::LambdaRank] {
             let trees = boost(&data, &settings(objective), None, |_| true);
             let scores = trees.score(&features);
@@ -366,7 +394,7 @@ mod tests {
     fn boosting_ends_with_whole_trees_when_nothing_is_left_to_ask() {
         let features: Vec<f32> = (0..40).map(|row| f32::from(u8::from(row % 2 == 0))).collect();
         let labels: Vec<bool> = (0..40).map(|row| row % 2 == 0).collect();
-        let data = BoostingData::new(&features, 1, labels, vec![0, 20, 40], 32);
+        let data = BoostingData::new(Examples { features, labels, groups: vec![0, 20, 40] }, 1, 32);
         let trees = boost(&data, &settings(Objective::Logistic), None, |_| true);
         assert_eq!(trees.features.len(), trees.trees() * 3);
         assert_eq!(trees.leaves.len(), trees.trees() * 8);

@@ -106,7 +106,7 @@ impl Nearest {
         Vec::<i64>::try_from(self.counts(clusters).eq(0).nonzero().view(-1))
     }
 
-    /// The clusters' means; an empty cluster starts anew at one of the points that are farthest from their centroids.
+    /// The clusters' means; an empty cluster starts again at one of the points that are farthest from their centroids.
     fn means(&self, points: &Tensor, clusters: i64) -> Tensor {
         let counts = self.counts(clusters);
         let mut sums = Tensor::zeros([clusters, points.size()[1]], (Kind::Float, Device::Cpu));
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn an_emptied_cluster_starts_anew_at_the_farthest_point() {
+    fn an_emptied_cluster_starts_again_at_the_farthest_point() {
         let points = Tensor::from_slice(&[0.0f32, 1.0, 10.0, 30.0]).view([4, 1]);
         let centroids = Tensor::from_slice(&[1.0f32, -100.0]).view([2, 1]);
         let means = Nearest::of(&points, &centroids).expect("nearest").means(&points, 2);

@@ -6,6 +6,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::support::app::{Answer, Setup, TestApp, encode, ids};
+use crate::support::wait_until;
 
 async fn send(app: &TestApp, method: Method, path: &str, body: Option<&Value>, header: Option<(&str, &str)>) -> Answer {
     let mut request = app.request(method, path);
@@ -297,7 +298,12 @@ async fn appends_side_by_side_lose_nothing() {
     put(&app, "/playlists/p", &json!({})).await;
     let append = async |number: usize| {
         let track = format!("synthetic:track:{number}");
-        app.post("/playlists/p/tracks", &json!({"tracks": [track]})).await.ok();
+        // So many on one playlist may be asked to come back.
+        wait_until("an append", async || {
+            let answer = app.post("/playlists/p/tracks", &json!({"tracks": [track]})).await;
+            (answer.status != 503).then(|| answer.ok())
+        })
+        .await;
     };
     futures_util::future::join_all((1..=40).map(append)).await;
     let mut tracks = app.tracks_of("p").await;
@@ -364,7 +370,7 @@ async fn what_one_server_hides_another_one_does_not_recommend_either() {
     let victim = recommended(&other).await.into_iter().find(|id| id != "synthetic:track:1").expect("a track");
     patch(&app, &format!("/tracks/{}", encode(&victim)), &json!({"hidden": true})).await.ok();
     let gone = async || (!recommended(&other).await.contains(&victim)).then_some(());
-    crate::support::wait_until("the other server", std::time::Duration::from_secs(2), gone).await;
+    wait_until("the other server", gone).await;
     // A server that starts afterwards knows from the first request on.
     let setup =
         Setup { catalog: Some(app.database().url().to_owned()), with_completion_model: true, ..Setup::default() };

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use serde_json::{Value, json};
 
-use crate::support::app::{EMPTY, HANDMADE, LATE, ODD_TRACK, TestApp, encode, ids};
+use crate::support::app::{EMPTY, HANDMADE, LATE, ODD_TRACK, TestApp, encode, ids, named};
 
 /// Distinct, and none of `unwanted`.
 #[track_caller]
@@ -36,7 +36,7 @@ async fn by_popularity(app: &TestApp) -> Vec<(String, f64)> {
 #[tokio::test]
 async fn a_stored_playlist_is_completed_without_a_body() {
     let app = TestApp::spawn().await;
-    let answer = app.post_nothing("/playlists/0/complete").await.ok();
+    let answer = named(async || app.post_nothing("/playlists/0/complete").await).await;
     assert_eq!(answer["playlist_id"], "0");
     assert_eq!(answer["model_version"], json!(app.manifest().version));
     assert_eq!(answer["source"], "track2vec");
@@ -47,7 +47,8 @@ async fn a_stored_playlist_is_completed_without_a_body() {
     for item in answer["items"].as_array().expect("items") {
         assert!(item["name"].is_string() && item["artist"].is_string() && item["score"].is_number(), "{item}");
     }
-    assert_eq!(app.post("/playlists/0/complete", &json!({})).await.ok(), answer, "an empty object is no body");
+    let of_an_object = named(async || app.post("/playlists/0/complete", &json!({})).await).await;
+    assert_eq!(of_an_object, answer, "an empty object is no body");
 }
 
 #[tokio::test]

@@ -1,15 +1,14 @@
 //! Many requests at once.
 
-use std::time::Duration;
-
 use reqwest::Method;
 use serde_json::json;
 
+use crate::support::PATIENCE;
 use crate::support::app::{Answer, Setup, TestApp, ids};
 use crate::support::training::arguments;
 
-/// Longest time for all of them.
-const LIMIT: Duration = Duration::from_secs(30);
+/// For requests that would not be given up before the test.
+const PATIENT: [&str; 2] = ["--request-timeout-seconds", "3600"];
 
 /// Answers to 200 inline completions of 8 playlists each, sent together.
 async fn two_hundred(app: &TestApp) -> Vec<Answer> {
@@ -22,7 +21,7 @@ async fn two_hundred(app: &TestApp) -> Vec<Answer> {
         .map(|_| tokio::spawn(Answer::to(app.request(Method::POST, "/playlists/complete").json(&body))))
         .collect();
     let mut answers = Vec::new();
-    tokio::time::timeout(LIMIT, async {
+    tokio::time::timeout(PATIENCE, async {
         for answer in sent {
             answers.push(answer.await.expect("an answer"));
         }
@@ -34,7 +33,7 @@ async fn two_hundred(app: &TestApp) -> Vec<Answer> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_hundred_completions_at_once_get_the_same_good_answer() {
-    let app = TestApp::spawn().await;
+    let app = TestApp::start(Setup { settings: arguments(&PATIENT), ..Setup::default() }).await;
     let answers = two_hundred(&app).await;
     let first = answers.iter().find(|answer| answer.status == 200).expect("some are answered").ok();
     assert_eq!(ids(&first["completions"][7]["items"]).len(), 20);
@@ -54,7 +53,7 @@ async fn two_hundred_completions_at_once_get_the_same_good_answer() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_hundred_completions_at_once_through_a_narrow_queue_are_answered_or_refused_and_none_hangs() {
-    let settings = arguments(&["--engine-threads", "1", "--engine-queue", "1"]);
+    let settings = arguments(&[&["--engine-threads", "1", "--engine-queue", "1"], &PATIENT[..]].concat());
     let app = TestApp::start(Setup { settings, ..Setup::default() }).await;
     let answers = two_hundred(&app).await;
     let answered = answers.iter().filter(|answer| answer.status == 200).count();

@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::time::Duration;
+use std::time::Instant;
 
 use reqwest::Method;
 use segue::catalog::{Catalog, Scope};
@@ -11,7 +11,7 @@ use serde_json::json;
 
 use crate::support::app::{Answer, Setup, TestApp};
 use crate::support::training::arguments;
-use crate::support::wait_until;
+use crate::support::{PATIENCE, wait_until};
 
 async fn with(flags: &[&str]) -> TestApp {
     TestApp::start(Setup { settings: arguments(flags), ..Setup::default() }).await
@@ -35,7 +35,7 @@ async fn a_key_may_do_what_its_scope_says_and_a_revoked_one_nothing() {
     let reader = key(catalog, "reader", Scope::Read).await;
     let writer = key(catalog, "writer", Scope::Write).await;
     let known = async || (ask(&app, Method::GET, "/tracks", &writer).await.status == 200).then_some(());
-    wait_until("the key", Duration::from_secs(2), known).await;
+    wait_until("the key", known).await;
 
     ask(&app, Method::GET, "/playlists/0", &reader).await.ok();
     ask(&app, Method::POST, "/playlists/0/complete", &reader).await.ok();
@@ -57,7 +57,7 @@ async fn a_key_may_do_what_its_scope_says_and_a_revoked_one_nothing() {
 
     assert!(catalog.revoke_api_key("writer").await.expect("revoked"));
     let gone = async || (ask(&app, Method::GET, "/tracks", &writer).await.status == 401).then_some(());
-    wait_until("the end of the key", Duration::from_secs(2), gone).await;
+    wait_until("the end of the key", gone).await;
     ask(&app, Method::GET, "/tracks", &reader).await.ok();
 }
 
@@ -70,15 +70,26 @@ async fn without_a_word_about_keys_a_loopback_address_needs_none_and_any_other_d
 
 #[tokio::test]
 async fn an_address_that_asks_too_often_is_told_when_to_come_back() {
-    let app = with(&["--rate-limit-per-address", "0.5"]).await;
-    for left in (0..5).rev() {
+    const RATE: f64 = 0.5;
+    let app = with(&["--rate-limit-per-address", &RATE.to_string()]).await;
+    let began = Instant::now();
+    let mut left: Vec<u32> = Vec::new();
+    let refused = loop {
         let answer = app.get("/tracks/synthetic:track:1").await;
-        assert_eq!(answer.status, 200, "{answer:?}");
+        if answer.status != 200 {
+            break answer;
+        }
         assert_eq!(answer.header("ratelimit-policy"), "\"address\";q=5;w=10");
-        assert!(answer.header("ratelimit").starts_with(&format!("\"address\";r={left};")), "{answer:?}");
-    }
-    let refused = app.get("/tracks/synthetic:track:1").await;
-    assert_eq!((refused.status, refused.header("retry-after")), (429, "2"), "{refused:?}");
+        let rest = answer.header("ratelimit").strip_prefix("\"address\";r=").expect("what is left");
+        left.push(rest.split(';').next().expect("a part").parse().expect("a number"));
+        assert!(left.len() < 50, "all of {left:?} are allowed");
+    };
+    // Five at once, and on a slow machine those that come with the time.
+    let came = began.elapsed().as_secs_f64() * RATE;
+    assert!(left.len() >= 5 && left.len() as f64 <= 5.0 + came, "{left:?}, {came}");
+    assert!(left.starts_with(&[4]) && (came >= 1.0 || left == [4, 3, 2, 1, 0]), "{left:?}, {came}");
+    let wait = refused.header("retry-after");
+    assert!(refused.status == 429 && (wait == "2" || wait == "1" && came >= 0.5), "{refused:?}");
     assert_eq!(refused.json()["type"], "urn:segue:problem:too-many-requests");
     app.get("/health/live").await.ok();
 }
@@ -89,10 +100,12 @@ async fn each_key_has_a_rate_of_its_own() {
     let (one, other) =
         (key(&app.state.catalog, "one", Scope::Read).await, key(&app.state.catalog, "other", Scope::Read).await);
     let known = async || (ask(&app, Method::GET, "/tracks", &other).await.status == 200).then_some(());
-    wait_until("the key", Duration::from_secs(2), known).await;
+    wait_until("the key", known).await;
     ask(&app, Method::GET, "/tracks", &one).await.ok();
     ask(&app, Method::GET, "/tracks", &one).await.ok();
-    assert_eq!(ask(&app, Method::GET, "/tracks", &one).await.status, 429);
+    // On a slow machine another one may be allowed by now.
+    let refused = async || (ask(&app, Method::GET, "/tracks", &one).await.status == 429).then_some(());
+    wait_until("a refusal", refused).await;
     ask(&app, Method::GET, "/tracks", &other).await.ok();
 }
 
@@ -118,7 +131,7 @@ async fn a_head_that_is_too_large_and_a_connection_too_many_are_refused() {
         let (mut first, mut second, mut third) = (connect(), connect(), connect());
         let mut text = String::new();
         for stream in [&mut first, &mut second, &mut third] {
-            stream.set_read_timeout(Some(Duration::from_secs(5))).expect("set");
+            stream.set_read_timeout(Some(PATIENCE)).expect("set");
             let _ = stream.write_all(b"GET /health/live HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n");
         }
         third.read_to_string(&mut text).expect("an answer");
@@ -144,7 +157,7 @@ async fn no_more_bulk_requests_than_allowed_are_under_way() {
     let summary = first.text().await.expect("a body");
     assert!(summary.contains("\"added\":1"), "{summary}");
     let free = async || (Answer::to(bulk("".into())).await.status == 200).then_some(());
-    wait_until("the place to be free", Duration::from_secs(5), free).await;
+    wait_until("the place to be free", free).await;
 }
 
 #[tokio::test]

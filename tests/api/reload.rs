@@ -1,7 +1,6 @@
 //! New bundles while the server runs, and damaged ones.
 
 use std::fs;
-use std::time::Duration;
 
 use segue::bundle::Kind;
 use serde_json::{Value, json};
@@ -10,15 +9,18 @@ use crate::support::app::{Setup, TestApp, flip_byte, publish_damaged};
 use crate::support::training::{publish_again, publish_completion_again};
 use crate::support::wait_until;
 
-/// A new bundle takes over within this time.
-const LIMIT: Duration = Duration::from_secs(10);
-
 async fn served_version(app: &TestApp) -> Value {
     app.get("/health/ready").await.ok()["models"]["similarity"].clone()
 }
 
 async fn wait_for_version(app: &TestApp, version: &str) {
-    wait_until(version, LIMIT, async || (served_version(app).await == version).then_some(())).await;
+    wait_until(version, async || (served_version(app).await == version).then_some(())).await;
+}
+
+/// Waits until the server has looked at a damaged bundle by itself.
+async fn wait_for_refusal(app: &TestApp) {
+    let refused = async || (app.metric("segue_model_refused_total").await >= 1.0).then_some(());
+    wait_until("the refusal", refused).await;
 }
 
 #[tokio::test]
@@ -39,7 +41,7 @@ async fn a_server_without_a_model_answers_from_the_first_one_that_is_published()
     let app = TestApp::start(Setup { with_model: false, ..Setup::default() }).await;
     app.get("/health/ready").await.problem(503);
     let version = publish_again(&with_model.models, &app.models).version;
-    wait_until("an answer", LIMIT, async || (app.get("/health/ready").await.status == 200).then_some(())).await;
+    wait_until("an answer", async || (app.get("/health/ready").await.status == 200).then_some(())).await;
     assert_eq!(served_version(&app).await, json!(version));
 }
 
@@ -54,8 +56,7 @@ async fn a_damaged_new_bundle_is_refused_the_old_one_goes_on_and_the_next_whole_
     assert_ne!(damaged, old);
     let refusal = app.state.models.load(Kind::Similarity).expect_err("it is damaged").to_string();
     assert!(refusal.contains("vectors.npy"), "{refusal}");
-    // Twice the time in which a whole one would have been found.
-    tokio::time::sleep(Duration::from_secs(5)).await;
+    wait_for_refusal(&app).await;
     assert_eq!(served_version(&app).await, json!(old));
     assert_eq!(app.get("/tracks/synthetic:track:1/similar").await.ok()["model_version"], json!(old));
 
@@ -104,12 +105,12 @@ async fn a_completion_bundle_takes_over_while_the_server_runs_and_a_damaged_one_
     assert_eq!(complete().await["source"], "track2vec");
 
     let first = publish_completion_again(&good.models, &app.models).version;
-    wait_until(&first, LIMIT, async || (complete().await["model_version"] == first).then_some(())).await;
+    wait_until(&first, async || (complete().await["model_version"] == first).then_some(())).await;
     assert_eq!(complete().await["source"], "ranking");
     assert_eq!(served_version(&app).await, json!(app.manifest().version), "the other kind is as it was");
 
     let second = publish_completion_again(&good.models, &app.models).version;
-    wait_until(&second, LIMIT, async || (complete().await["model_version"] == second).then_some(())).await;
+    wait_until(&second, async || (complete().await["model_version"] == second).then_some(())).await;
 
     for file in ["trees.leaves.npy", "postings.items.npy", "track_names.utf8"] {
         publish_damaged(Kind::Completion, &good.models, &app.models, |folder| {
@@ -120,7 +121,6 @@ async fn a_completion_bundle_takes_over_while_the_server_runs_and_a_damaged_one_
         let refusal = app.state.models.load(Kind::Completion).expect_err("it is damaged").to_string();
         assert!(refusal.contains(file), "{refusal}");
     }
-    // Twice the time in which a whole one would have been found.
-    tokio::time::sleep(Duration::from_secs(5)).await;
+    wait_for_refusal(&app).await;
     assert_eq!(complete().await["model_version"], json!(second));
 }

@@ -1,15 +1,15 @@
 //! `POST /scores`: probabilities from the state of all listens so far.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rand::{RngExt, SeedableRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use segue::bundle::{ClickBundle, Kind};
-use segue::dataset::listens::history::{Listening, SourceValues};
-use segue::dataset::listens::table::{Inputs, Variant, replay};
+use segue::dataset::listens::{Inputs, Listening, SourceValues, Variant, replay};
 use segue::progress::Interrupt;
-use segue::recommend::clicks::{ensemble, probability};
+use segue::recommend::clicks::{ClickModel, ensemble, probability};
 use segue::scoring::clicks::shape::{Architecture, ClickShape, Subject};
+use segue::train::RunContext;
 use segue::train::clicks::network::{Examples, NetworkTask, train_network};
 use segue::train::clicks::{ClickModelName, ClickSettings, Preset};
 use serde_json::{Value, json};
@@ -38,8 +38,8 @@ async fn app(models: &[ClickModelName]) -> TestApp {
 
 async fn load(app: &TestApp) {
     app.state.models.load(Kind::Clicks).expect("loaded");
-    let is_ready = async || app.state.models.clicks().filter(|loaded| !loaded.model.is_behind());
-    wait_until("the listens since the training", Duration::from_secs(10), is_ready).await;
+    let is_ready = async || app.state.models.current::<ClickModel>().filter(|loaded| !loaded.model.is_behind());
+    wait_until("the listens since the training", is_ready).await;
 }
 
 fn context(kind: &str) -> Value {
@@ -169,8 +169,9 @@ async fn a_second_version_hears_of_listens_too_and_answers_unseen_or_by_name() {
     let by_second = json!({"user_id": "newcomer", "tracks": ["s1", "s2"], "context": context("local-library"),
                            "version": second});
     assert_eq!(app.post("/scores", &by_second).await.ok()["model_version"], json!(second));
-    let caught_up = async || app.state.models.all_clicks().iter().all(|one| !one.model.is_behind()).then_some(());
-    wait_until("the listens since the training", Duration::from_secs(10), caught_up).await;
+    let caught_up =
+        async || app.state.models.all::<ClickModel>().iter().all(|one| !one.model.is_behind()).then_some(());
+    wait_until("the listens since the training", caught_up).await;
     let listens: Vec<Value> = (3..33)
         .map(|number| {
             json!({"user_id": "newcomer", "track_id": format!("s{number}"), "target": false,
@@ -183,7 +184,7 @@ async fn a_second_version_hears_of_listens_too_and_answers_unseen_or_by_name() {
     assert!(after[0] < before[0] - 0.01, "{before:?} {after:?}");
     assert_eq!(probabilities(&app, &by_second).await, after);
     let measured = async || (app.metric("segue_shadow_agreement_count").await == 2.0).then_some(());
-    wait_until("its answers", Duration::from_secs(5), measured).await;
+    wait_until("its answers", measured).await;
     assert!((app.metric("segue_shadow_agreement_sum").await - 2.0).abs() < 1e-6, "the same model");
     let unknown = json!({"user_id": "u1", "tracks": ["s1"], "version": "20000101T000000.000Z"});
     app.post("/scores", &unknown).await.problem(404);
@@ -298,7 +299,8 @@ fn two_million_rows_of_thirteen_fields() {
         ClickSettings { batch: 8_192, epochs: 1, ..ClickSettings::preset(ClickModelName::Deepfm, Preset::Published) };
     let training = Examples { inputs: &inputs, targets: &targets };
     let task = NetworkTask { shape, training, validation: None, rates: vec![1e-3; 2], seed: 1 };
-    let trained = train_network(&task, &settings, None, &Interrupt::default()).expect("trained");
+    let trained =
+        train_network(&task, &settings, "network", RunContext::new(1, &Interrupt::default())).expect("trained");
     let memory = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let peak = memory.lines().find(|line| line.starts_with("VmHWM")).unwrap_or("no word of memory");
     println!("{:.0} rows/s; {peak}", trained.rows_per_second);

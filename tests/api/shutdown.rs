@@ -7,7 +7,7 @@ use tokio::net::TcpStream;
 
 use crate::support::app::{Answer, Setup, TestApp};
 use crate::support::training::arguments;
-use crate::support::wait_until;
+use crate::support::{PATIENCE, wait_until};
 
 const INLINE: &str = "/playlists/complete";
 
@@ -18,7 +18,7 @@ async fn occupy_engine(app: &TestApp) -> std::sync::mpsc::Sender<()> {
     let engine = app.state.engine.clone();
     tokio::spawn(async move {
         engine
-            .run(segue::serve::capacity::engine::Lane::Completion, move || {
+            .run(segue::serve::capacity::lane::Lane::Completion, move || {
                 let _ = started.send(());
                 let _ = wait.recv();
             })
@@ -45,6 +45,9 @@ async fn request_under_way(app: &TestApp) -> tokio::task::JoinHandle<Answer> {
     waiting
 }
 
+/// For requests that would not be given up before the test.
+const PATIENT: [&str; 2] = ["--request-timeout-seconds", "3600"];
+
 async fn app(flags: &[&str]) -> TestApp {
     let flags = [&["--engine-threads", "1", "--engine-queue", "1"], flags].concat();
     TestApp::start(Setup { settings: arguments(&flags), ..Setup::default() }).await
@@ -52,7 +55,7 @@ async fn app(flags: &[&str]) -> TestApp {
 
 #[tokio::test]
 async fn a_full_queue_refuses_at_once_and_says_when_to_come_back() {
-    let app = app(&[]).await;
+    let app = app(&PATIENT).await;
     let release = occupy_engine(&app).await;
     let waiting = request_under_way(&app).await;
     // What needs no engine goes on.
@@ -65,45 +68,44 @@ async fn a_full_queue_refuses_at_once_and_says_when_to_come_back() {
 
 #[tokio::test]
 async fn a_request_that_is_under_way_when_the_server_is_stopped_is_answered() {
-    let mut app = app(&[]).await;
+    let mut app = app(&PATIENT).await;
     let release = occupy_engine(&app).await;
     let waiting = request_under_way(&app).await;
     app.interrupt.raise();
     let address = app.address;
-    wait_until("the port to be closed", Duration::from_secs(5), async || TcpStream::connect(address).await.err()).await;
+    wait_until("the port to be closed", async || TcpStream::connect(address).await.err()).await;
     assert!(!waiting.is_finished());
     drop(release);
     let answer = waiting.await.expect("an answer").ok();
     assert_eq!(answer["completions"][0]["items"].as_array().map(Vec::len), Some(3));
     let serving = app.serving.take().expect("it ran");
-    let ended = tokio::time::timeout(Duration::from_secs(5), serving).await.expect("it ends");
+    let ended = tokio::time::timeout(PATIENCE, serving).await.expect("it ends");
     ended.expect("no panic").expect("no error");
 }
 
 #[tokio::test]
 async fn an_idle_server_ends_at_once_even_with_connections_open() {
-    let mut app = app(&[]).await;
+    // If it waited for anything, it would not end before the test.
+    let mut app = app(&["--shutdown-seconds", "3600"]).await;
     app.get("/health/live").await.ok(); // the client keeps its connection
     let idle = TcpStream::connect(app.address).await.expect("a connection");
-    let began = Instant::now();
     app.interrupt.raise();
     let serving = app.serving.take().expect("it ran");
-    tokio::time::timeout(Duration::from_secs(5), serving).await.expect("it ends").expect("no panic").expect("no error");
-    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    tokio::time::timeout(PATIENCE, serving).await.expect("it ends").expect("no panic").expect("no error");
     drop(idle);
 }
 
 #[tokio::test]
 async fn a_request_that_does_not_end_holds_the_shutdown_up_no_longer_than_was_set() {
-    let mut app = app(&["--shutdown-seconds", "0.3"]).await;
+    let mut app = app(&[&["--shutdown-seconds", "0.3"], &PATIENT[..]].concat()).await;
     let release = occupy_engine(&app).await;
     let waiting = request_under_way(&app).await;
     let began = Instant::now();
     app.interrupt.raise();
     let serving = app.serving.take().expect("it ran");
-    tokio::time::timeout(Duration::from_secs(5), serving).await.expect("it ends").expect("no panic").expect("no error");
+    tokio::time::timeout(PATIENCE, serving).await.expect("it ends").expect("no panic").expect("no error");
     assert!(began.elapsed() >= Duration::from_millis(300), "{:?}", began.elapsed());
-    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    // The request's work is still held up: it was not waited for.
     waiting.abort();
     drop(release);
 }
@@ -115,6 +117,7 @@ async fn a_request_that_takes_too_long_is_given_up_with_a_problem_document() {
     let began = Instant::now();
     let problem = app.post(INLINE, &json!({"playlists": [{}]})).await.problem(503);
     assert!(problem["detail"].as_str().is_some_and(|detail| detail.contains("too long")), "{problem}");
-    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    // Its work is still held up: it was not waited for.
+    assert!(began.elapsed() >= Duration::from_millis(300), "{:?}", began.elapsed());
     drop(release);
 }

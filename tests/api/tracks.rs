@@ -11,7 +11,7 @@ use segue::bundle::{Kind, SimilarityBundle, Vocabulary};
 use segue::recommend::{VectorIndex, VectorQuery};
 use serde_json::{Value, json};
 
-use crate::support::app::{Answer, LATE_TRACK, ODD_TRACK, SPOTIFY_TRACK, Setup, TestApp, encode, ids};
+use crate::support::app::{Answer, LATE_TRACK, ODD_TRACK, SPOTIFY_TRACK, Setup, TestApp, encode, ids, named};
 use crate::support::training::publish;
 
 /// Scores can be compared within one source, and the popular tracks come after the similar ones.
@@ -70,7 +70,7 @@ async fn an_id_with_slashes_spaces_and_accents_is_found_when_encoded() {
 #[tokio::test]
 async fn similar_tracks_are_distinct_named_and_nearest_first() {
     let app = TestApp::spawn().await;
-    let answer = app.get("/tracks/synthetic:track:1/similar?limit=20").await.ok();
+    let answer = named(async || app.get("/tracks/synthetic:track:1/similar?limit=20").await).await;
     assert_eq!(answer["track_id"], "synthetic:track:1");
     assert_eq!(answer["source"], "track2vec");
     assert_eq!(answer["model_version"], json!(app.manifest().version));
@@ -132,7 +132,7 @@ async fn a_track_that_the_model_does_not_know_gets_popular_tracks() {
 async fn what_comes_next_is_ranked_from_playlists_and_hidden_tracks_are_not_in_it() {
     let app = TestApp::spawn().await;
     let path = "/tracks/synthetic:track:1/next?limit=10";
-    let answer = app.get(path).await.ok();
+    let answer = named(async || app.get(path).await).await;
     assert_eq!((&answer["source"], &answer["track_id"]), (&json!("next"), &json!("synthetic:track:1")));
     let next = ids(&answer["items"]);
     assert_eq!(next.iter().collect::<HashSet<_>>().len(), 10, "{next:?}");

@@ -10,7 +10,7 @@ fn the_demo_shows_a_completion_and_similar_tracks_with_names_and_leaves_nothing_
     write_slices(&slices, &generated(60, 400, 3), 60);
     for run in 0..2 {
         let printed = home.segue(&["demo", "--once", "--data", text(&slices)]).succeed();
-        assert!(printed.contains("(60 new, 0 changed, 0 as they were)"), "run {run} begins anew: {printed}");
+        assert!(printed.contains("(60 new, 0 changed, 0 unchanged)"), "run {run} begins anew: {printed}");
         for kind in ["completion", "similarity"] {
             assert!(printed.contains(&format!("published    {kind} ")), "{printed}");
         }
@@ -33,7 +33,7 @@ fn the_demo_shows_a_completion_and_similar_tracks_with_names_and_leaves_nothing_
         let demo = home.path().join("data/demo");
         assert!(demo.join("data/postgres/PG_VERSION").exists());
         assert!(!demo.join("data/postgres/postmaster.pid").exists());
-        assert_eq!(home.processes(), Vec::<String>::new());
+        home.assert_nothing_runs();
     }
     assert!(!home.models().exists() && !home.path().join("data/postgres").exists(), "what is the demo's is apart");
 }
@@ -44,7 +44,7 @@ fn a_demo_of_data_that_is_not_there_ends_with_1_and_leaves_nothing_running() {
     let finished = home.segue(&["demo", "--once", "--data", "nowhere"]).run();
     assert_eq!(finished.code, Some(1), "{finished:?}");
     assert!(finished.stderr.contains("nowhere"), "{finished:?}");
-    assert_eq!(home.processes(), Vec::<String>::new());
+    home.assert_nothing_runs();
 }
 
 #[test]
@@ -61,5 +61,5 @@ fn ctrl_c_ends_a_serving_demo_with_0_and_leaves_nothing_running() {
     running.interrupt();
     let finished = running.finish();
     assert_eq!(finished.code, Some(0), "{finished:?}");
-    assert_eq!(home.processes(), Vec::<String>::new());
+    home.assert_nothing_runs();
 }

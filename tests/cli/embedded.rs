@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -119,7 +119,9 @@ fn an_import_beside_a_server_uses_the_servers_postgres_and_leaves_it_running() {
 fn a_server_that_gives_up_on_a_slow_client_still_stops_its_postgres() {
     use std::io::Write;
     let home = Home::new();
-    let serving = home.segue(&["serve", "--listen", "127.0.0.1:0", "--shutdown-seconds", "0.5"]).start();
+    // The request itself would not be given up before the test.
+    let flags = ["--shutdown-seconds", "0.5", "--request-timeout-seconds", "3600"];
+    let serving = home.segue(&[&["serve", "--listen", "127.0.0.1:0"], &flags[..]].concat()).start();
     let url = serving.url();
     let address = url.strip_prefix("http://").expect("a URL");
     let mut client = std::net::TcpStream::connect(address).expect("a connection");
@@ -128,11 +130,9 @@ fn a_server_that_gives_up_on_a_slow_client_still_stops_its_postgres() {
     client.write_all(head.as_bytes()).expect("written");
     // It has begun to read the request once it answers one that came later.
     home.segue(&["healthcheck", "--url", &format!("{url}/health/live")]).succeed();
-    let began = Instant::now();
     serving.terminate();
     let finished = serving.finish();
     assert_eq!(finished.code, Some(0), "{finished:?}");
-    assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
     home.assert_postgres_has_stopped();
     drop(client);
 }

@@ -1,15 +1,16 @@
 //! `segue serve` and `segue healthcheck`.
 
+use crate::support::ClosedPort;
+use crate::support::database::Database;
+use crate::support::program::{Home, PATIENCE, Running};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
 use std::sync::mpsc;
-use std::time::{Duration, Instant};
-
-use crate::support::database::Database;
-use crate::support::program::{Home, Running};
 
 async fn serve(home: &Home, database: &Database) -> (Running, String) {
-    let running = home.segue(&["serve", "--listen", "127.0.0.1:0", "--database-url", database.url()]).start();
+    // A shutdown that waited for something would not end before the test.
+    let flags = ["--shutdown-seconds", "3600", "--database-url", database.url()];
+    let running = home.segue(&[&["serve", "--listen", "127.0.0.1:0"], &flags[..]].concat()).start();
     let url = running.url();
     (running, url)
 }
@@ -33,27 +34,24 @@ fn healthcheck_ends_with_1_where_nothing_listens_and_where_nothing_answers() {
     let home = Home::new();
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let url = format!("http://{}/health/live", listener.local_addr().expect("an address"));
-    let began = Instant::now();
     let silent = home.segue(&["healthcheck", "--url", &url]).run();
     assert_eq!(silent.code, Some(1), "{silent:?}");
     assert!(silent.stderr.contains("did not answer"), "{silent:?}");
-    assert!(began.elapsed() < Duration::from_secs(6), "{:?}", began.elapsed());
-    drop(listener);
+    let port = ClosedPort::new();
+    let url = format!("http://127.0.0.1:{}/health/live", port.number());
     let closed = home.segue(&["healthcheck", "--url", &url]).run();
     assert_eq!(closed.code, Some(1), "{closed:?}");
     assert!(closed.stderr.contains("no server at"), "{closed:?}");
 }
 
 #[tokio::test]
-async fn sigterm_and_ctrl_c_end_a_server_with_0_within_seconds() {
+async fn sigterm_and_ctrl_c_end_an_idle_server_with_0_long_before_its_grace_is_over() {
     let (home, database) = (Home::new(), Database::new().await);
     for signal in [Running::terminate, Running::interrupt] {
         let (running, _) = serve(&home, &database).await;
-        let began = Instant::now();
         signal(&running);
         let finished = running.finish();
         assert_eq!(finished.code, Some(0), "{finished:?}");
-        assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
         assert!(finished.stderr.contains("stopped"), "{finished:?}");
     }
 }
@@ -90,10 +88,8 @@ async fn logs_are_json_when_asked_for_and_name_the_route_and_no_ids() {
 #[test]
 fn a_server_starts_while_its_database_is_away() {
     let home = Home::new();
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let port = listener.local_addr().expect("an address").port();
-    drop(listener);
-    let url = format!("postgres://app:hunter2@127.0.0.1:{port}/music");
+    let port = ClosedPort::new();
+    let url = format!("postgres://app:hunter2@127.0.0.1:{}/music", port.number());
     let running = home.segue(&["serve", "--listen", "127.0.0.1:0"]).env("DATABASE_URL", &url).start();
     let server = running.url();
     home.segue(&["healthcheck", "--url", &format!("{server}/health/live")]).succeed();
@@ -151,7 +147,7 @@ async fn traces_go_to_the_collector_and_one_that_is_away_is_told_of_and_harms_no
     let request = client.get(format!("{}/tracks/nothing", running.url()));
     let answer = request.header("traceparent", format!("00-{trace}-b7ad6b7169203331-01")).send().await.expect("sent");
     assert_eq!(answer.status(), 404);
-    let (request, body) = received.recv_timeout(Duration::from_secs(10)).expect("a span");
+    let (request, body) = received.recv_timeout(PATIENCE).expect("a span");
     assert_eq!(request, "POST /v1/traces HTTP/1.1");
     let holds = |part: &[u8]| body.windows(part.len()).any(|window| window == part);
     assert!(holds(&hex::decode(trace).expect("hex")), "the caller's trace");
@@ -159,8 +155,8 @@ async fn traces_go_to_the_collector_and_one_that_is_away_is_told_of_and_harms_no
     running.terminate();
     assert_eq!(running.finish().code, Some(0));
 
-    let nobody = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address");
-    let running = start(&format!("http://{nobody}"));
+    let nobody = ClosedPort::new();
+    let running = start(&format!("http://127.0.0.1:{}", nobody.number()));
     assert_eq!(reqwest::get(format!("{}/tracks/nothing", running.url())).await.expect("sent").status(), 404);
     running.wait_for_log("BatchSpanProcessor.ExportError");
     running.terminate();

@@ -1,7 +1,7 @@
 //! From KKBox's files to a bundle of click models.
 
 use segue::bundle::{BundleFolder, ClickBundle, Kind};
-use segue::dataset::listens::history::Listening;
+use segue::dataset::listens::Listening;
 use segue::import::import_kkbox;
 use segue::progress::Interrupt;
 use segue::train::clicks::ClickModelName;

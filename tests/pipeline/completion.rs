@@ -10,8 +10,8 @@ use segue::dataset::Corpus;
 use segue::progress::Interrupt;
 use segue::recommend::Completion;
 use segue::recommend::completion::{CompletionModel, Retriever};
-use segue::train::TrainError;
 use segue::train::completion::{learn, train_completion};
+use segue::train::{RunContext, TrainError};
 use tokio::sync::OnceCell;
 
 use crate::import;
@@ -118,7 +118,7 @@ async fn a_training_that_is_stopped_again_and_again_ends_in_the_bundle_of_one_th
             Ok(manifest) => break manifest,
             Err(error) => {
                 assert!(matches!(error, TrainError::Stopped | TrainError::Interrupted { .. }), "{error}");
-                assert!(error.to_string().contains("goes on from there"), "{error}");
+                assert!(error.to_string().contains("run the same command again to continue"), "{error}");
                 assert!(!models.join("completion/current").exists(), "nothing is published yet");
                 let resume = resume_folders(models);
                 assert_eq!(resume.len(), 1);
@@ -140,7 +140,7 @@ async fn a_stage_that_is_damaged_is_done_again() {
     stopped.raise();
     train_completion(corpus, &arguments(&TINY_COMPLETION), folder.path(), 2, &stopped).expect_err("stopped");
     let resume = resume_folders(folder.path()).pop().expect("a folder to resume from");
-    for file in ["fold-0", "fold-1", "trees.json"] {
+    for file in ["fold-0", "fold-1", "ranking"].map(|stage| format!("{stage}.safetensors")) {
         fs::write(resume.join(file), "{ no stage").expect("written");
     }
     assert_eq!(hashes(&train_for_completion(corpus, &TINY_COMPLETION, folder.path())), hashes(manifest));
@@ -169,7 +169,7 @@ async fn too_few_playlists_and_settings_that_make_no_sense_are_refused_in_words(
 async fn a_bundle_is_read_as_it_was_written_and_says_where_it_comes_from() {
     let Learnt { corpus, models, manifest } = learnt().await;
     let members: Vec<u32> = (0..corpus.sequences.playlists.rows() as u32).collect();
-    let trained = learn(corpus, &members, &arguments(&TINY_COMPLETION), 2, None, &Interrupt::default());
+    let trained = learn(corpus, &members, &arguments(&TINY_COMPLETION), RunContext::new(2, &Interrupt::default()));
     let trained = trained.expect("trained");
     let (read, bundle) = CompletionBundle::load_current(models).expect("a bundle");
     assert_eq!((&read, read.kind), (manifest, Kind::Completion));

@@ -1,19 +1,32 @@
 //! Imports that are killed or stopped in the middle, and imports side by side.
 
-use std::time::Duration;
-
 use segue::import::import_mpd;
 use segue::progress::Interrupt;
 use serde_json::Value;
-use sqlx::{Connection, Executor, Row};
+use sqlx::{Executor, Row};
 
 use crate::import;
 use crate::support::database::Database;
 use crate::support::program::{Home, text};
 use crate::support::slices::{bare_playlist, bare_track, generated, write_slices};
+use crate::support::wait_until;
 
 const PLAYLISTS: usize = 800;
 const SLICE: usize = 100;
+
+/// Has an import stand still in its fourth file, for as long as someone else holds the lock.
+const STAND_STILL: &str = "
+    CREATE FUNCTION stand_still() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        IF (SELECT count(*) FROM playlists) > 300 THEN PERFORM pg_advisory_xact_lock(1); END IF;
+        RETURN NULL;
+    END $$;
+    CREATE TRIGGER stand_still BEFORE INSERT ON playlist_tracks FOR EACH STATEMENT EXECUTE FUNCTION stand_still();
+    ALTER TABLE playlist_tracks ENABLE ALWAYS TRIGGER stand_still;
+    SELECT pg_advisory_lock(1)";
+const STANDS_STILL: &str = "
+    SELECT count(*) FROM pg_locks JOIN pg_database ON pg_database.oid = database
+    WHERE locktype = 'advisory' AND objid = 1 AND NOT granted AND datname = current_database()";
 
 #[tokio::test]
 async fn an_import_that_is_killed_and_run_again_ends_in_the_catalog_of_one_that_ran_through() {
@@ -28,26 +41,21 @@ async fn an_import_that_is_killed_and_run_again_ends_in_the_catalog_of_one_that_
     database.catalog().await.close().await;
     let folder = home.path().join("slices");
     let arguments = ["import", "mpd", text(&folder), "--database-url", database.url(), "--format", "json"];
-    let mut running = home.segue(&arguments).start();
-
-    // With this lock held the import stands still, so that it is in the middle when it is killed.
     let mut connection = database.connect().await;
-    let imported = loop {
-        let mut transaction = connection.begin().await.expect("a transaction");
-        transaction.execute("LOCK TABLE playlist_tracks IN ACCESS EXCLUSIVE MODE").await.expect("the lock");
-        let row = transaction.fetch_one("SELECT count(*) FROM playlists").await.expect("a count");
-        let imported = row.get::<i64, _>(0) as usize;
-        if imported > 0 {
-            assert!(running.is_running());
-            assert_eq!(running.kill().signal, Some(9));
-            transaction.rollback().await.expect("rolled back");
-            break imported;
-        }
-        transaction.rollback().await.expect("rolled back");
-        assert!(running.is_running(), "the import ended before it could be killed");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    };
-    assert!(imported < PLAYLISTS, "all {imported} playlists were there before it could be killed");
+    connection.execute(STAND_STILL).await.expect("a lock");
+    let mut running = home.segue(&arguments).start();
+    wait_until("the import to be in the middle", async || {
+        let row = connection.fetch_one(STANDS_STILL).await.expect("a count");
+        (row.get::<i64, _>(0) > 0).then_some(())
+    })
+    .await;
+    assert!(running.is_running());
+    assert_eq!(running.kill().signal, Some(9));
+    let row = connection.fetch_one("SELECT count(*) FROM playlists").await.expect("a count");
+    let imported = row.get::<i64, _>(0) as usize;
+    assert!(0 < imported && imported < PLAYLISTS, "{imported} playlists were there when it was killed");
+    // Waits until PostgreSQL has undone what was not finished.
+    connection.execute("SELECT pg_advisory_unlock(1); DROP FUNCTION stand_still CASCADE").await.expect("dropped");
 
     let report: Value = serde_json::from_str(&home.segue(&arguments).succeed()).expect("JSON");
     assert_eq!(database.contents().await, straight.contents().await);

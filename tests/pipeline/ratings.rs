@@ -3,14 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use segue::bundle::{BundleFolder, Kind, RatingsBundle};
-use segue::catalog::{Catalog, RatingScale};
+use segue::catalog::{Catalog, RatingScale, RatingsOutcome};
 use segue::dataset::Feedback;
-use segue::import::{RatingsFile, RatingsReport, find_movielens, import_ratings};
+use segue::import::{ImportReport, RatingsFile, find_movielens, import_ratings};
 use segue::progress::Interrupt;
 use segue::recommend::ratings::RatingsModel;
-use segue::train::TrainError;
 use segue::train::ratings::gaussian::heard;
-use segue::train::ratings::{RatingsModelName, RatingsSettings, Running, learn, train_ratings};
+use segue::train::ratings::{RatingsModelName, RatingsSettings, learn, train_ratings};
+use segue::train::{RunContext, TrainError};
 
 use crate::support::database::Database;
 use crate::support::ratings::{ratings, tracks, train_on};
@@ -19,7 +19,7 @@ use crate::support::training::arguments;
 
 const SCALE: RatingScale = RatingScale { lowest: 0.5, highest: 5.0 };
 
-async fn import(catalog: &Catalog, folder: &Path, files: Vec<RatingsFile>) -> RatingsReport {
+async fn import(catalog: &Catalog, folder: &Path, files: Vec<RatingsFile>) -> ImportReport<RatingsOutcome> {
     import_ratings(catalog, files, SCALE, &folder.join("rejects.ndjson"), &Interrupt::default())
         .await
         .expect("an import")
@@ -39,7 +39,7 @@ async fn a_movielens_folder_is_imported_once_and_again_without_a_change() {
     let catalog = database.catalog().await;
     let files = find_movielens(path).expect("files");
     let report = import(&catalog, path, files.clone()).await;
-    assert_eq!((report.files, report.ratings, report.rejected), (2, 4, 1), "{report:?}");
+    assert_eq!((report.files, report.outcome.ratings, report.rejected), (2, 4, 1), "{report:?}");
     // A film that movies.csv lacks is there by its id.
     assert_eq!((report.outcome.ratings_added, report.outcome.tracks_added, report.outcome.users_added), (3, 3, 2));
     let rejects = std::fs::read_to_string(path.join("rejects.ndjson")).expect("rejects");
@@ -110,16 +110,16 @@ async fn the_same_seed_gives_the_same_model_and_tastes_are_told_apart() {
     let interrupt = Interrupt::default();
     let parts = feedback.split(0.2, 3);
     let learned = |threads| {
-        let running = Running { threads, resume_file: None, interrupt: &interrupt };
-        learn(&feedback, &parts.training, RatingsModelName::Gp, &settings, running).expect("learns")
+        let context = RunContext::new(threads, &interrupt);
+        learn(&feedback, &parts.training, RatingsModelName::Gp, &settings, context).expect("learns")
     };
     let (one, two) = (learned(1), learned(2));
     assert_eq!(one.model.bundle().features, two.model.bundle().features);
     assert_eq!(one.model.bundle().base, two.model.bundle().base);
     let metrics = one.measure(&parts.training, &parts.held_out, feedback.users());
     assert!(metrics.mse < 0.5 && metrics.ndcg_at_10 > 0.3, "{metrics:?}");
-    let running = Running { threads: 1, resume_file: None, interrupt: &interrupt };
-    let baseline = learn(&feedback, &parts.training, RatingsModelName::Baseline, &settings, running).expect("learns");
+    let context = RunContext::new(1, &interrupt);
+    let baseline = learn(&feedback, &parts.training, RatingsModelName::Baseline, &settings, context).expect("learns");
     let without = baseline.measure(&parts.training, &parts.held_out, feedback.users());
     assert!(without.mse > 1.0, "biases can't tell tastes apart: {without:?}");
     // What is recommended is the best by the exact scores, though most tracks are only scored roughly.
@@ -165,8 +165,8 @@ async fn on_movielens_the_default_predicts_better_than_what_is_published_for_oth
     assert_eq!((feedback.tracks(), feedback.genre_names.len()), (9_066, 19));
     let parts = feedback.split(0.2, 0);
     let interrupt = Interrupt::default();
-    let running = Running { threads: 2, resume_file: None, interrupt: &interrupt };
-    let trained = learn(&feedback, &parts.training, RatingsModelName::Gp, &arguments(&[]), running).expect("learns");
+    let context = RunContext::new(2, &interrupt);
+    let trained = learn(&feedback, &parts.training, RatingsModelName::Gp, &arguments(&[]), context).expect("learns");
     let metrics = trained.measure(&parts.training, &parts.held_out, feedback.users());
     assert!(metrics.mse < 0.72 && metrics.ndcg_at_10 > 0.25, "{metrics:?}");
 }

@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use reqwest::Method;
 use reqwest::header::{CONTENT_TYPE, HeaderMap};
@@ -21,7 +20,7 @@ use tokio::task::JoinHandle;
 use super::database::Database;
 use super::slices::{bare_playlist, bare_track, bare_tracks, generated, slice, write};
 use super::training::{TINY, TINY_COMPLETION, arguments, train, train_for_completion};
-use super::{copy_folder, slices};
+use super::{PATIENCE, copy_folder, slices, wait_until};
 
 /// A playlist written by hand: two tracks of odd ids, the first one twice, and some generated ones.
 pub const HANDMADE: &str = "handmade/1 & more?";
@@ -192,7 +191,7 @@ impl TestApp {
             async move { serve(listener, state, &settings, interrupt).await }
         });
         // `serve` answers from the moment that it has looked for a model; connections wait until then.
-        let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(30)).build().expect("a client");
+        let client = reqwest::Client::builder().no_proxy().timeout(PATIENCE).build().expect("a client");
         let url = format!("http://{address}");
         Self { url, address, models, state, interrupt, serving: Some(serving), client, database, _folder: folder }
     }
@@ -298,6 +297,17 @@ impl Answer {
         assert_eq!(has_retry_after, status == 503, "Retry-After goes with 503: {self:?}");
         problem
     }
+}
+
+/// What `ask` gets, with names. A response goes out without them when the catalog takes too long, as on a busy machine.
+pub async fn named(ask: impl AsyncFn() -> Answer) -> Value {
+    wait_until("names", async || {
+        let answer = ask().await.ok();
+        let is_named = |item: &Value| item["name"].is_string() && item["artist"].is_string();
+        let all = answer["items"].as_array().expect("items").iter().all(is_named);
+        all.then_some(answer)
+    })
+    .await
 }
 
 /// Ids of recommended or placed tracks.

@@ -6,6 +6,11 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use segue::catalog::Catalog;
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, Row};
 
+use super::wait_until;
+
+/// PostgreSQL's code for a database that someone is connected to.
+const OBJECT_IN_USE: &str = "55006";
+
 /// A database that is dropped with this.
 #[derive(Debug)]
 pub struct Database {
@@ -49,10 +54,16 @@ impl Database {
         let name = format!("segue_test_{}_{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
         let server = server_url();
         let mut connection = PgConnection::connect(&server).await.expect("the server of DATABASE_URL");
-        connection
-            .execute(AssertSqlSafe(format!("CREATE DATABASE {name} TEMPLATE {template}")))
-            .await
-            .expect("a database");
+        // A connection to the template may take a moment to end.
+        wait_until("a database", async || {
+            let created =
+                connection.execute(AssertSqlSafe(format!("CREATE DATABASE {name} TEMPLATE {template}"))).await;
+            let Err(error) = created else { return Some(()) };
+            let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
+            assert_eq!(code.as_deref(), Some(OBJECT_IN_USE), "{error}");
+            None
+        })
+        .await;
         connection.close().await.expect("closed");
         Self { url: with_name(&server, &name), name }
     }

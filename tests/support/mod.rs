@@ -12,6 +12,30 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use tokio::net::TcpSocket;
+
+/// Longest wait for what a server does: long enough on a machine that is busy with other things, and shorter than the
+/// minute after which a server reads everything again, notified or not.
+pub const PATIENCE: Duration = Duration::from_secs(50);
+
+/// A port where nothing listens, and where nobody else can as long as this is held.
+#[derive(Debug)]
+pub struct ClosedPort(TcpSocket);
+
+impl ClosedPort {
+    /// A free one.
+    pub fn new() -> Self {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket.bind(([127, 0, 0, 1], 0).into()).expect("a port");
+        Self(socket)
+    }
+
+    /// Its number.
+    pub fn number(&self) -> u16 {
+        self.0.local_addr().expect("an address").port()
+    }
+}
+
 /// Copies a folder with its links as links.
 pub fn copy_folder(from: &Path, to: &Path) {
     fs::create_dir_all(to).expect("a folder");
@@ -41,14 +65,14 @@ pub fn wait_for<T>(what: &str, limit: Duration, mut condition: impl FnMut() -> O
     }
 }
 
-/// Waits until `condition` gives a value, letting others run meanwhile.
-pub async fn wait_until<T>(what: &str, limit: Duration, mut condition: impl AsyncFnMut() -> Option<T>) -> T {
+/// Waits until `condition` gives a value, letting others run meanwhile, for [`PATIENCE`] at most.
+pub async fn wait_until<T>(what: &str, mut condition: impl AsyncFnMut() -> Option<T>) -> T {
     let began = Instant::now();
     loop {
         if let Some(value) = condition().await {
             return value;
         }
-        assert!(began.elapsed() < limit, "waited {limit:?} in vain for {what}");
+        assert!(began.elapsed() < PATIENCE, "waited {PATIENCE:?} in vain for {what}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }

@@ -1,4 +1,4 @@
-//! Listens in order, with what is known of users and tracks, as numbers: the ground of click probability.
+//! Listens in order, with what is known of users and tracks, as numbers.
 //!
 //! Every text becomes the number of a value, from 1 in order of first sight; 0 is "not known".
 
@@ -34,7 +34,7 @@ pub struct UserFields {
 }
 
 impl UserFields {
-    /// Of a user of whom nothing is known.
+    /// A user of whom nothing is known.
     pub const UNKNOWN: Self =
         Self { city: 0, gender: 0, registered_via: 0, age: 0, registered_day: f32::NAN, expires_day: f32::NAN };
 
@@ -44,7 +44,7 @@ impl UserFields {
         [self.city, self.gender, self.registered_via, self.age, days[0], days[1]]
     }
 
-    /// Of [`UserFields::words`].
+    /// From [`UserFields::words`].
     pub fn from_words(words: [u32; 6]) -> Self {
         let [city, gender, registered_via, age, registered, expires] = words;
         let (registered_day, expires_day) = (f32::from_bits(registered), f32::from_bits(expires));
@@ -76,7 +76,7 @@ pub struct TrackFields {
 }
 
 impl TrackFields {
-    /// Of a track of which nothing is known.
+    /// A track of which nothing is known.
     pub const UNKNOWN: Self = Self {
         artist: 0,
         language: 0,
@@ -105,7 +105,7 @@ impl TrackFields {
         ]
     }
 
-    /// Of [`TrackFields::words`].
+    /// From [`TrackFields::words`].
     pub fn from_words(words: [u32; 10]) -> Self {
         let [artist, language, first, second, composer, lyricist, country, registrant, year, duration] = words;
         let (genres, duration) = ([first, second], f32::from_bits(duration));
@@ -115,7 +115,7 @@ impl TrackFields {
 
 /// Where in the app something was played from: tab, screen and type as numbers of values.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Source {
+pub struct ListenSource {
     /// tab
     pub tab: u32,
     /// screen
@@ -132,9 +132,20 @@ pub struct Click {
     /// row of the track
     pub track: u32,
     /// where it was played from
-    pub source: Source,
+    pub source: ListenSource,
     /// whether the user came back to it, if that is known
     pub target: Option<bool>,
+}
+
+/// A listen with what is known of its user and track.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Listen<'a> {
+    /// the listen
+    pub click: Click,
+    /// its user
+    pub user: &'a UserFields,
+    /// its track
+    pub track: &'a TrackFields,
 }
 
 /// Values of the three fields of a source, by number; the first one is empty.
@@ -147,7 +158,7 @@ pub struct SourceValues {
 impl SourceValues {
     /// Names of the fields in requests.
     pub const NAMES: [&'static str; 3] = ["source_system_tab", "source_screen_name", "source_type"];
-    /// Most values of a field that are told apart.
+    /// Most values of a field that are distinguished.
     pub const MOST: [usize; 3] = [63, 255, 63];
 
     /// The number of a value of field `field`; none if it is not there.
@@ -224,6 +235,14 @@ impl Listening {
         Ok(builder.finish(newest_change))
     }
 
+    /// The listen at a place, with what is known of its user and track.
+    pub fn listen(&self, place: usize) -> Listen<'_> {
+        let click = self.clicks[place];
+        let user = self.users.get(click.user as usize).unwrap_or(&UserFields::UNKNOWN);
+        let track = self.tracks.get(click.track as usize).unwrap_or(&TrackFields::UNKNOWN);
+        Listen { click, user, track }
+    }
+
     /// Places of the listens of which the target is known.
     pub fn labelled(&self) -> Vec<usize> {
         (0..self.clicks.len()).filter(|&row| self.clicks[row].target.is_some()).collect()
@@ -293,7 +312,7 @@ impl ListeningBuilder {
             numbers[field] = if number as usize > SourceValues::MOST[field] { UNKNOWN } else { number };
         }
         let [tab, screen, kind] = numbers;
-        self.clicks.push(Click { user, track, source: Source { tab, screen, kind }, target: listen.target });
+        self.clicks.push(Click { user, track, source: ListenSource { tab, screen, kind }, target: listen.target });
     }
 
     /// All of it.
@@ -315,7 +334,7 @@ impl ListeningBuilder {
         self.tracks.iter().for_each(|track| hash.update(bytemuck::cast_slice::<u32, u8>(&track.words())));
         for click in &self.clicks {
             let target = click.target.map_or(2, u32::from);
-            let Source { tab, screen, kind } = click.source;
+            let ListenSource { tab, screen, kind } = click.source;
             hash.update(bytemuck::cast_slice::<u32, u8>(&[click.user, click.track, tab, screen, kind, target]));
         }
         let fingerprint = DataFingerprint {

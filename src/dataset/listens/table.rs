@@ -4,19 +4,19 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::features::{
-    Beyond, ClickState, Described, FIELDS, FeatureGroup, Field, NUMBERS, Side, describe, number_names,
-};
-use super::history::{Listening, TrackFields, UserFields};
-use crate::dataset::listens::Tastes;
+use super::describe::{Hindsight, NUMBERS, describe, number_names};
+use super::history::Listening;
+use super::schema::{FIELDS, FeatureGroup, Field};
+use super::state::{ClickState, Side};
+use super::taste::Tastes;
 
-/// What a row may know. See [`crate::dataset::listens::features`].
+/// What a row may know. See [`super::describe`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Variant {
-    /// the past alone, as a server does
+    /// only earlier listens, as a server does
     Causal,
-    /// all listens, before and after, but for their targets
+    /// all listens, earlier and later, without their targets
     Transductive,
 }
 
@@ -55,19 +55,11 @@ impl ClickTable {
     }
 }
 
-/// What is known of the listen at a place.
-pub fn described(listening: &Listening, place: usize) -> Described<'_> {
-    let click = listening.clicks[place];
-    let user = listening.users.get(click.user as usize).unwrap_or(&UserFields::UNKNOWN);
-    let track = listening.tracks.get(click.track as usize).unwrap_or(&TrackFields::UNKNOWN);
-    Described { click, user, track }
-}
-
 /// Listens that tastes are learned from first.
 const FIRST_TASTES: usize = 1_000;
 
 /// Describes all listens whose target is known, in order, and gives the state at the end. The targets of those that
-/// `hidden` names are never learned. Tastes are learned from the first `taught` listens, anew each time that there are half
+/// `hidden` names are never learned. Tastes are learned from the first `taught` listens, again each time that there are half
 /// as many again, and at the end of them; in the transductive variant once, from all.
 pub fn replay(
     listening: &Listening,
@@ -76,7 +68,7 @@ pub fn replay(
     threads: usize,
     hidden: impl Fn(usize) -> bool,
 ) -> (ClickTable, ClickState) {
-    let beyond = (variant == Variant::Transductive).then(|| {
+    let hindsight = (variant == Variant::Transductive).then(|| {
         let (mut whole, after) = backwards(listening);
         whole.tastes = Arc::new(Tastes::learn(listening, listening.clicks.len(), threads));
         (whole, after)
@@ -85,18 +77,18 @@ pub fn replay(
     let mut state = ClickState::default();
     let mut next = FIRST_TASTES;
     for place in 0..listening.clicks.len() {
-        if beyond.is_none() && (place == next && place < taught || place == taught) {
+        if hindsight.is_none() && (place == next && place < taught || place == taught) {
             state.tastes = Arc::new(Tastes::learn(listening, place, threads));
             next = place + place / 2;
         }
-        let mut listen = described(listening, place);
+        let mut listen = listening.listen(place);
         if let Some(target) = listen.click.target {
             let row = table.rows();
             table.fields.resize((row + 1) * FIELDS, 0);
             table.numbers.resize((row + 1) * NUMBERS, 0.0);
-            let beyond = beyond.as_ref().map(|(whole, after)| Beyond { whole, after: &after[place] });
+            let hindsight = hindsight.as_ref().map(|(whole, after)| Hindsight { whole, after: &after[place] });
             let (fields, numbers) = (&mut table.fields[row * FIELDS..], &mut table.numbers[row * NUMBERS..]);
-            describe(&state, beyond, &listen, fields, numbers);
+            describe(&state, hindsight, &listen, fields, numbers);
             table.targets.push(target);
             table.users.push(listen.click.user);
             table.clicks.push(place);
@@ -106,7 +98,7 @@ pub fn replay(
         }
         state.take(&listen);
     }
-    match beyond {
+    match hindsight {
         Some((whole, _)) => state.tastes = whole.tastes,
         None if taught >= listening.clicks.len() => {
             state.tastes = Arc::new(Tastes::learn(listening, listening.clicks.len(), threads));
@@ -121,7 +113,7 @@ fn backwards(listening: &Listening) -> (ClickState, Vec<Side>) {
     let mut state = ClickState::default();
     let mut sides = vec![Side::default(); listening.clicks.len()];
     for place in (0..listening.clicks.len()).rev() {
-        let mut listen = described(listening, place);
+        let mut listen = listening.listen(place);
         listen.click.target = None;
         sides[place] = state.side(listen.click.user, listen.click.track);
         state.take(&listen);
@@ -129,12 +121,12 @@ fn backwards(listening: &Listening) -> (ClickState, Vec<Side>) {
     (state, sides)
 }
 
-/// How rows of a table become inputs of a model: embeddings' rows, and standardised numbers.
+/// How rows of a table become inputs of a model: embeddings' rows, and standardized numbers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Encoding {
     /// fields that take part
     pub fields: Vec<Field>,
-    /// for each field's table the row of each value from 0 on; values beyond the end, and rare ones, have row 0
+    /// for each field's table the row of each value from 0 on; values hindsight the end, and rare ones, have row 0
     #[serde(skip)]
     pub rows: Vec<Vec<u32>>,
     /// for each field where its table begins in the one table of all, with the end
@@ -151,7 +143,7 @@ pub struct Encoding {
     pub groups: Vec<FeatureGroup>,
 }
 
-/// Standardised numbers are kept within ± this.
+/// Standardized numbers are limited to ± this.
 const LARGEST: f32 = 4.0;
 
 /// Inputs of a model.

@@ -4,8 +4,7 @@ use crate::bundle::CompletionIndex;
 use crate::math::linear::{axpy, dot};
 use crate::math::top_k::Best;
 use crate::recommend::retrieve::factors::fold_in;
-use crate::recommend::retrieve::walk::Visited;
-use crate::recommend::retrieve::{Query, Workspace};
+use crate::recommend::retrieve::{Query, Visited, Workspace};
 
 /// Tracks of playlists with similar titles that stand in for seeds.
 const TITLE_SEEDS: usize = 30;

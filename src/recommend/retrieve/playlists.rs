@@ -1,72 +1,23 @@
-//! Playlists like the one asked about: by the tracks they share, and by title.
+//! Playlists like the query: by the tracks they share, and by title.
 
-use super::walk::TrackSums;
-use super::{Query, Workspace};
+use super::query::Query;
+use super::sums::{ARTIST_NEIGHBOURS, LAST_SEEDS, NEIGHBOURS, Neighbour, Neighbourhood, TITLED, TrackSums};
+use super::workspace::Workspace;
 use crate::bundle::CompletionIndex;
 use crate::math::top_k::sort_best;
 
 /// A seed in this many playlists counts about half of one in a single playlist (exponent of Kelen et al. 2018).
 const POPULARITY_EXPONENT: f32 = 0.38;
-/// Playlists that vote by the tracks they share.
-const NEIGHBOURS: usize = 1_500;
-/// Playlists that vote by the artists they share.
-const ARTIST_NEIGHBOURS: usize = 500;
-/// Of an artist's playlists at most so many are looked at.
+/// Most playlists of an artist that are inspected.
 const ARTIST_POSTINGS: usize = 5_000;
-/// Of a track's: one in more of them says little about what goes with it, and a hundred of those would cost more than all
-/// else.
+/// Most playlists of a track that are inspected: a track in more of them says little about what goes with it, and a
+/// hundred such tracks would cost more than everything else.
 const TRACK_POSTINGS: usize = 20_000;
 /// Distinct titles that vote.
 const TITLES: usize = 200;
-/// Playlists that vote by their title.
-const TITLED: usize = 1_000;
-/// Playlists that a walk goes over, at most.
-pub const MOST_NEIGHBOURS: usize = NEIGHBOURS + TITLED + ARTIST_NEIGHBOURS;
-/// The last seeds say most about what comes next.
-pub const LAST_SEEDS: usize = 5;
-
-/// What a playlist has in common with the seeds.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct Overlap {
-    /// seeds it holds
-    seeds: f32,
-    /// sum of the seeds' weights for playlist-kNN
-    similarity: f32,
-    /// sum of the seeds' weights for item-kNN
-    item: f32,
-    /// how many of the last seeds it holds
-    last: f32,
-}
-
-/// A playlist to walk over.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct Neighbour {
-    /// row of the playlist
-    pub playlist: u32,
-    /// what it gives to each of its tracks: by playlist-kNN (after Kelen et al. 2018) its squared similarity, of the best
-    /// one 1; by item-kNN what its seeds count by rarity; by title its squared similarity; by artists as playlist-kNN,
-    /// above the similarity of the last neighbour
-    pub gives: TrackSums,
-}
-
 /// At most `most` of the rows, from all over.
 fn some_of(rows: &[u32], most: usize) -> impl Iterator<Item = u32> + '_ {
     rows.iter().copied().step_by(rows.len().div_ceil(most).max(1))
-}
-
-/// What is known about the neighbours as a whole.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct Neighbourhood {
-    /// playlists that hold a seed
-    pub overlapping: usize,
-    /// similarity of the nearest playlist by seeds
-    pub best_similarity: f32,
-    /// most seeds that one playlist holds
-    pub most_seeds: f32,
-    /// similarity of the nearest title
-    pub best_title: f32,
-    /// playlists with the same title
-    pub same_title: usize,
 }
 
 /// Finds playlists that share tracks or the title's words.

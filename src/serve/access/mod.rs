@@ -1,4 +1,5 @@
-//! Who may ask, and how often.
+//! Who may send requests, and how many.
 
 pub mod keys;
 pub mod rate_limit;
+pub mod scope;

@@ -1,7 +1,7 @@
-//! How many requests a key, or an address, may send, and how many may be under way.
+//! Rate limits per key and per client address, and the limit on requests in progress.
 //!
-//! Each sender has a bucket of tokens that fills at the sender's rate and holds what may come in [`WINDOW`]; a request
-//! takes one. Only buckets that are not full are kept, and no more than [`MOST_BUCKETS`].
+//! Each sender has a bucket of tokens that fills at the sender's rate and holds the requests of one [`WINDOW`]; a request
+//! takes one. Only buckets that are not full are stored, and no more than [`MAX_BUCKETS`].
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -15,27 +15,26 @@ use axum::response::{IntoResponse, Response};
 use tokio::sync::Semaphore;
 
 use super::keys::KeyId;
-use crate::serve::AppState;
 use crate::serve::http::problem::ApiError;
 
-/// What a bucket holds is what comes in so long.
+/// A bucket holds the tokens of this time.
 const WINDOW: Duration = Duration::from_secs(10);
-/// Buckets kept at most.
-const MOST_BUCKETS: usize = 100_000;
+/// Most buckets stored.
+const MAX_BUCKETS: usize = 100_000;
 const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 const LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 const FORWARDED_FOR: &str = "x-forwarded-for";
 
-/// The address that a connection comes from: left in each request by the server.
+/// The address that a connection comes from: left in each request by the listener.
 #[derive(Debug, Clone, Copy)]
 pub struct Peer(pub SocketAddr);
 
 /// Buckets of one kind of sender. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct RateLimit {
-    /// names the policy in headers
+    /// name of the policy in headers
     name: &'static str,
-    /// requests a second; 0 for any number
+    /// requests per second; 0: unlimited
     rate: f64,
     buckets: Arc<Mutex<HashMap<String, Bucket>>>,
 }
@@ -46,9 +45,9 @@ struct Bucket {
     at: Instant,
 }
 
-/// What is left after a request.
+/// What a sender has left after a request.
 #[derive(Debug, Clone, Copy, PartialEq)]
-struct Left {
+struct Allowance {
     is_allowed: bool,
     requests: u64,
     /// seconds until the next one is allowed
@@ -56,7 +55,7 @@ struct Left {
 }
 
 impl RateLimit {
-    /// Of `rate` requests a second for each sender.
+    /// Returns a limit of `rate` requests per second for each sender.
     pub fn new(name: &'static str, rate: f64) -> Self {
         Self { name, rate, buckets: Arc::default() }
     }
@@ -65,16 +64,16 @@ impl RateLimit {
         (self.rate * WINDOW.as_secs_f64()).max(1.0).floor()
     }
 
-    fn take(&self, sender: &str, now: Instant) -> Left {
+    fn take(&self, sender: &str, now: Instant) -> Allowance {
         let capacity = self.capacity();
         let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
         let filled = |bucket: &Bucket| {
             let seconds = now.saturating_duration_since(bucket.at).as_secs_f64();
             (bucket.tokens + seconds * self.rate).min(capacity)
         };
-        if buckets.len() >= MOST_BUCKETS {
+        if buckets.len() >= MAX_BUCKETS {
             buckets.retain(|_, bucket| filled(bucket) < capacity);
-            if buckets.len() >= MOST_BUCKETS {
+            if buckets.len() >= MAX_BUCKETS {
                 buckets.clear();
             }
         }
@@ -84,10 +83,10 @@ impl RateLimit {
         let tokens = if is_allowed { tokens - 1.0 } else { tokens };
         *bucket = Bucket { tokens, at: now };
         let wait = ((1.0 - tokens).max(0.0) / self.rate).ceil() as u64;
-        Left { is_allowed, requests: tokens as u64, wait }
+        Allowance { is_allowed, requests: tokens as u64, wait }
     }
 
-    fn headers(&self, left: Left) -> HeaderMap {
+    fn headers(&self, left: Allowance) -> HeaderMap {
         let (name, capacity, window) = (self.name, self.capacity(), WINDOW.as_secs());
         let mut headers = HeaderMap::new();
         let policy = HeaderValue::try_from(format!("\"{name}\";q={capacity};w={window}"));
@@ -98,28 +97,29 @@ impl RateLimit {
     }
 }
 
-/// All limits on numbers of requests.
+/// All limits on numbers of requests. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Limits {
     by_key: RateLimit,
     by_address: RateLimit,
     /// proxies in front that add to X-Forwarded-For
     proxies: usize,
-    under_way: Arc<Semaphore>,
+    in_progress: Arc<Semaphore>,
 }
 
 impl Limits {
-    /// Requests a second of each key and of each address, proxies in front, requests under way at once.
-    pub fn new(by_key: f64, by_address: f64, proxies: usize, under_way: usize) -> Self {
+    /// Returns limits of requests per second for each key and each address, behind `proxies` trusted proxies, and of
+    /// requests in progress.
+    pub fn new(by_key: f64, by_address: f64, proxies: usize, in_progress: usize) -> Self {
         Self {
             by_key: RateLimit::new("key", by_key),
             by_address: RateLimit::new("address", by_address),
             proxies,
-            under_way: Arc::new(Semaphore::new(under_way)),
+            in_progress: Arc::new(Semaphore::new(in_progress)),
         }
     }
 
-    /// The address of whoever sent a request to the outermost of our proxies.
+    /// Returns the client's address as the outermost trusted proxy saw it.
     fn address(&self, request: &Request) -> Option<IpAddr> {
         let peer = request.extensions().get::<Peer>().map(|peer| peer.0.ip());
         if self.proxies == 0 {
@@ -127,13 +127,13 @@ impl Limits {
         }
         let forwarded = request.headers().get_all(FORWARDED_FOR).iter().filter_map(|value| value.to_str().ok());
         let addresses: Vec<&str> = forwarded.flat_map(|value| value.split(',')).map(str::trim).collect();
-        // What stands further left, anyone may have written.
-        let place = addresses.len().checked_sub(self.proxies);
-        place.and_then(|place| addresses[place].parse().ok()).or(peer)
+        // Anyone may have written the values further left.
+        let index = addresses.len().checked_sub(self.proxies);
+        index.and_then(|index| addresses[index].parse().ok()).or(peer)
     }
 }
 
-/// One who has an IPv6 address has 2⁶⁴ of them.
+/// Names the sender of an address: whoever has one IPv6 address has 2⁶⁴ of them, so its network counts.
 fn sender(address: IpAddr) -> String {
     match address {
         IpAddr::V6(address) if address.to_ipv4_mapped().is_none() => {
@@ -145,9 +145,8 @@ fn sender(address: IpAddr) -> String {
     }
 }
 
-/// Counts requests of an address, before anything else is done for them, and refuses what is too much at once.
-pub async fn by_address(State(state): State<AppState>, request: Request, next: Next) -> Response {
-    let limits = &state.limits;
+/// Counts the requests of an address before anything else is done for them, and rejects those beyond a limit.
+pub async fn limit_by_address(State(limits): State<Limits>, request: Request, next: Next) -> Response {
     let route = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str);
     if route.starts_with("/health/") || route == "/metrics" {
         return next.run(request).await;
@@ -157,7 +156,7 @@ pub async fn by_address(State(state): State<AppState>, request: Request, next: N
     if let Some((headers, false)) = limited {
         return (headers, ApiError::TooManyRequests).into_response();
     }
-    let Ok(_permit) = limits.under_way.clone().try_acquire_owned() else {
+    let Ok(_permit) = limits.in_progress.clone().try_acquire_owned() else {
         return ApiError::Overloaded.into_response();
     };
     let mut response = next.run(request).await;
@@ -167,10 +166,10 @@ pub async fn by_address(State(state): State<AppState>, request: Request, next: N
     response
 }
 
-/// Counts requests of a key.
-pub async fn by_key(State(state): State<AppState>, request: Request, next: Next) -> Response {
+/// Counts the requests of a key, and rejects those beyond its limit.
+pub async fn limit_by_key(State(limits): State<Limits>, request: Request, next: Next) -> Response {
     let sender = request.extensions().get::<KeyId>().map(|key| key.0.clone());
-    let limited = limited(&state.limits.by_key, sender.as_deref());
+    let limited = limited(&limits.by_key, sender.as_deref());
     match limited {
         None => next.run(request).await,
         Some((headers, false)) => (headers, ApiError::TooManyRequests).into_response(),
@@ -182,7 +181,7 @@ pub async fn by_key(State(state): State<AppState>, request: Request, next: Next)
     }
 }
 
-/// Headers, and whether the request is allowed; `None` where nothing is limited.
+/// Returns headers, and whether the request is allowed; `None` without a limit.
 fn limited(limit: &RateLimit, sender: Option<&str>) -> Option<(HeaderMap, bool)> {
     let sender = sender.filter(|_| limit.rate > 0.0)?;
     let left = limit.take(sender, Instant::now());
@@ -204,9 +203,12 @@ mod tests {
         let limit = RateLimit::new("key", 2.0);
         let began = Instant::now();
         for left in (0..20).rev() {
-            assert_eq!(limit.take("a", began), Left { is_allowed: true, requests: left, wait: u64::from(left == 0) });
+            assert_eq!(
+                limit.take("a", began),
+                Allowance { is_allowed: true, requests: left, wait: u64::from(left == 0) }
+            );
         }
-        assert_eq!(limit.take("a", began), Left { is_allowed: false, requests: 0, wait: 1 });
+        assert_eq!(limit.take("a", began), Allowance { is_allowed: false, requests: 0, wait: 1 });
         assert!(limit.take("b", began).is_allowed, "another sender");
         let later = began + Duration::from_secs(1);
         assert!(limit.take("a", later).is_allowed && limit.take("a", later).is_allowed);

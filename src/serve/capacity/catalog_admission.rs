@@ -1,50 +1,50 @@
-//! Who may use the catalog now, or wait for one of its connections.
+//! Admission to the catalog: which requests may use, or wait for, one of its connections.
 //!
-//! A burst may wait: it is over soon. Where requests keep coming faster than they are done, waiting only makes all of them
-//! late, so once there has been no calm moment for a while only few may wait and the rest is refused at once (after
-//! "controlled delay", Nichols and Jacobson 2012).
+//! A burst may wait: it is soon over. If requests keep arriving faster than they finish, waiting only makes all of them
+//! late, so after a while without a calm moment only a few may wait and the rest is rejected at once (after "controlled
+//! delay", Nichols and Jacobson 2012).
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-/// Requests that may wait for each connection that there may be, in a burst.
+/// Requests that may wait for each connection, in a burst.
 const WAITING_IN_BURSTS: usize = 7;
-/// When there has been no calm moment for [`LONGEST_BURST`], one may wait for so many connections.
+/// Without a calm moment for [`LONGEST_BURST`], one request may wait for this many connections.
 const CONNECTIONS_UNDER_PRESSURE: usize = 2;
-/// A moment is calm in which not even one in so many connections is in use.
+/// A moment is calm if fewer than one in this many connections are in use.
 const CALM: usize = 4;
 const LONGEST_BURST: Duration = Duration::from_millis(100);
 
 /// Counts the requests that use the catalog.
 #[derive(Debug)]
-pub struct Admission {
+pub struct CatalogAdmission {
     connections: usize,
-    under_way: AtomicUsize,
+    in_progress: AtomicUsize,
     began: Instant,
-    /// the last calm moment, in milliseconds since the beginning
+    /// the last calm moment, in milliseconds after `began`
     calm: AtomicU64,
 }
 
-/// A request that may use the catalog, as long as this is held.
+/// The right of a request to use the catalog, as long as this is held.
 #[derive(Debug)]
-pub struct Admitted<'a>(&'a Admission);
+pub struct Permit<'a>(&'a CatalogAdmission);
 
-impl Admission {
-    /// To a catalog with so many connections.
+impl CatalogAdmission {
+    /// Returns the admission to a catalog with this many connections.
     pub fn new(connections: usize) -> Self {
-        Self { connections, under_way: AtomicUsize::new(0), began: Instant::now(), calm: AtomicU64::new(0) }
+        Self { connections, in_progress: AtomicUsize::new(0), began: Instant::now(), calm: AtomicU64::new(0) }
     }
 
-    /// Lets a request in, or not.
-    pub fn admit(&self) -> Option<Admitted<'_>> {
+    /// Admits a request, or rejects it.
+    pub fn admit(&self) -> Option<Permit<'_>> {
         self.admit_after(self.began.elapsed())
     }
 
-    fn admit_after(&self, elapsed: Duration) -> Option<Admitted<'_>> {
+    fn admit_after(&self, elapsed: Duration) -> Option<Permit<'_>> {
         let now = elapsed.as_millis() as u64;
-        let under_way = self.under_way.fetch_add(1, Ordering::Relaxed);
-        let admitted = Admitted(self);
-        if under_way * CALM < self.connections {
+        let in_progress = self.in_progress.fetch_add(1, Ordering::Relaxed);
+        let permit = Permit(self);
+        if in_progress * CALM < self.connections {
             self.calm.store(now, Ordering::Relaxed);
         }
         let pressed_for = now.saturating_sub(self.calm.load(Ordering::Relaxed));
@@ -52,13 +52,13 @@ impl Admission {
             true => self.connections / CONNECTIONS_UNDER_PRESSURE,
             false => self.connections * WAITING_IN_BURSTS,
         };
-        (under_way < self.connections + waiting).then_some(admitted)
+        (in_progress < self.connections + waiting).then_some(permit)
     }
 }
 
-impl Drop for Admitted<'_> {
+impl Drop for Permit<'_> {
     fn drop(&mut self) {
-        self.0.under_way.fetch_sub(1, Ordering::Relaxed);
+        self.0.in_progress.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -68,11 +68,11 @@ mod tests {
 
     #[test]
     fn a_burst_may_wait_and_lasting_pressure_may_not() {
-        let admission = Admission::new(4);
+        let admission = CatalogAdmission::new(4);
         let at = |milliseconds| admission.admit_after(Duration::from_millis(milliseconds));
-        let mut burst: Vec<Admitted> = (0..32).map(|_| at(1_000).expect("a burst")).collect();
+        let mut burst: Vec<Permit> = (0..32).map(|_| at(1_000).expect("a burst")).collect();
         assert!(at(1_000).is_none(), "seven for each connection");
-        // They are done one by one, while others come.
+        // They finish one by one while others arrive.
         burst.truncate(20);
         assert!(at(1_050).is_some());
         assert!(at(1_200).is_none(), "no calm moment for long");
@@ -81,7 +81,7 @@ mod tests {
         assert!(another.is_some() && at(1_200).is_none());
         burst.clear();
         drop(another);
-        let burst: Vec<Option<Admitted>> = (0..33).map(|_| at(1_300)).collect();
+        let burst: Vec<Option<Permit>> = (0..33).map(|_| at(1_300)).collect();
         assert_eq!(burst.iter().flatten().count(), 32, "calm again");
     }
 }

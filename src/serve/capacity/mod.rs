@@ -1,5 +1,6 @@
-//! How much work is taken on at once.
+//! How much work the server accepts at once.
 
 pub mod catalog_admission;
 pub mod engine;
+pub mod lane;
 pub mod micro_batch;

@@ -1,7 +1,7 @@
-//! Connections: accepting them, what they may cost, and their end.
+//! Accepting connections, their limits, and their end.
 //!
-//! Instead of axum's own loop, for its limits: bytes and seconds that the head of a request may take, and connections at
-//! once. Beyond these a connection gets a 503 and is closed, rather than waiting in a queue that nobody sees.
+//! This replaces axum's own loop for the sake of limits: bytes and seconds for the head of a request, and the number of
+//! connections. A connection beyond that gets a 503 and is closed, instead of waiting in a queue that nobody sees.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -25,25 +25,25 @@ use crate::serve::access::rate_limit::Peer;
 
 /// How long a connection may take for the head of a request, or be idle.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
-/// Bytes that the head of a request may have.
+/// Largest head of a request.
 const MAX_HEAD_BYTES: usize = 64 << 10;
-/// Header fields that a request may have.
+/// Most header fields of a request.
 const MAX_HEADERS: usize = 100;
-/// How long a failure to accept, for want of file descriptors say, is left to pass.
+/// Pause after a failure to accept, such as a lack of file descriptors.
 const PAUSE: Duration = Duration::from_millis(50);
 const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\nconnection: close\r\n\
-content-type: application/problem+json\r\ncontent-length: 126\r\n\r\n\
-{\"type\":\"urn:segue:problem:overloaded\",\"title\":\"Overloaded\",\"status\":503,\"detail\":\"too many connections; try again shortly\"}\n\n";
+content-type: application/problem+json\r\ncontent-length: 122\r\n\r\n\
+{\"type\":\"urn:segue:problem:overloaded\",\"title\":\"Overloaded\",\"status\":503,\"detail\":\"too many connections: retry shortly\"}\n\n";
 
-/// Accepts up to `connections` connections at once until `shutdown`, then waits until requests under way have ended.
-pub(crate) async fn run(listener: TcpListener, router: Router, connections: usize, shutdown: impl Future<Output = ()>) {
+/// Accepts up to `connections` connections at once until `shutdown`, then waits for requests in progress to finish.
+pub async fn run(listener: TcpListener, router: Router, connections: usize, shutdown: impl Future<Output = ()>) {
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
         .max_buf_size(MAX_HEAD_BYTES)
         .max_headers(MAX_HEADERS);
     let graceful = GracefulShutdown::new();
-    let places = Arc::new(Semaphore::new(connections));
+    let permits = Arc::new(Semaphore::new(connections));
     let mut shutdown = std::pin::pin!(shutdown);
     loop {
         let accepted = tokio::select! {
@@ -53,18 +53,18 @@ pub(crate) async fn run(listener: TcpListener, router: Router, connections: usiz
         let (stream, peer) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
-                warn!("a connection could not be accepted: {error}");
+                warn!("can't accept a connection: {error}");
                 tokio::time::sleep(PAUSE).await;
                 continue;
             }
         };
-        let Ok(place) = places.clone().try_acquire_owned() else {
-            tokio::spawn(refuse(stream));
+        let Ok(permit) = permits.clone().try_acquire_owned() else {
+            tokio::spawn(reject(stream));
             continue;
         };
-        // An answer goes out at once, not when the kernel has gathered more to send.
+        // Responses are sent at once, not when the kernel has collected more data.
         if let Err(error) = stream.set_nodelay(true) {
-            debug!("TCP_NODELAY could not be set: {error}");
+            debug!("can't set TCP_NODELAY: {error}");
         }
         let router = router.clone();
         let service = service_fn(move |request: hyper::Request<Incoming>| {
@@ -80,19 +80,19 @@ pub(crate) async fn run(listener: TcpListener, router: Router, connections: usiz
             if let Err(error) = connection.await {
                 debug!("a connection ended: {error}");
             }
-            drop(place);
+            drop(permit);
         });
     }
     drop(listener);
     graceful.shutdown().await;
 }
 
-async fn refuse(mut stream: TcpStream) {
-    let refused = async {
+async fn reject(mut stream: TcpStream) {
+    let rejection = async {
         stream.write_all(FULL).await?;
         stream.shutdown().await
     };
-    let _ = tokio::time::timeout(Duration::from_secs(1), refused).await;
+    let _ = tokio::time::timeout(Duration::from_secs(1), rejection).await;
 }
 
 #[cfg(test)]
@@ -100,7 +100,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_refusal_is_as_long_as_it_says() {
+    fn the_rejection_is_as_long_as_it_says() {
         let text = std::str::from_utf8(FULL).expect("text");
         let (head, body) = text.split_once("\r\n\r\n").expect("a head");
         assert!(head.contains(&format!("content-length: {}", body.len())), "{}", body.len());

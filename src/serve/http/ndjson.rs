@@ -1,9 +1,9 @@
-//! Bulk requests: rows of JSON, one a line, in any number.
+//! Bulk requests: any number of JSON rows, one per line.
 //!
-//! Lines are read, written to the catalog a batch at a time, and answered with a line each, while further ones are still
-//! arriving: what is held is a batch and a few chunks of answer, however many lines there are. A line that is wrong is
-//! answered so and passed over. A client that goes away or stops reading ends it after the batch under way; what was
-//! answered is stored, and lines can be sent again.
+//! The server writes lines to the catalog in batches and responds with a line for each while further ones still arrive: it
+//! holds one batch and a few chunks of the response, however many lines there are. It reports an invalid line and skips it.
+//! If the client disconnects or stops reading, it stops after the current batch; lines that it responded to are stored, and
+//! any line can be sent again.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -28,40 +28,42 @@ use crate::catalog::{CatalogError, RowChange};
 
 /// The longest line, in bytes.
 const MAX_LINE_BYTES: usize = 4 << 20;
-/// Bytes of lines written in one transaction at most, or little more.
-const BYTES_AT_ONCE: usize = 8 << 20;
-/// Chunks of answer that wait for the client.
+/// Bytes of lines after which a batch is written.
+const BATCH_BYTES: usize = 8 << 20;
+/// Chunks of the response that wait for the client.
 const CHUNKS: usize = 16;
 /// How long a client may neither send nor read.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// Why a row was not stored.
+const FAILED: &str = "internal error: see the server's log";
 
-/// How a bulk request is answered.
+/// The query of a bulk request.
 #[derive(Debug, Clone, Copy, Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct BulkQuery {
-    /// which lines of a bulk request are answered
+    /// for bulk requests: which lines the response reports
     #[serde(default)]
     #[param(inline)]
-    report: Report,
+    report: ReportedLines,
 }
 
-/// Which lines are answered.
+/// Which lines the response reports.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
-enum Report {
-    /// every one
+enum ReportedLines {
+    /// all lines
     #[default]
     All,
-    /// those that are not stored, or not whole
+    /// lines that are not stored, or not completely
     Problems,
 }
 
-/// What became of a row.
+/// What happened to a row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RowOutcome {
     change: RowChange,
-    /// tracks that a playlist names and the catalog does not have
+    /// tracks of a playlist that the catalog does not have
     unknown_tracks: Vec<String>,
 }
 
@@ -72,64 +74,64 @@ impl From<RowChange> for RowOutcome {
 }
 
 impl RowOutcome {
-    /// With tracks that were left out.
+    /// Adds the tracks that were omitted.
     pub fn with_unknown_tracks(self, unknown_tracks: Vec<String>) -> Self {
         Self { unknown_tracks, ..self }
     }
 }
 
-/// A line of the answer to a bulk request.
+/// A line of the response to a bulk request.
 #[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
 pub struct BulkLine {
-    /// number of the line that it answers, from 1; not in the summary
+    /// number of the request's line, from 1; not in the summary
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub line: Option<u64>,
-    /// the app's id, where the line has one that can be read
+    /// the app's id, if the line has a valid one
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
-    /// `added`, `changed`, `unchanged`, `rejected` (the line is wrong), `failed` (the catalog failed; send it again)
+    /// `added`, `changed`, `unchanged`, `rejected` (the line is invalid), `failed` (the catalog failed; send it again)
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(example = "added")]
     pub outcome: Option<String>,
-    /// why it is rejected or failed
+    /// why the line was rejected or failed
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// for playlists: tracks that the catalog does not have; the playlist is stored without them
+    /// for playlists: ids of tracks that the catalog does not have; the playlist is stored without them
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unknown_tracks: Vec<String>,
-    /// the last line
+    /// totals; in the last line only
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub summary: Option<BulkSummary>,
 }
 
-/// What became of all lines.
+/// Totals of a bulk request.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct BulkSummary {
-    /// lines that are not blank
+    /// lines, blank ones not counted
     pub rows: u64,
-    /// rows that were not there
+    /// new rows
     pub added: u64,
-    /// rows that are others now
+    /// rows that changed
     pub changed: u64,
-    /// rows that were there just so
+    /// rows that were stored already
     pub unchanged: u64,
-    /// lines that are wrong
+    /// invalid lines
     pub rejected: u64,
-    /// rows that the catalog did not take: from the first of them on nothing is stored
+    /// rows that the catalog failed to store: nothing is stored from the first of them on
     pub failed: u64,
 }
 
-/// What lines of one kind are and where they go.
+/// How lines of one kind are parsed and stored.
 pub trait BulkRows: Send + Sync + 'static {
     /// A line after parsing.
     type Row: Send + Sync;
-    /// Rows written in one transaction at most. Other writers wait meanwhile.
-    const ROWS_AT_ONCE: usize;
+    /// Most rows of one transaction; other writers wait for it.
+    const BATCH_ROWS: usize;
 
-    /// Id and content of a line.
+    /// Returns id and content of a line.
     fn parse(&self, line: &[u8]) -> Result<(String, Self::Row), ApiError>;
 
-    /// Writes rows of distinct ids.
+    /// Stores rows with distinct ids.
     fn write(&self, rows: &[Self::Row]) -> impl Future<Output = Result<Vec<RowOutcome>, CatalogError>> + Send;
 }
 
@@ -138,23 +140,23 @@ pub fn parse_row<T: DeserializeOwned>(line: &[u8]) -> Result<T, ApiError> {
     parse(line).map(|Object(row)| row)
 }
 
-/// Begins to write what `body` holds; the answer goes on as long as that does.
+/// Starts to store the rows of `body`; the response lasts until all are stored.
 ///
 /// # Errors
 ///
-/// When too many are under way.
-pub fn answer<R: BulkRows>(
+/// If too many bulk requests are in progress.
+pub fn store<R: BulkRows>(
     rows: R,
     body: Body,
-    asked: BulkQuery,
-    places: &Arc<Semaphore>,
+    query: BulkQuery,
+    permits: &Arc<Semaphore>,
 ) -> Result<Response, ApiError> {
-    let place = places.clone().try_acquire_owned().map_err(|_| ApiError::Overloaded)?;
+    let permit = permits.clone().try_acquire_owned().map_err(|_| ApiError::Overloaded)?;
     let (sender, receiver) = mpsc::channel::<Bytes>(CHUNKS);
     tokio::spawn(async move {
         let mut writer = Writer {
             rows,
-            report: asked.report,
+            report: query.report,
             sender,
             summary: BulkSummary::default(),
             output: BytesMut::new(),
@@ -165,7 +167,7 @@ pub fn answer<R: BulkRows>(
         if let Err(end) = writer.run(body).await {
             debug!("a bulk request ended early: {end}");
         }
-        drop(place);
+        drop(permit);
     });
     let stream = futures_util::stream::unfold(receiver, async |mut receiver| {
         let chunk = receiver.recv().await?;
@@ -177,50 +179,50 @@ pub fn answer<R: BulkRows>(
 
 /// Why a bulk request ends before its last line.
 #[derive(Debug)]
-enum End {
-    /// The client sends or reads nothing any more.
+enum EarlyEnd {
+    /// The client neither sends nor reads any more.
     Stalled,
-    /// The client is gone.
-    Gone,
-    /// The catalog failed; the client has been told.
+    /// The client disconnected.
+    Disconnected,
+    /// The catalog failed, as the response says.
     Failed,
 }
 
-impl fmt::Display for End {
+impl fmt::Display for EarlyEnd {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(match self {
             Self::Stalled => "the client neither sent nor read",
-            Self::Gone => "the client is gone",
+            Self::Disconnected => "the client disconnected",
             Self::Failed => "the catalog failed",
         })
     }
 }
 
 /// A line that waits for its batch.
-enum Pending<Row> {
+enum PendingLine<Row> {
     Row { line: u64, id: String, row: Row },
     Rejected { line: u64, reason: String },
 }
 
 struct Writer<R: BulkRows> {
     rows: R,
-    report: Report,
+    report: ReportedLines,
     sender: mpsc::Sender<Bytes>,
     summary: BulkSummary,
     output: BytesMut,
-    pending: Vec<Pending<R::Row>>,
+    pending: Vec<PendingLine<R::Row>>,
     ids: HashSet<String>,
     pending_bytes: usize,
 }
 
 impl<R: BulkRows> Writer<R> {
-    async fn run(&mut self, body: Body) -> Result<(), End> {
+    async fn run(&mut self, body: Body) -> Result<(), EarlyEnd> {
         let mut stream = body.into_data_stream();
         let (mut buffer, mut line, mut is_too_long) = (BytesMut::new(), 1_u64, false);
         loop {
-            let chunk = tokio::time::timeout(PATIENCE, stream.next()).await.map_err(|_| End::Stalled)?;
+            let chunk = tokio::time::timeout(PATIENCE, stream.next()).await.map_err(|_| EarlyEnd::Stalled)?;
             let Some(chunk) = chunk else { break };
-            let mut chunk = chunk.map_err(|_| End::Gone)?;
+            let mut chunk = chunk.map_err(|_| EarlyEnd::Disconnected)?;
             while let Some(end) = chunk.iter().position(|&byte| byte == b'\n') {
                 let rest = chunk.split_to(end);
                 chunk.advance(1);
@@ -241,11 +243,11 @@ impl<R: BulkRows> Writer<R> {
         self.take(line, &buffer, is_too_long).await?;
         self.flush().await?;
         let summary = BulkLine { summary: Some(self.summary.clone()), ..BulkLine::default() };
-        self.tell(&summary);
+        self.report(&summary);
         self.send().await
     }
 
-    async fn take(&mut self, line: u64, text: &[u8], is_too_long: bool) -> Result<(), End> {
+    async fn take(&mut self, line: u64, text: &[u8], is_too_long: bool) -> Result<(), EarlyEnd> {
         if text.trim_ascii().is_empty() {
             return Ok(());
         }
@@ -256,33 +258,33 @@ impl<R: BulkRows> Writer<R> {
         };
         match parsed {
             Ok((id, row)) => {
-                // Of several rows with one id, the last one is right.
+                // Of several rows with the same id, the last one wins.
                 if !self.ids.insert(id.clone()) {
                     self.flush().await?;
                     self.ids.insert(id.clone());
                 }
-                self.pending.push(Pending::Row { line, id, row });
+                self.pending.push(PendingLine::Row { line, id, row });
             }
-            Err(reason) => self.pending.push(Pending::Rejected { line, reason }),
+            Err(reason) => self.pending.push(PendingLine::Rejected { line, reason }),
         }
         self.pending_bytes += text.len();
-        if self.pending.len() >= R::ROWS_AT_ONCE || self.pending_bytes >= BYTES_AT_ONCE {
+        if self.pending.len() >= R::BATCH_ROWS || self.pending_bytes >= BATCH_BYTES {
             self.flush().await?;
         }
         Ok(())
     }
 
-    /// Writes what waits, and answers it.
-    async fn flush(&mut self) -> Result<(), End> {
+    /// Writes the pending lines and reports them.
+    async fn flush(&mut self) -> Result<(), EarlyEnd> {
         let mut rows = Vec::with_capacity(self.pending.len());
         let mut lines = Vec::with_capacity(self.pending.len());
         for pending in self.pending.drain(..) {
             match pending {
-                Pending::Row { line, id, row } => {
+                PendingLine::Row { line, id, row } => {
                     rows.push(row);
                     lines.push((line, Ok(id)));
                 }
-                Pending::Rejected { line, reason } => lines.push((line, Err(reason))),
+                PendingLine::Rejected { line, reason } => lines.push((line, Err(reason))),
             }
         }
         self.ids.clear();
@@ -294,29 +296,29 @@ impl<R: BulkRows> Writer<R> {
         let failure = outcomes.as_ref().err().map(|failure| {
             error!("a batch of a bulk request failed: {failure}");
             match failure.is_unavailable() {
-                true => "the catalog is unavailable; send this line and those behind it again",
-                false => "the server failed; the logs say more",
+                true => "the catalog is unavailable: send this line and all after it again",
+                false => FAILED,
             }
         });
         let mut outcomes = outcomes.unwrap_or_default().into_iter();
         for (line, row) in lines {
-            let answer = match (row, failure) {
+            let reported = match (row, failure) {
                 (Err(reason), _) => self.rejected(line, reason),
                 (Ok(id), Some(reason)) => self.failed(line, id, reason),
                 (Ok(id), None) => match outcomes.next() {
                     Some(outcome) => self.stored(line, id, outcome),
-                    None => self.failed(line, id, "the server failed; the logs say more"),
+                    None => self.failed(line, id, FAILED),
                 },
             };
-            if self.report == Report::All || answer.reason.is_some() || !answer.unknown_tracks.is_empty() {
-                self.tell(&answer);
+            if self.report == ReportedLines::All || reported.reason.is_some() || !reported.unknown_tracks.is_empty() {
+                self.report(&reported);
             }
         }
         if failure.is_some() {
             let summary = BulkLine { summary: Some(self.summary.clone()), ..BulkLine::default() };
-            self.tell(&summary);
+            self.report(&summary);
             self.send().await?;
-            return Err(End::Failed);
+            return Err(EarlyEnd::Failed);
         }
         self.send().await
     }
@@ -350,18 +352,18 @@ impl<R: BulkRows> Writer<R> {
         BulkLine { line: Some(line), id: Some(id), outcome, reason, ..BulkLine::default() }
     }
 
-    fn tell(&mut self, line: &BulkLine) {
-        // A struct of strings and numbers always serialises.
+    fn report(&mut self, line: &BulkLine) {
+        // A struct of strings and numbers always serializes.
         self.output.extend_from_slice(&serde_json::to_vec(line).unwrap_or_default());
         self.output.extend_from_slice(b"\n");
     }
 
-    async fn send(&mut self) -> Result<(), End> {
+    async fn send(&mut self) -> Result<(), EarlyEnd> {
         if self.output.is_empty() {
             return Ok(());
         }
         let chunk = self.output.split().freeze();
-        let sent = tokio::time::timeout(PATIENCE, self.sender.send(chunk)).await.map_err(|_| End::Stalled)?;
-        sent.map_err(|_| End::Gone)
+        let sent = tokio::time::timeout(PATIENCE, self.sender.send(chunk)).await.map_err(|_| EarlyEnd::Stalled)?;
+        sent.map_err(|_| EarlyEnd::Disconnected)
     }
 }

@@ -1,7 +1,7 @@
-//! Errors as problem documents (RFC 9457), whoever raises them.
+//! Errors as problem documents (RFC 9457).
 //!
-//! Handlers return [`ApiError`]. What the router, an extractor or a layer answers by itself (404, 405, 413, a time-out, a
-//! panic) is turned into the same form by [`problem_documents`], which also puts the request's id into each.
+//! Handlers return [`ApiError`]. [`problem_documents`] converts the error responses of the router, an extractor or a layer
+//! (404, 405, 413, a timeout, a panic) to the same form, and adds the request id to each.
 
 use axum::body::{Body, to_bytes};
 use axum::extract::Request;
@@ -17,50 +17,53 @@ use utoipa::ToSchema;
 use crate::bundle::Kind;
 use crate::catalog::{CatalogError, EditError, Scope};
 use crate::serve::capacity::engine::EngineError;
-use crate::serve::models::store::VersionError;
+use crate::serve::models::slot::VersionError;
 
 const PROBLEM_JSON: &str = "application/problem+json";
 /// Longest text of a foreign error that is passed on.
 const MAX_DETAIL_BYTES: usize = 4_096;
-/// What clients are told to wait, in seconds, when the server is overloaded or something is away.
+/// `Retry-After` in seconds when the server is overloaded or PostgreSQL is unavailable.
 const RETRY_AFTER_SECONDS: &str = "1";
+
+/// Why a track that a request names is rejected.
+pub const UNKNOWN_TRACK_ID: &str = "no track with this id in the catalog";
 
 /// A problem document (RFC 9457).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Problem {
-    /// what kind of problem it is; stable, for programs
+    /// kind of problem; stable, for programs
     #[serde(rename = "type")]
     #[schema(example = "urn:segue:problem:unknown-playlist")]
     pub kind: String,
-    /// the same for people
+    /// kind of problem, for people
     #[schema(example = "Unknown playlist")]
     pub title: String,
     /// HTTP status
     #[schema(example = 404)]
     pub status: u16,
-    /// what happened this time
+    /// what happened, and how to fix it
     #[schema(example = "no playlist with the id \"37i9\"")]
     pub detail: String,
-    /// fields of the request that are wrong
+    /// invalid fields of the request
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<FieldError>,
-    /// the request, as the logs name it
+    /// id of the request in the logs
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request_id: Option<String>,
 }
 
-/// A field that is wrong.
+/// An invalid field.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct FieldError {
     /// path of the field: `playlists[3].tracks`
     #[schema(example = "limit")]
     pub field: String,
-    /// what is wrong with it
+    /// why it is invalid
     #[schema(example = "must be between 1 and 500")]
     pub reason: String,
 }
 
-/// What a handler can answer instead.
+/// An error of a handler.
 #[derive(Debug, thiserror::Error)]
 pub enum ApiError {
     /// The catalog has no such playlist.
@@ -72,93 +75,95 @@ pub enum ApiError {
     /// The catalog has no such user.
     #[error("no user with the id {0:?}")]
     UnknownUser(String),
-    /// No key, or none that is of use.
-    #[error("a valid key is needed: Authorization: Bearer …")]
+    /// No key, or an invalid one.
+    #[error("this request needs a valid API key: send Authorization: Bearer <key>")]
     Unauthorized,
-    /// The key is good for less.
-    #[error("the key is not good for that; it takes one of the scope {0}")]
+    /// The key lacks a scope.
+    #[error("this key lacks the required scope: {0}")]
     Forbidden(Scope),
-    /// The sender's share is used up.
-    #[error("too many requests; Retry-After says when the next one is taken")]
+    /// The sender exceeded its rate limit.
+    #[error("rate limit exceeded: retry after the seconds in Retry-After")]
     TooManyRequests,
-    /// What is to be created is there.
-    #[error("there is a {0} with the id {1:?} already; PUT replaces it")]
+    /// What the request creates exists already.
+    #[error("a {0} with the id {1:?} already exists: use PUT to replace it")]
     AlreadyExists(&'static str, String),
-    /// Someone else changed it at the same time.
-    #[error("someone else changed it at the same time; read it again and repeat the change")]
+    /// A concurrent change.
+    #[error("another request changed it at the same time: read it again and repeat the change")]
     Conflict,
-    /// It is not, or no longer, what `If-Match` or `If-None-Match` says.
-    #[error("it is not in the state that {0} names; read it again and repeat the change")]
+    /// `If-Match` or `If-None-Match` does not hold.
+    #[error("{0} does not hold: read the current state and repeat the change")]
     PreconditionFailed(&'static str),
     /// The ratings model has no such track.
-    #[error("the ratings model does not know the track {0:?}; the next training does if it was rated or listened to")]
+    #[error(
+        "the ratings model does not know the track {0:?}: it learns tracks with ratings or listens at the next training"
+    )]
     TrackNotInModel(String),
     /// The ratings model has no such part.
-    #[error("a ratings model of the kind {0} has no {1}")]
+    #[error("the ratings model {0:?} has no {1}")]
     NoSuchPart(String, &'static str),
     /// The body is not JSON.
     #[error("the body is not valid JSON: {0}")]
     MalformedJson(String),
-    /// The body is JSON, but a field is wrong; an empty path is the body as a whole.
+    /// A field or query parameter is invalid; `body` is the body as a whole.
     #[error("{field}: {reason}")]
     InvalidField {
         /// path of the field
         field: String,
-        /// what is wrong with it
+        /// why it is invalid
         reason: String,
     },
-    /// A line of a bulk request is wrong.
+    /// A line of a bulk request is invalid.
     #[error("{0}")]
     InvalidRow(String),
-    /// Several fields are wrong.
-    #[error("{} fields are wrong, the first of them {}: {}", .0.len(), .0.first().map_or("", |first| &first.field), .0.first().map_or("", |first| &first.reason))]
+    /// Several fields are invalid.
+    #[error("{} invalid fields, the first is {}: {}", .0.len(), .0.first().map_or("", |first| &first.field), .0.first().map_or("", |first| &first.reason))]
     InvalidFields(Vec<FieldError>),
-    /// The body says that it is something else than JSON.
-    #[error("the body must be JSON (content-type: application/json)")]
+    /// The body is not declared as JSON.
+    #[error("the body must be JSON: send content-type: application/json")]
     NotJson,
     /// The body is too large.
     #[error("the body is larger than {limit_bytes} bytes")]
     TooLarge {
-        /// largest size
+        /// largest accepted size
         limit_bytes: usize,
     },
     /// There is no such kind of model.
-    #[error("there is no kind of model {0:?}")]
+    #[error("unknown kind of model: {0:?}")]
     UnknownKind(String),
-    /// There is no such model in the bundle that is loaded; what there is.
+    /// The loaded bundle has no such model.
     #[error("{0}")]
     UnknownModel(String),
-    /// A cursor that no answer gave.
-    #[error("the cursor is none that an earlier answer to the same question gave as `next`")]
+    /// A cursor of no previous response.
+    #[error("unknown cursor: pass the `next` value of a previous response to the same query")]
     UnknownCursor,
-    /// Fields that are well formed, but do not go with what is there.
-    #[error("{} fields do not go with what is there, the first of them {}: {}", .0.len(), .0.first().map_or("", |first| &first.field), .0.first().map_or("", |first| &first.reason))]
+    /// Fields are well formed, but conflict with the current state.
+    #[error("{} fields conflict with the current state, the first is {}: {}", .0.len(), .0.first().map_or("", |first| &first.field), .0.first().map_or("", |first| &first.reason))]
     Unfit(Vec<FieldError>),
-    /// A version of a model can't be had.
-    #[error("{}", tell(.0))]
+    /// A version of a model is not available.
+    #[error("{}", without_paths(.0))]
     Version(#[from] VersionError),
-    /// No model is loaded that could answer.
-    #[error("no {0} model is loaded yet; `segue train {0}` publishes one, and the server loads it by itself")]
+    /// No model of the kind is loaded.
+    #[error("no {0} model is loaded: publish one with `segue train {0}`, the server loads it automatically")]
     NoModel(Kind),
-    /// The queue is full.
-    #[error("too many requests are waiting; try again shortly")]
+    /// Too many requests wait.
+    #[error("the server is overloaded: retry shortly")]
     Overloaded,
-    /// PostgreSQL is away.
-    #[error("the catalog is unavailable; try again shortly")]
+    /// PostgreSQL is unavailable.
+    #[error("the catalog is unavailable: retry shortly")]
     CatalogUnavailable,
-    /// Anything else. Logged, not told.
-    #[error("the server failed to answer; the logs say more under the request's id")]
+    /// Anything else; details go to the log only.
+    #[error("internal error: see the server's log under this request id")]
     Internal(#[source] anyhow::Error),
 }
 
-/// What a client is told of a version; paths are for the log.
-fn tell(error: &VersionError) -> String {
+/// Returns the text for clients; paths are for the log.
+fn without_paths(error: &VersionError) -> String {
     match error {
         VersionError::Unknown(..) => error.to_string(),
-        VersionError::Refused(kind, version, _) => {
-            format!("the {kind} model of the version {version:?} is damaged or not for this program; the logs say more")
+        VersionError::Damaged(kind, version, _) => {
+            format!("the {kind} model {version:?} is damaged or made for another release: see the server's log")
         }
-        VersionError::ReadOnly(_) => "this server can't write its models folder; the logs say more".to_owned(),
+        VersionError::ReadOnly(_) => "the server can't write its models folder: see its log".to_owned(),
     }
 }
 
@@ -181,10 +186,10 @@ impl From<EditError> for ApiError {
             EditError::NoSuchPlaylist(id) => Self::UnknownPlaylist(id.into()),
             EditError::Stale => Self::PreconditionFailed("If-Match"),
             EditError::Raced => Self::Conflict,
-            EditError::UnknownTracks(places) => {
-                let reason = "no track with that id is in the catalog".to_owned();
-                let field = |place| FieldError { field: format!("tracks[{place}]"), reason: reason.clone() };
-                Self::Unfit(places.into_iter().map(field).collect())
+            EditError::UnknownTracks(indices) => {
+                let reason = UNKNOWN_TRACK_ID.to_owned();
+                let field = |index| FieldError { field: format!("tracks[{index}]"), reason: reason.clone() };
+                Self::Unfit(indices.into_iter().map(field).collect())
             }
             EditError::OutOfRange(tracks) => Self::unfit("position", format!("the playlist has {tracks} tracks")),
             EditError::TooLong => Self::unfit("tracks", error.to_string()),
@@ -203,7 +208,12 @@ impl From<EngineError> for ApiError {
 }
 
 impl ApiError {
-    /// One field that does not go with what is there.
+    /// Returns the error of one invalid field.
+    pub fn invalid(field: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self::InvalidField { field: field.into(), reason: reason.into() }
+    }
+
+    /// Returns the error of one field that conflicts with the current state.
     pub fn unfit(field: &str, reason: String) -> Self {
         Self::Unfit(vec![FieldError { field: field.to_owned(), reason }])
     }
@@ -221,7 +231,7 @@ impl ApiError {
             Self::PreconditionFailed(_) => {
                 (StatusCode::PRECONDITION_FAILED, "precondition-failed", "Precondition failed")
             }
-            Self::TrackNotInModel(_) => (StatusCode::NOT_FOUND, "track-not-in-model", "Track not in the model"),
+            Self::TrackNotInModel(_) => (StatusCode::NOT_FOUND, "track-not-in-model", "Track unknown to the model"),
             Self::NoSuchPart(..) => (StatusCode::NOT_FOUND, "no-such-part", "No such part"),
             Self::MalformedJson(_) => (StatusCode::BAD_REQUEST, "malformed-json", "Malformed JSON"),
             Self::InvalidField { .. } | Self::InvalidFields(_) | Self::InvalidRow(_) => {
@@ -229,16 +239,16 @@ impl ApiError {
             }
             Self::NotJson => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "not-json", "Not JSON"),
             Self::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "body-too-large", "Body too large"),
-            Self::Unfit(_) => (StatusCode::CONFLICT, "unfit", "Does not go with what is there"),
+            Self::Unfit(_) => (StatusCode::CONFLICT, "unfit", "Conflict with the current state"),
             Self::UnknownModel(_) => (StatusCode::NOT_FOUND, "unknown-model", "Unknown model"),
             Self::UnknownCursor => (StatusCode::NOT_FOUND, "unknown-cursor", "Unknown cursor"),
             Self::UnknownKind(_) => (StatusCode::NOT_FOUND, "unknown-kind", "Unknown kind of model"),
             Self::Version(VersionError::Unknown(..)) => (StatusCode::NOT_FOUND, "unknown-version", "Unknown version"),
-            Self::Version(VersionError::Refused(..)) => (StatusCode::CONFLICT, "model-refused", "Model refused"),
+            Self::Version(VersionError::Damaged(..)) => (StatusCode::CONFLICT, "model-refused", "Damaged model"),
             Self::Version(VersionError::ReadOnly(_)) => {
-                (StatusCode::CONFLICT, "models-read-only", "Models folder can't be written")
+                (StatusCode::CONFLICT, "models-read-only", "Models folder is read-only")
             }
-            Self::NoModel(_) => (StatusCode::SERVICE_UNAVAILABLE, "no-model", "No model"),
+            Self::NoModel(_) => (StatusCode::SERVICE_UNAVAILABLE, "no-model", "No model loaded"),
             Self::Overloaded => (StatusCode::SERVICE_UNAVAILABLE, "overloaded", "Overloaded"),
             Self::CatalogUnavailable => (StatusCode::SERVICE_UNAVAILABLE, "catalog-unavailable", "Catalog unavailable"),
             Self::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, "internal", "Internal error"),
@@ -250,7 +260,7 @@ impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         match &self {
             Self::Internal(error) => error!("internal error: {error:#}"),
-            Self::Version(error @ (VersionError::Refused(..) | VersionError::ReadOnly(_))) => error!("{error}"),
+            Self::Version(error @ (VersionError::Damaged(..) | VersionError::ReadOnly(_))) => error!("{error}"),
             _ => {}
         }
         let (status, kind, title) = self.parts();
@@ -269,7 +279,7 @@ impl IntoResponse for ApiError {
             errors,
             request_id: None,
         };
-        // `problem_documents` writes it out, with the request's id.
+        // `problem_documents` writes the body, with the request id.
         let mut response = status.into_response();
         response.extensions_mut().insert(problem);
         if status == StatusCode::UNAUTHORIZED {
@@ -279,7 +289,7 @@ impl IntoResponse for ApiError {
     }
 }
 
-/// Gives every error response the form of a problem document.
+/// Converts every error response to a problem document.
 pub async fn problem_documents(request: Request, next: Next) -> Response {
     let request_id =
         request.extensions().get::<RequestId>().and_then(|id| id.header_value().to_str().ok()).map(ToOwned::to_owned);
@@ -299,24 +309,22 @@ pub async fn problem_documents(request: Request, next: Next) -> Response {
     if status == StatusCode::SERVICE_UNAVAILABLE || status == StatusCode::TOO_MANY_REQUESTS {
         parts.headers.entry(RETRY_AFTER).or_insert(HeaderValue::from_static(RETRY_AFTER_SECONDS));
     }
-    // A struct of strings and numbers always serialises.
+    // A struct of strings and numbers always serializes.
     let body = serde_json::to_vec(&problem).unwrap_or_default();
     Response::from_parts(parts, Body::from(body))
 }
 
-/// The problem behind an error that axum or a layer answered in plain text.
+/// Returns the problem for an error response in plain text of axum or a layer.
 async fn foreign_problem(status: StatusCode, body: Body) -> Problem {
     let text = to_bytes(body, MAX_DETAIL_BYTES).await.unwrap_or_default();
     let text = String::from_utf8_lossy(&text).into_owned();
     let detail = match status {
-        StatusCode::NOT_FOUND => "no such path; GET /docs lists them".to_owned(),
+        StatusCode::NOT_FOUND => "unknown path: GET /docs lists all paths".to_owned(),
         StatusCode::METHOD_NOT_ALLOWED => {
-            "this path does not take that method; the Allow header lists those it takes".to_owned()
+            "method not allowed: the Allow header lists the methods of this path".to_owned()
         }
-        StatusCode::SERVICE_UNAVAILABLE => "the request took too long".to_owned(),
-        _ if status.is_server_error() => {
-            "the server failed to answer; the logs say more under the request's id".to_owned()
-        }
+        StatusCode::SERVICE_UNAVAILABLE => "the request timed out".to_owned(),
+        _ if status.is_server_error() => "internal error: see the server's log under this request id".to_owned(),
         _ if text.is_empty() => status.canonical_reason().unwrap_or("error").to_owned(),
         _ => text,
     };

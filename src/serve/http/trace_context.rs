@@ -1,4 +1,4 @@
-//! W3C trace context: the trace that a request belongs to, as `traceparent` says it.
+//! W3C trace context: the trace that a request belongs to, from its `traceparent`.
 
 use axum::http::HeaderMap;
 use opentelemetry::propagation::Extractor;
@@ -17,24 +17,24 @@ impl Extractor for Headers<'_> {
     }
 }
 
-/// The trace's id, for logs; empty where the caller names none, or not as the standard has it.
-pub(crate) fn trace_id(headers: &HeaderMap) -> &str {
+/// Returns the trace id for logs; empty if the client sent none, or a malformed one.
+pub fn trace_id(headers: &HeaderMap) -> &str {
     let parent = headers.get("traceparent").and_then(|value| value.to_str().ok()).unwrap_or_default();
     let mut parts = parent.split('-');
     let (version, trace, span) = (parts.next(), parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
     let is_hex =
         |text: &str, length| text.len() == length && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-    let is_right = version.is_some_and(|version| is_hex(version, 2) && version != "ff")
+    let is_valid = version.is_some_and(|version| is_hex(version, 2) && version != "ff")
         && is_hex(trace, 32)
         && is_hex(span, 16)
         && [trace, span].iter().all(|id| id.bytes().any(|byte| byte != b'0'));
-    if is_right { trace } else { "" }
+    if is_valid { trace } else { "" }
 }
 
-/// Makes a span the child of the caller's, where traces are sent.
-pub(crate) fn adopt(span: &Span, headers: &HeaderMap) {
+/// Makes a span the child of the client's, if traces are exported.
+pub fn adopt(span: &Span, headers: &HeaderMap) {
     let parent = opentelemetry::global::get_text_map_propagator(|propagator| propagator.extract(&Headers(headers)));
-    // Without anyone who collects traces there is nothing to be a child of.
+    // Without an exporter there is nothing to be a child of.
     let _ = span.set_parent(parent);
 }
 
@@ -43,7 +43,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_trace_is_known_by_its_id_and_what_is_malformed_is_none() {
+    fn a_trace_is_known_by_its_id_and_a_malformed_one_is_none() {
         let id = |value: &str| {
             let headers =
                 HeaderMap::from_iter([("traceparent".parse().expect("a name"), value.parse().expect("a value"))]);

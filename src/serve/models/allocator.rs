@@ -1,6 +1,6 @@
 //! The memory of this process.
 
-/// Bytes in use, from Linux.
+/// Returns the bytes in use, from Linux.
 pub fn resident_bytes() -> Option<i64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
@@ -9,15 +9,15 @@ pub fn resident_bytes() -> Option<i64> {
 
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 mod gnu {
-    /// Arrays of so many bytes, those of models above all, are kept apart from the rest.
+    /// Arrays of this many bytes, above all those of models, get pages of their own.
     const LARGE: i32 = 512 << 10;
-    /// So much freed memory is kept for the next request.
+    /// Freed memory that stays with the process for the next requests, in bytes.
     const SPARE: i32 = 64 << 20;
 
-    /// Has large arrays go back to the operating system whole when they are freed. By itself the C library learns from the
-    /// first model that goes to keep the room of arrays of up to 32 MiB, and what comes later is strewn over it.
+    /// Returns large arrays to the operating system as soon as they are freed. By default, once the first model is freed,
+    /// the C library keeps the space of arrays of up to 32 MiB for itself, and later allocations scatter over it.
     #[expect(unsafe_code, reason = "a function of the C library")]
-    pub fn keep_large_arrays_apart() {
+    pub fn map_large_arrays() {
         // SAFETY: settings of the allocator, which may be changed at any time.
         unsafe {
             libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE);
@@ -25,9 +25,9 @@ mod gnu {
         }
     }
 
-    /// Gives the operating system back what was freed between things that are still in use.
+    /// Returns freed memory between live allocations to the operating system.
     #[expect(unsafe_code, reason = "a function of the C library")]
-    pub fn give_back() {
+    pub fn release_freed_memory() {
         // SAFETY: it takes the allocator's own locks and changes nothing that is in use.
         unsafe { libc::malloc_trim(0) };
     }
@@ -35,14 +35,14 @@ mod gnu {
 
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
 mod other {
-    //! Other C libraries are left to themselves.
+    //! Other C libraries keep their defaults.
 
-    pub fn keep_large_arrays_apart() {}
+    pub fn map_large_arrays() {}
 
-    pub fn give_back() {}
+    pub fn release_freed_memory() {}
 }
 
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
-pub use gnu::{give_back, keep_large_arrays_apart};
+pub use gnu::{map_large_arrays, release_freed_memory};
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
-pub use other::{give_back, keep_large_arrays_apart};
+pub use other::{map_large_arrays, release_freed_memory};

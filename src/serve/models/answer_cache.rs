@@ -1,7 +1,7 @@
-//! Answers that were given lately, for when the same is asked again.
+//! A cache of recent answers, for repeated requests.
 //!
-//! Two generations: what is asked for moves to the younger one; once that is full it becomes the older one, and what was
-//! not asked for meanwhile goes. So what is asked for often stays, without a list to keep in order.
+//! It has two generations. An entry that is requested moves to the younger one; once that is full, it becomes the older
+//! generation, and the previous older one is dropped. So frequent requests stay cached without a list to keep in order.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -11,47 +11,47 @@ use std::sync::{Arc, Mutex, PoisonError};
 struct Generations<K, T> {
     young: HashMap<K, Arc<[T]>>,
     old: HashMap<K, Arc<[T]>>,
-    /// items in the younger one
+    /// items in the younger generation
     items: usize,
 }
 
-/// Lists of items by what was asked.
+/// Cached lists of items by request.
 #[derive(Debug)]
-pub struct Kept<K, T> {
+pub struct AnswerCache<K, T> {
     generations: Mutex<Generations<K, T>>,
-    most_items: usize,
+    max_items: usize,
 }
 
-impl<K: Hash + Eq + Clone, T> Kept<K, T> {
-    /// None yet; at most `most_items` items of each generation.
-    pub fn new(most_items: usize) -> Self {
+impl<K: Hash + Eq + Clone, T> AnswerCache<K, T> {
+    /// Returns an empty cache for at most `max_items` items of each generation.
+    pub fn new(max_items: usize) -> Self {
         let generations = Generations { young: HashMap::new(), old: HashMap::new(), items: 0 };
-        Self { generations: Mutex::new(generations), most_items }
+        Self { generations: Mutex::new(generations), max_items }
     }
 
-    /// The answer to `key`, if it is there.
+    /// Returns the cached answer to `key`.
     pub fn get(&self, key: &K) -> Option<Arc<[T]>> {
         let mut generations = self.generations.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(answer) = generations.young.get(key) {
             return Some(answer.clone());
         }
         let (key, answer) = generations.old.remove_entry(key)?;
-        generations.add(key, answer.clone(), self.most_items);
+        generations.add(key, answer.clone(), self.max_items);
         Some(answer)
     }
 
-    /// Keeps an answer.
+    /// Caches an answer.
     pub fn put(&self, key: K, answer: Arc<[T]>) {
         let mut generations = self.generations.lock().unwrap_or_else(PoisonError::into_inner);
-        generations.add(key, answer, self.most_items);
+        generations.add(key, answer, self.max_items);
     }
 }
 
 impl<K: Hash + Eq, T> Generations<K, T> {
-    fn add(&mut self, key: K, answer: Arc<[T]>, most_items: usize) {
-        // An empty answer takes room too.
+    fn add(&mut self, key: K, answer: Arc<[T]>, max_items: usize) {
+        // An empty answer takes space too.
         let items = answer.len() + 1;
-        if self.items + items > most_items {
+        if self.items + items > max_items {
             self.old = std::mem::take(&mut self.young);
             self.items = 0;
         }
@@ -66,17 +66,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_asked_for_again_stays_and_the_rest_goes() {
-        let kept: Kept<u32, u32> = Kept::new(12);
+    fn what_is_requested_again_stays_and_the_rest_is_dropped() {
+        let cache: AnswerCache<u32, u32> = AnswerCache::new(12);
         let list = |key: u32| -> Arc<[u32]> { vec![key; 3].into() };
         for key in 0..100 {
-            assert_eq!(kept.get(&key), None);
-            kept.put(key, list(key));
-            assert_eq!(kept.get(&0), Some(list(0)), "asked for each time");
+            assert_eq!(cache.get(&key), None);
+            cache.put(key, list(key));
+            assert_eq!(cache.get(&0), Some(list(0)), "requested each time");
         }
-        assert_eq!(kept.get(&99), Some(list(99)));
-        assert_eq!(kept.get(&50), None);
-        let there = (0..100).filter(|key| kept.get(key).is_some()).count();
-        assert!(there <= 6, "{there}");
+        assert_eq!(cache.get(&99), Some(list(99)));
+        assert_eq!(cache.get(&50), None);
+        let cached = (0..100).filter(|key| cache.get(key).is_some()).count();
+        assert!(cached <= 6, "{cached}");
     }
 }

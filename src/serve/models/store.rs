@@ -1,558 +1,184 @@
-//! The models that answer, and their replacement while requests run.
-//!
-//! A request takes hold of the model once and keeps it to the end, so a swap in between does not touch it. A bundle is
-//! read and checked whole before it takes over; one that does not check out is refused, and what was there goes on.
+//! The loaded models of all kinds, and the watch for new versions.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::thread;
 use std::time::{Duration, Instant};
 
-use arc_swap::{ArcSwap, ArcSwapOption};
-use tracing::{error, info, warn};
+use tracing::{error, warn};
 
-use super::allocator::give_back;
-use super::answer_cache::Kept;
-use crate::bundle::{
-    self, BundleError, BundleFolder, ClickBundle, CompletionBundle, Kind, Manifest, RatingsBundle, SimilarityBundle,
-    Vocabulary, current_version, versions,
-};
+use super::served::ServedModel;
+use super::slot::{KindSlot, LoadedModel, ModelSummary, Slot, VersionError};
+use crate::bundle::{BundleError, Kind, Manifest, current_version, versions};
 use crate::progress::Interrupt;
-use crate::recommend::clicks::{ClickModel, Question};
+use crate::recommend::SimilarityModel;
+use crate::recommend::clicks::ClickModel;
 use crate::recommend::completion::CompletionModel;
-use crate::recommend::ratings::{Heard, RatingsModel};
-use crate::recommend::{Completion, Recommended, SimilarityModel};
+use crate::recommend::ratings::RatingsModel;
+use crate::serve::capacity::engine::Engine;
 use crate::serve::metrics::Metrics;
-use crate::serve::state::hidden_tracks::Snapshot;
 
-/// How often `current` is looked at.
+/// How often the store compares each `current` link with what is loaded.
 const WATCH_INTERVAL: Duration = Duration::from_secs(2);
-/// How often a version that was refused is tried again: files may still be on their way from another machine.
+/// How often a rejected version is tried again: its files may still be on their way from another machine.
 const RETRY_INTERVAL: Duration = Duration::from_secs(60);
-
-/// How long a model that was replaced is waited for, and how often it is looked whether it is still in use.
-const LONGEST_USE: Duration = Duration::from_secs(60);
-const RETIRE_INTERVAL: Duration = Duration::from_millis(20);
-
-/// Items of answers that are kept in each of two generations: 12 bytes each.
-const MOST_KEPT: usize = 500_000;
-
-/// A model with the manifest that it came with.
-#[derive(Debug)]
-pub struct Loaded<M> {
-    /// what the bundle says of itself
-    pub manifest: Manifest,
-    /// ready to answer
-    pub model: M,
-    /// rows of the tracks that must not be recommended, rising, and the number of the list that they were looked up from
-    withheld: ArcSwap<(u64, Arc<[u32]>)>,
-    /// answers of similar tracks, by the number of that list, the row and the limit
-    pub kept: Kept<(u64, u32, usize), Recommended>,
-}
-
-impl<M: Served> Loaded<M> {
-    fn new(manifest: Manifest, model: M) -> Self {
-        Self { manifest, model, withheld: ArcSwap::default(), kept: Kept::new(MOST_KEPT) }
-    }
-
-    fn open(models: &Path, version: &str) -> Result<Self, BundleError> {
-        let loaded = M::load(&BundleFolder::open(&models.join(M::KIND.as_str()).join(version), M::KIND)?)?;
-        loaded.model.warm_up();
-        Ok(loaded)
-    }
-
-    /// Rows of the tracks of `list` that the model knows, rising. Looked up once for each list.
-    pub fn withheld(&self, list: &Snapshot) -> Arc<[u32]> {
-        let Some(vocabulary) = self.model.ids() else { return Arc::default() };
-        let known = self.withheld.load();
-        if known.0 == list.number {
-            return known.1.clone();
-        }
-        let mut rows: Vec<u32> = list.ids().filter_map(|id| vocabulary.row(id)).collect();
-        rows.sort_unstable();
-        let rows: Arc<[u32]> = rows.into();
-        self.withheld.store(Arc::new((list.number, rows.clone())));
-        rows
-    }
-}
-
-/// A model that a bundle of one kind makes.
-pub trait Served: Send + Sync + Sized + 'static {
-    /// the bundle's kind
-    const KIND: Kind;
-
-    /// The app's ids of the rows of tracks that it recommends; none for a model that only scores what it is told to.
-    fn ids(&self) -> Option<&Vocabulary>;
-
-    /// Tracks that it may recommend.
-    fn candidates(&self) -> usize;
-
-    /// Answers something, so that what is mapped is in memory before the first request.
-    fn warm_up(&self);
-
-    /// Reads a bundle and checks it whole.
-    fn load(folder: &BundleFolder) -> Result<Loaded<Self>, BundleError>;
-}
-
-impl Served for SimilarityModel {
-    const KIND: Kind = Kind::Similarity;
-
-    fn ids(&self) -> Option<&Vocabulary> {
-        Some(self.vocabulary())
-    }
-
-    fn candidates(&self) -> usize {
-        Self::candidates(self)
-    }
-
-    fn warm_up(&self) {
-        if !self.vocabulary().is_empty() {
-            self.similar(0, 50);
-        }
-    }
-
-    fn load(folder: &BundleFolder) -> Result<Loaded<Self>, BundleError> {
-        let (manifest, bundle) = SimilarityBundle::load(folder)?;
-        Ok(Loaded::new(manifest, Self::new(bundle)))
-    }
-}
-
-impl Served for CompletionModel {
-    const KIND: Kind = Kind::Completion;
-
-    fn ids(&self) -> Option<&Vocabulary> {
-        Some(self.vocabulary())
-    }
-
-    fn candidates(&self) -> usize {
-        self.bundle().index.popular.len()
-    }
-
-    fn warm_up(&self) {
-        let popular = &self.bundle().index.popular;
-        for seeds in [&popular[..popular.len().min(5)], &popular[popular.len() / 2..][..popular.len().min(1)]] {
-            let title = Some("summer hits".to_owned());
-            self.complete(&Completion { title, seeds: seeds.to_vec(), limit: 100, ..Completion::default() });
-        }
-    }
-
-    fn load(folder: &BundleFolder) -> Result<Loaded<Self>, BundleError> {
-        let (manifest, bundle) = CompletionBundle::load(folder)?;
-        Ok(Loaded::new(manifest, Self::new(bundle)))
-    }
-}
-
-impl Served for RatingsModel {
-    const KIND: Kind = Kind::Ratings;
-
-    fn ids(&self) -> Option<&Vocabulary> {
-        Some(self.vocabulary())
-    }
-
-    fn candidates(&self) -> usize {
-        self.vocabulary().len()
-    }
-
-    fn warm_up(&self) {
-        if !self.vocabulary().is_empty() {
-            let taste = self.taste(&[Heard { row: 0, rating: None, at: 0 }]);
-            self.recommend(&taste, &[], 50);
-        }
-    }
-
-    fn load(folder: &BundleFolder) -> Result<Loaded<Self>, BundleError> {
-        let (manifest, bundle) = RatingsBundle::load(folder)?;
-        Ok(Loaded::new(manifest, Self::new(bundle)))
-    }
-}
-
-/// Other versions that requests name are kept loaded, so many of each kind.
-const MOST_PINNED: usize = 2;
-
-/// A second version that answers too, unseen.
-#[derive(Debug)]
-pub struct Shadow<M> {
-    /// the version
-    pub loaded: Arc<Loaded<M>>,
-    /// one request in so many
-    pub every: u64,
-    seen: AtomicU64,
-}
-
-impl<M> Shadow<M> {
-    /// Whether the next request is one of those that it answers.
-    pub fn is_due(&self) -> bool {
-        self.seen.fetch_add(1, Ordering::Relaxed).is_multiple_of(self.every)
-    }
-}
-
-impl Served for ClickModel {
-    const KIND: Kind = Kind::Clicks;
-
-    fn ids(&self) -> Option<&Vocabulary> {
-        None
-    }
-
-    fn candidates(&self) -> usize {
-        self.bundle().tracks.len()
-    }
-
-    fn warm_up(&self) {
-        let question = Question { user: String::new(), tracks: vec![String::new()], ..Question::default() };
-        self.answer(&question);
-    }
-
-    fn load(folder: &BundleFolder) -> Result<Loaded<Self>, BundleError> {
-        let (manifest, bundle) = ClickBundle::load(folder)?;
-        Ok(Loaded::new(manifest, Self::new(bundle)))
-    }
-}
-
-/// The place of the model of one kind.
-#[derive(Debug)]
-pub struct Slot<M> {
-    current: Arc<ArcSwapOption<Loaded<M>>>,
-    shadow: Arc<ArcSwapOption<Shadow<M>>>,
-    /// other versions that requests named, the one loaded last at the end
-    pinned: Arc<ArcSwap<Vec<Arc<Loaded<M>>>>>,
-    /// held by whoever loads one of them
-    pinning: Arc<tokio::sync::Mutex<()>>,
-    metrics: Metrics,
-}
-
-impl<M> Clone for Slot<M> {
-    fn clone(&self) -> Self {
-        Self {
-            current: self.current.clone(),
-            shadow: self.shadow.clone(),
-            pinned: self.pinned.clone(),
-            pinning: self.pinning.clone(),
-            metrics: self.metrics.clone(),
-        }
-    }
-}
-
-/// Why a version can't be had.
-#[derive(Debug, thiserror::Error)]
-pub enum VersionError {
-    /// None of that name is published.
-    #[error("no {0} model of the version {1:?} is published; GET /models lists those that are")]
-    Unknown(Kind, String),
-    /// It is not whole.
-    #[error("the {0} model of the version {1:?} is refused: {2}")]
-    Refused(Kind, String, #[source] BundleError),
-    /// It is whole, and can't be made the current one.
-    #[error("the models folder can't be written: {0}")]
-    ReadOnly(#[source] BundleError),
-}
 
 /// The loaded models. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct ModelStore {
+pub struct ModelStore(Arc<Slots>);
+
+#[derive(Debug)]
+struct Slots {
+    /// the models folder
     folder: PathBuf,
+    metrics: Metrics,
     completion: Slot<CompletionModel>,
     similarity: Slot<SimilarityModel>,
     ratings: Slot<RatingsModel>,
     clicks: Slot<ClickModel>,
 }
 
+/// A model with a slot in the store.
+pub trait StoredModel: ServedModel {
+    /// Returns its slot.
+    fn slot(store: &ModelStore) -> &Slot<Self>;
+}
+
+impl StoredModel for CompletionModel {
+    fn slot(store: &ModelStore) -> &Slot<Self> {
+        &store.0.completion
+    }
+}
+
+impl StoredModel for SimilarityModel {
+    fn slot(store: &ModelStore) -> &Slot<Self> {
+        &store.0.similarity
+    }
+}
+
+impl StoredModel for RatingsModel {
+    fn slot(store: &ModelStore) -> &Slot<Self> {
+        &store.0.ratings
+    }
+}
+
+impl StoredModel for ClickModel {
+    fn slot(store: &ModelStore) -> &Slot<Self> {
+        &store.0.clicks
+    }
+}
+
 impl ModelStore {
-    /// An empty store over the folder `models`.
-    pub fn new(models: &Path, metrics: &Metrics) -> Self {
-        Self {
+    /// Returns an empty store over the folder `models`. Its models tell the engine how long their work takes.
+    pub fn new(models: &Path, metrics: &Metrics, engine: &Engine) -> Self {
+        Self(Arc::new(Slots {
             folder: models.to_owned(),
-            completion: Slot::new(metrics),
-            similarity: Slot::new(metrics),
-            ratings: Slot::new(metrics),
-            clicks: Slot::new(metrics),
-        }
+            metrics: metrics.clone(),
+            completion: Slot::new(models, metrics, engine),
+            similarity: Slot::new(models, metrics, engine),
+            ratings: Slot::new(models, metrics, engine),
+            clicks: Slot::new(models, metrics, engine),
+        }))
     }
 
-    /// A version of the model for what comes next; the current one if none is named.
-    pub async fn completion_of(
+    /// Returns the current version of a model, if one is loaded.
+    pub fn current<M: StoredModel>(&self) -> Option<Arc<LoadedModel<M>>> {
+        M::slot(self).current()
+    }
+
+    /// Returns the named version of a model; the current one if `version` is `None`.
+    pub async fn version<M: StoredModel>(
         &self,
         version: Option<&str>,
-    ) -> Result<Option<Arc<Loaded<CompletionModel>>>, VersionError> {
-        self.completion.version(&self.folder, version).await
+    ) -> Result<Option<Arc<LoadedModel<M>>>, VersionError> {
+        M::slot(self).version(version).await
     }
 
-    /// A version of the model for similar tracks; the current one if none is named.
-    pub async fn similarity_of(
-        &self,
-        version: Option<&str>,
-    ) -> Result<Option<Arc<Loaded<SimilarityModel>>>, VersionError> {
-        self.similarity.version(&self.folder, version).await
+    /// Returns the shadow version of a model if it also answers this request; not if the request names a `version`.
+    pub fn due_shadow<M: StoredModel>(&self, version: Option<&str>) -> Option<Arc<LoadedModel<M>>> {
+        if version.is_some() { None } else { M::slot(self).due_shadow() }
     }
 
-    /// A version of the model for what users will think of tracks; the current one if none is named.
-    pub async fn ratings_of(&self, version: Option<&str>) -> Result<Option<Arc<Loaded<RatingsModel>>>, VersionError> {
-        self.ratings.version(&self.folder, version).await
+    /// Returns all loaded versions of a model.
+    pub fn all<M: StoredModel>(&self) -> Vec<Arc<LoadedModel<M>>> {
+        M::slot(self).all()
     }
 
-    /// The second version for what comes next.
-    pub fn completion_shadow(&self) -> Option<Arc<Shadow<CompletionModel>>> {
-        self.completion.shadow.load_full()
-    }
-
-    /// The second version for similar tracks.
-    pub fn similarity_shadow(&self) -> Option<Arc<Shadow<SimilarityModel>>> {
-        self.similarity.shadow.load_full()
-    }
-
-    /// The second version for what users will think of tracks.
-    pub fn ratings_shadow(&self) -> Option<Arc<Shadow<RatingsModel>>> {
-        self.ratings.shadow.load_full()
-    }
-
-    /// The second version for whether users come back to tracks.
-    pub fn clicks_shadow(&self) -> Option<Arc<Shadow<ClickModel>>> {
-        self.clicks.shadow.load_full()
-    }
-
-    /// Versions that are published, newest first.
+    /// Returns the published versions of a kind, newest first.
     pub fn published(&self, kind: Kind) -> Vec<String> {
-        versions(&self.folder, kind)
+        versions(&self.0.folder, kind)
     }
 
-    /// A version of the model for whether users come back to tracks; the current one if none is named.
-    pub async fn clicks_of(&self, version: Option<&str>) -> Result<Option<Arc<Loaded<ClickModel>>>, VersionError> {
-        self.clicks.version(&self.folder, version).await
-    }
-
-    /// All versions of the model for whether users come back to tracks that are loaded: each has to hear of listens.
-    pub fn all_clicks(&self) -> Vec<Arc<Loaded<ClickModel>>> {
-        self.clicks.all()
-    }
-
-    /// Makes a published version the current one, here at once and by and by in every server of this models folder.
+    /// Makes a published version the current one: at once here, within seconds in other servers of this models folder.
     /// Blocking.
     pub fn activate(&self, kind: Kind, version: &str) -> Result<(), VersionError> {
-        match kind {
-            Kind::Completion => self.completion.activate(&self.folder, version),
-            Kind::Similarity => self.similarity.activate(&self.folder, version),
-            Kind::Ratings => self.ratings.activate(&self.folder, version),
-            Kind::Clicks => self.clicks.activate(&self.folder, version),
-        }
+        self.slot(kind).activate(version)
     }
 
-    /// Has a published version answer one in `every` requests too, unseen; none ends that. Blocking.
+    /// Lets a published version also answer one in `every` requests, unseen; `None` ends that. Blocking.
     pub fn set_shadow(&self, kind: Kind, version: Option<&str>, every: u64) -> Result<(), VersionError> {
-        match kind {
-            Kind::Completion => self.completion.set_shadow(&self.folder, version, every),
-            Kind::Similarity => self.similarity.set_shadow(&self.folder, version, every),
-            Kind::Ratings => self.ratings.set_shadow(&self.folder, version, every),
-            Kind::Clicks => self.clicks.set_shadow(&self.folder, version, every),
-        }
+        self.slot(kind).set_shadow(version, every)
     }
 
-    /// The model for what comes next, if one is loaded.
-    pub fn completion(&self) -> Option<Arc<Loaded<CompletionModel>>> {
-        self.completion.current.load_full()
+    /// Returns what is loaded.
+    pub fn summaries(&self) -> impl Iterator<Item = ModelSummary> {
+        Kind::ALL.into_iter().filter_map(|kind| self.slot(kind).summary())
     }
 
-    /// The model for similar tracks, if one is loaded.
-    pub fn similarity(&self) -> Option<Arc<Loaded<SimilarityModel>>> {
-        self.similarity.current.load_full()
-    }
-
-    /// The model for what users will think of tracks, if one is loaded.
-    pub fn ratings(&self) -> Option<Arc<Loaded<RatingsModel>>> {
-        self.ratings.current.load_full()
-    }
-
-    /// The model for whether users come back to tracks, if one is loaded.
-    pub fn clicks(&self) -> Option<Arc<Loaded<ClickModel>>> {
-        self.clicks.current.load_full()
-    }
-
-    /// Manifests of the loaded models.
+    /// Returns the manifests of the loaded models.
     pub fn manifests(&self) -> Vec<Manifest> {
-        let completion = self.completion().map(|loaded| loaded.manifest.clone());
-        let similarity = self.similarity().map(|loaded| loaded.manifest.clone());
-        let ratings = self.ratings().map(|loaded| loaded.manifest.clone());
-        let clicks = self.clicks().map(|loaded| loaded.manifest.clone());
-        [completion, similarity, ratings, clicks].into_iter().flatten().collect()
+        self.summaries().map(|summary| summary.manifest).collect()
     }
 
-    /// Loads the current bundle of a kind and lets it take over. Blocking.
+    /// Loads the current bundle of a kind and lets it take over, loaded already or not. Blocking.
     pub fn load(&self, kind: Kind) -> Result<(), BundleError> {
-        match kind {
-            Kind::Completion => self.completion.load(&self.folder),
-            Kind::Similarity => self.similarity.load(&self.folder),
-            Kind::Ratings => self.ratings.load(&self.folder),
-            Kind::Clicks => self.clicks.load(&self.folder),
-        }
+        self.slot(kind).load(true)
     }
 
-    /// Loads the current bundle of each kind, or failing that the newest older one that is whole. Blocking.
+    /// Loads the current bundle of each kind, or if it fails verification the newest older one that passes. Blocking.
     ///
-    /// A server that comes back up at night on a damaged disk answers from last week's model rather than not at all.
+    /// A server that restarts on a damaged disk serves last week's model instead of none.
     pub fn load_at_start(&self) {
-        self.completion.load_at_start(&self.folder);
-        self.similarity.load_at_start(&self.folder);
-        self.ratings.load_at_start(&self.folder);
-        self.clicks.load_at_start(&self.folder);
+        Kind::ALL.into_iter().for_each(|kind| self.slot(kind).load_at_start());
         if self.manifests().is_empty() {
             warn!("no model is loaded; requests for recommendations get 503 until one is published");
         }
     }
 
-    /// Loads whatever `current` comes to point at, for each kind, until interrupted.
+    /// Loads each version that `current` comes to point at, for each kind, until interrupted.
     pub async fn watch(self, interrupt: Interrupt) {
-        let mut refused: Vec<Option<(String, Instant)>> = vec![None; Kind::ALL.len()];
+        let mut rejected: Vec<Option<(String, Instant)>> = vec![None; Kind::ALL.len()];
         loop {
             tokio::select! {
                 () = tokio::time::sleep(WATCH_INTERVAL) => {}
                 () = interrupt.raised() => return,
             }
-            for (kind, refused) in Kind::ALL.into_iter().zip(&mut refused) {
-                let loaded = self.manifests().into_iter().find(|manifest| manifest.kind == kind);
-                let loaded = loaded.map(|manifest| manifest.version);
-                let current = current_version(&self.folder, kind);
+            for (kind, rejected) in Kind::ALL.into_iter().zip(&mut rejected) {
+                let loaded = self.slot(kind).summary().map(|summary| summary.manifest.version);
+                let current = current_version(&self.0.folder, kind);
                 let Some(current) = current.filter(|current| Some(current) != loaded.as_ref()) else { continue };
-                if refused.as_ref().is_some_and(|(version, at)| *version == current && at.elapsed() < RETRY_INTERVAL) {
+                if rejected.as_ref().is_some_and(|(version, at)| *version == current && at.elapsed() < RETRY_INTERVAL) {
                     continue;
                 }
                 let store = self.clone();
-                match tokio::task::spawn_blocking(move || store.load(kind)).await {
-                    Ok(Ok(())) => *refused = None,
+                match tokio::task::spawn_blocking(move || store.slot(kind).load(false)).await {
+                    Ok(Ok(())) => *rejected = None,
                     Ok(Err(error)) => {
-                        error!("the new bundle is refused, the old one goes on: {error}");
-                        self.similarity.metrics.refused(kind);
-                        *refused = Some((current, Instant::now()));
+                        error!("the new bundle failed verification, the previous one keeps serving: {error}");
+                        self.0.metrics.bundle_rejected(kind);
+                        *rejected = Some((current, Instant::now()));
                     }
-                    Err(error) => error!("loading a bundle ended badly: {error}"),
+                    Err(error) => error!("loading a bundle failed: {error}"),
                 }
             }
         }
     }
-}
 
-impl<M: Served> Slot<M> {
-    fn new(metrics: &Metrics) -> Self {
-        let (current, shadow, pinned, pinning) = Default::default();
-        Self { current, shadow, pinned, pinning, metrics: metrics.clone() }
-    }
-
-    fn load(&self, models: &Path) -> Result<(), BundleError> {
-        let began = Instant::now();
-        let none = || BundleError::None { kind: M::KIND, folder: models.join(M::KIND.as_str()) };
-        let version = current_version(models, M::KIND).ok_or_else(none)?;
-        self.take_over(Loaded::open(models, &version)?, began);
-        Ok(())
-    }
-
-    /// Only what is listed is opened: a version is a name, not a path.
-    fn find(models: &Path, version: &str) -> Result<(), VersionError> {
-        match versions(models, M::KIND).iter().any(|published| published == version) {
-            true => Ok(()),
-            false => Err(VersionError::Unknown(M::KIND, version.to_owned())),
+    fn slot(&self, kind: Kind) -> &dyn KindSlot {
+        match kind {
+            Kind::Completion => &self.0.completion,
+            Kind::Similarity => &self.0.similarity,
+            Kind::Ratings => &self.0.ratings,
+            Kind::Clicks => &self.0.clicks,
         }
-    }
-
-    fn open(models: &Path, version: &str) -> Result<Loaded<M>, VersionError> {
-        Self::find(models, version)?;
-        Loaded::open(models, version).map_err(|error| VersionError::Refused(M::KIND, version.to_owned(), error))
-    }
-
-    async fn version(&self, models: &Path, version: Option<&str>) -> Result<Option<Arc<Loaded<M>>>, VersionError> {
-        let current = self.current.load_full();
-        let Some(version) = version else { return Ok(current) };
-        if let Some(loaded) = current.filter(|loaded| loaded.manifest.version == version) {
-            return Ok(Some(loaded));
-        }
-        let pinned = || self.pinned.load().iter().find(|loaded| loaded.manifest.version == version).cloned();
-        if let Some(loaded) = pinned() {
-            return Ok(Some(loaded));
-        }
-        let _pinning = self.pinning.lock().await;
-        if let Some(loaded) = pinned() {
-            return Ok(Some(loaded));
-        }
-        let (models, name) = (models.to_owned(), version.to_owned());
-        let opened = tokio::task::spawn_blocking(move || Self::open(&models, &name)).await;
-        let lost = |_| VersionError::Unknown(M::KIND, version.to_owned());
-        let loaded = Arc::new(opened.map_err(lost)??);
-        let mut pinned = self.pinned.load().to_vec();
-        pinned.push(loaded.clone());
-        let beyond = pinned.len().saturating_sub(MOST_PINNED);
-        let old: Vec<_> = pinned.drain(..beyond).collect();
-        self.pinned.store(Arc::new(pinned));
-        old.into_iter().for_each(retire);
-        Ok(Some(loaded))
-    }
-
-    /// All versions that are loaded.
-    fn all(&self) -> Vec<Arc<Loaded<M>>> {
-        let shadow = self.shadow.load().as_ref().map(|shadow| shadow.loaded.clone());
-        let pinned = self.pinned.load();
-        self.current.load_full().into_iter().chain(shadow).chain(pinned.iter().cloned()).collect()
-    }
-
-    fn activate(&self, models: &Path, version: &str) -> Result<(), VersionError> {
-        let began = Instant::now();
-        let loaded = Self::open(models, version)?;
-        bundle::activate(models, M::KIND, version).map_err(VersionError::ReadOnly)?;
-        self.take_over(loaded, began);
-        Ok(())
-    }
-
-    fn set_shadow(&self, models: &Path, version: Option<&str>, every: u64) -> Result<(), VersionError> {
-        let loaded = version.map(|version| Self::open(models, version)).transpose()?;
-        let shadow =
-            loaded.map(|loaded| Shadow { loaded: Arc::new(loaded), every: every.max(1), seen: AtomicU64::new(0) });
-        if let Some(old) = self.shadow.swap(shadow.map(Arc::new)) {
-            retire(old.loaded.clone());
-        }
-        Ok(())
-    }
-
-    fn load_at_start(&self, models: &Path) {
-        match self.load(models) {
-            Ok(()) => return,
-            Err(error @ BundleError::None { .. }) => return warn!("{error}"),
-            Err(error) => error!("the current bundle is refused: {error}"),
-        }
-        let current = current_version(models, M::KIND);
-        for version in versions(models, M::KIND) {
-            if Some(&version) >= current.as_ref() {
-                continue;
-            }
-            let began = Instant::now();
-            match Loaded::open(models, &version) {
-                Ok(loaded) => {
-                    warn!(version, "serving an older bundle instead");
-                    return self.take_over(loaded, began);
-                }
-                Err(error) => error!("an older bundle is refused too: {error}"),
-            }
-        }
-        error!("no {} bundle is whole", M::KIND);
-    }
-
-    fn take_over(&self, loaded: Loaded<M>, began: Instant) {
-        let Manifest { kind, version, data, .. } = &loaded.manifest;
-        info!(%kind, version, tracks = data.tracks, playlists = data.playlists, "loaded a model");
-        self.metrics.swapped(&loaded.manifest, loaded.model.candidates(), began.elapsed().as_secs_f64());
-        if let Some(old) = self.current.swap(Some(Arc::new(loaded))) {
-            retire(old);
-        }
-    }
-}
-
-/// Lets go of a model once the requests that hold it are done: on a thread of its own, for none of them should be the one
-/// that waits while its arrays are freed.
-fn retire<M: Served>(old: Arc<Loaded<M>>) {
-    let waiting = thread::Builder::new().name("retire".to_owned()).spawn(move || {
-        let until = Instant::now() + LONGEST_USE;
-        while Arc::strong_count(&old) > 1 && Instant::now() < until {
-            thread::sleep(RETIRE_INTERVAL);
-        }
-        drop(old);
-        give_back();
-    });
-    if let Err(error) = waiting {
-        warn!("there is no thread to let go of a model: {error}");
     }
 }

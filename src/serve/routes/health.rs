@@ -1,27 +1,28 @@
-//! Whether the server is alive, and whether it can answer.
+//! `/health`: whether the server is alive, and whether it is ready.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::serve::AppState;
+use crate::bundle::Kind;
+use crate::serve::http::problem::{ApiError, Problem};
+use crate::serve::state::AppState;
 
-/// Longest wait for the catalog's sign of life.
+/// Longest wait for the catalog to reply.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Routes under `/health`.
+/// Returns the routes.
 pub fn router() -> OpenApiRouter<AppState> {
     OpenApiRouter::new().routes(routes!(live)).routes(routes!(ready))
 }
 
-/// A sign of life.
+/// The server is alive.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct Live {
     /// always "ok"
@@ -29,41 +30,42 @@ pub struct Live {
     pub status: String,
 }
 
-/// What the server can do at the moment.
+/// What the server can do now.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct Ready {
-    /// "ok"; "degraded" when the catalog is away: similar tracks and inline completions are answered, without names;
-    /// "unavailable" when no model is loaded
+    /// "ok"; "degraded" if the catalog is unavailable: similar tracks and inline completions work, some without names
     #[schema(example = "ok")]
     pub status: String,
     /// "ok" or "unavailable"
     #[schema(example = "ok")]
     pub catalog: String,
-    /// version of the model loaded for each kind
+    /// version of the loaded model of each kind
     pub models: BTreeMap<String, String>,
 }
 
-/// Whether the process is alive. Asks nothing of anyone else.
+/// Liveness
+///
+/// Whether the process is alive; does not depend on anything else.
 #[utoipa::path(get, path = "/health/live", tag = "operations", responses((status = 200, description = "Alive", body = Live)))]
 async fn live() -> Json<Live> {
     Json(Live { status: "ok".to_owned() })
 }
 
-/// Whether the server can answer: 200 when a model is loaded, else 503.
+/// Readiness
+///
+/// 200 if a model is loaded, otherwise 503.
 #[utoipa::path(get, path = "/health/ready", tag = "operations",
-    responses((status = 200, description = "Can answer", body = Ready),
-              (status = 503, description = "No model is loaded", body = crate::serve::http::problem::Problem,
+    responses((status = 200, description = "A model is loaded", body = Ready),
+              (status = 503, description = "No model is loaded", body = Problem,
                content_type = "application/problem+json")))]
-async fn ready(
-    State(state): State<AppState>,
-) -> Result<(StatusCode, Json<Ready>), crate::serve::http::problem::ApiError> {
+async fn ready(State(state): State<AppState>) -> Result<Json<Ready>, ApiError> {
     let catalog =
         state.gate.is_open() && matches!(tokio::time::timeout(PATIENCE, state.catalog.ping()).await, Ok(Ok(())));
     let loaded = state.models.manifests().into_iter();
     let models: BTreeMap<String, String> = loaded.map(|model| (model.kind.to_string(), model.version)).collect();
     if models.is_empty() {
-        return Err(crate::serve::http::problem::ApiError::NoModel(crate::bundle::Kind::Completion));
+        return Err(ApiError::NoModel(Kind::Completion));
     }
     let (status, catalog) = if catalog { ("ok", "ok") } else { ("degraded", "unavailable") };
-    Ok((StatusCode::OK, Json(Ready { status: status.to_owned(), catalog: catalog.to_owned(), models })))
+    Ok(Json(Ready { status: status.to_owned(), catalog: catalog.to_owned(), models }))
 }

@@ -1,4 +1,4 @@
-//! Models: what is loaded and published; switching, and second versions that answer unseen.
+//! `/models`: loaded and published versions, activation, shadow versions.
 
 use axum::Json;
 use axum::extract::{Path, State};
@@ -8,52 +8,52 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::bundle::{Kind, Manifest};
-use crate::serve::AppState;
+use crate::bundle::Kind;
 use crate::serve::http::extract::{JsonBody, Whole};
-use crate::serve::http::problem::{ApiError, Problem};
-use crate::serve::models::store::VersionError;
+use crate::serve::http::problem::ApiError;
+use crate::serve::models::slot::{ModelSummary, VersionError};
+use crate::serve::state::AppState;
 
-/// Routes under `/models`.
+/// Returns the routes.
 pub fn router() -> OpenApiRouter<AppState> {
     OpenApiRouter::new().routes(routes!(list)).routes(routes!(activate)).routes(routes!(shadow))
 }
 
-/// The models that answer.
+/// The loaded models.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct ModelList {
-    /// one a kind
+    /// one for each kind
     pub models: Vec<ModelInfo>,
 }
 
 /// A loaded model.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct ModelInfo {
-    /// what it answers
+    /// what it is for
     #[schema(example = "similarity")]
     pub kind: String,
-    /// its version; sorts by time
+    /// its version; versions sort by time
     #[schema(example = "20261121T201533.120Z")]
     pub version: String,
     /// when it was published (RFC 3339)
     pub created_at: String,
     /// tracks that it knows
     pub tracks: usize,
-    /// those of them that it recommends
+    /// tracks that it may recommend
     pub candidates: usize,
     /// length of a track's vector
     pub dimensions: usize,
-    /// hyper-parameters
+    /// hyperparameters
     pub parameters: Value,
     /// what it was trained on: playlists, tracks, placements, newest change, hash
     pub data: Value,
-    /// what was measured when it was trained
+    /// metrics that the training measured
     pub metrics: Value,
-    /// versions that are published, newest first
+    /// published versions of the kind, newest first
     pub published: Vec<String>,
 }
 
-/// A version to switch to.
+/// A version to activate.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ActivateRequest {
@@ -62,19 +62,19 @@ pub struct ActivateRequest {
     pub version: String,
 }
 
-/// A second version that answers too.
+/// A version to run as a shadow.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ShadowRequest {
-    /// a published version; null or left out ends it
+    /// a published version; null or omitted ends the shadow
     #[schema(example = "20261121T201533.120Z")]
     pub version: Option<String>,
-    /// one in so many requests
+    /// send it one in this many requests
     #[serde(default)]
     pub every: Every,
 }
 
-/// One in so many, 1 to 1,000,000.
+/// One in this many requests, 1 to 1,000,000.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize, ToSchema)]
 #[serde(try_from = "Whole")]
 #[schema(value_type = i64, minimum = 1, maximum = 1_000_000, default = 10)]
@@ -97,64 +97,49 @@ impl TryFrom<Whole> for Every {
     }
 }
 
-/// The version that answers from now on.
+/// The activated version, or the shadow version.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct ActiveModel {
-    /// what it answers
+    /// what it is for
     #[schema(example = "similarity")]
     pub kind: String,
-    /// its version; null where a second version was ended
+    /// its version; null if the shadow was ended
     pub version: Option<String>,
 }
 
-/// The models that answer at the moment, with their data, hyper-parameters and metrics.
+/// List loaded models
+///
+/// With their data, hyperparameters and metrics.
 #[utoipa::path(get, path = "/models", tag = "models",
-    responses((status = 200, description = "What is loaded; empty before the first training", body = ModelList)))]
+    responses((status = 200, description = "The loaded models; none before the first training", body = ModelList)))]
 async fn list(State(state): State<AppState>) -> Json<ModelList> {
-    let info = |manifest: &Manifest, tracks, candidates, dimensions| ModelInfo {
-        kind: manifest.kind.to_string(),
-        version: manifest.version.clone(),
-        created_at: manifest.created_at.clone(),
-        tracks,
-        candidates,
-        dimensions,
-        parameters: manifest.parameters.clone(),
-        data: serde_json::to_value(&manifest.data).unwrap_or_default(),
-        metrics: manifest.metrics.clone(),
-        published: state.models.published(manifest.kind),
+    let info = |summary: ModelSummary| {
+        let ModelSummary { manifest, tracks, candidates, dimensions } = summary;
+        ModelInfo {
+            kind: manifest.kind.to_string(),
+            version: manifest.version,
+            created_at: manifest.created_at,
+            tracks,
+            candidates,
+            dimensions,
+            parameters: manifest.parameters,
+            data: serde_json::to_value(&manifest.data).unwrap_or_default(),
+            metrics: manifest.metrics,
+            published: state.models.published(manifest.kind),
+        }
     };
-    let completion = state.models.completion().map(|loaded| {
-        let index = &loaded.model.bundle().index;
-        info(&loaded.manifest, index.tracks(), index.popular.len(), index.dimensions())
-    });
-    let similarity = state.models.similarity().map(|loaded| {
-        let model = &loaded.model;
-        info(&loaded.manifest, model.vocabulary().len(), model.candidates(), model.dimensions())
-    });
-    let ratings = state.models.ratings().map(|loaded| {
-        let (model, tracks) = (&loaded.model, loaded.model.vocabulary().len());
-        info(&loaded.manifest, tracks, tracks, model.bundle().columns())
-    });
-    let clicks = state.models.clicks().map(|loaded| {
-        let tracks = loaded.model.bundle().tracks.len();
-        info(&loaded.manifest, tracks, tracks, 0)
-    });
-    Json(ModelList { models: [completion, similarity, ratings, clicks].into_iter().flatten().collect() })
+    Json(ModelList { models: state.models.summaries().map(info).collect() })
 }
 
-/// Switches to a published version, an older one too. It is read and checked whole before; requests under way finish on
-/// the one before. Other servers of the same models folder follow within seconds.
+/// Activate a version
+///
+/// Makes a published version the current one; an older one rolls back. The server verifies the bundle first; requests in
+/// progress finish with the previous version. Other servers with the same models folder follow within seconds.
 #[utoipa::path(post, path = "/models/{kind}/activate", tag = "models",
     params(("kind" = String, Path, description = "completion, similarity, ratings or clicks",
             pattern = "^(completion|similarity|ratings|clicks)$")),
     request_body = ActivateRequest,
-    responses((status = 200, description = "It answers", body = ActiveModel),
-              (status = 400, description = "Not JSON", body = Problem, content_type = "application/problem+json"),
-              (status = 404, description = "No such kind or version", body = Problem, content_type = "application/problem+json"),
-              (status = 409, description = "It is damaged, or the models folder can't be written", body = Problem, content_type = "application/problem+json"),
-              (status = 413, description = "Body too large", body = Problem, content_type = "application/problem+json"),
-              (status = 415, description = "Not declared as JSON", body = Problem, content_type = "application/problem+json"),
-              (status = 422, description = "A field is wrong", body = Problem, content_type = "application/problem+json")))]
+    responses((status = 200, description = "The version is active", body = ActiveModel)))]
 async fn activate(
     State(state): State<AppState>,
     Path(kind): Path<String>,
@@ -166,19 +151,15 @@ async fn activate(
     Ok(Json(ActiveModel { kind: kind.to_string(), version: Some(version) }))
 }
 
-/// Has another published version answer some of the requests too, unseen: how far it agrees is a metric
-/// (`segue_shadow_agreement`). It lasts until it is ended, or the server is.
+/// Run a shadow version
+///
+/// A second published version also answers a share of requests, unseen; the metric `segue_shadow_agreement` says how far
+/// it agrees with the current version. The shadow lasts until it is ended or the server stops.
 #[utoipa::path(post, path = "/models/{kind}/shadow", tag = "models",
     params(("kind" = String, Path, description = "completion, similarity, ratings or clicks",
             pattern = "^(completion|similarity|ratings|clicks)$")),
     request_body = ShadowRequest,
-    responses((status = 200, description = "It answers too", body = ActiveModel),
-              (status = 400, description = "Not JSON", body = Problem, content_type = "application/problem+json"),
-              (status = 404, description = "No such kind or version", body = Problem, content_type = "application/problem+json"),
-              (status = 409, description = "It is damaged", body = Problem, content_type = "application/problem+json"),
-              (status = 413, description = "Body too large", body = Problem, content_type = "application/problem+json"),
-              (status = 415, description = "Not declared as JSON", body = Problem, content_type = "application/problem+json"),
-              (status = 422, description = "A field is wrong", body = Problem, content_type = "application/problem+json")))]
+    responses((status = 200, description = "The shadow runs, or was ended", body = ActiveModel)))]
 async fn shadow(
     State(state): State<AppState>,
     Path(kind): Path<String>,

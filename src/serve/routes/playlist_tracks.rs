@@ -1,8 +1,7 @@
-//! The tracks of a playlist: append, insert, move, remove, replace.
+//! `/playlists/{id}/tracks`: append, insert, move, remove, replace.
 
 use axum::Json;
-use axum::extract::rejection::QueryRejection;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, State};
 use axum::http::header::ETAG;
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
@@ -10,13 +9,13 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::playlists::{Position, known, track_ids};
+use super::playlists::{Position, playlist_id, track_ids};
 use crate::catalog::Edit;
-use crate::serve::AppState;
-use crate::serve::http::extract::{Id, JsonBody, Preconditions, entity_tag, query};
-use crate::serve::http::problem::{ApiError, Problem};
+use crate::serve::http::extract::{Id, JsonBody, Preconditions, QueryParameters, entity_tag};
+use crate::serve::http::problem::ApiError;
+use crate::serve::state::AppState;
 
-/// Routes under `/playlists/{id}/tracks`.
+/// Returns the routes.
 pub fn router() -> OpenApiRouter<AppState> {
     OpenApiRouter::new().routes(routes!(add, replace, remove)).routes(routes!(rearrange))
 }
@@ -25,10 +24,10 @@ pub fn router() -> OpenApiRouter<AppState> {
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AddTracks {
-    /// their ids in order, all of which the catalog has to have
+    /// ids in order; the catalog must have all of them
     #[schema(min_items = 1, max_items = 100_000, value_type = Vec<Id>)]
     pub tracks: Vec<String>,
-    /// position that the first of them gets; left out, the end
+    /// new position of the first of them; the end if omitted
     pub position: Option<Position>,
 }
 
@@ -36,7 +35,7 @@ pub struct AddTracks {
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ReplaceTracks {
-    /// their ids in order, all of which the catalog has to have
+    /// ids in order; the catalog must have all of them
     #[schema(max_items = 100_000, value_type = Vec<Id>)]
     pub tracks: Vec<String>,
 }
@@ -47,10 +46,10 @@ pub struct ReplaceTracks {
 pub struct MoveTracks {
     /// position of the first of them
     pub from: Position,
-    /// how many
+    /// number of tracks
     #[serde(default = "one")]
     pub count: Position,
-    /// position that the first of them gets, in the playlist as it is afterwards
+    /// new position of the first of them, in the playlist after the move
     pub to: Position,
 }
 
@@ -62,7 +61,7 @@ pub struct RemoveTracks {
     /// position of the first of them
     #[param(value_type = i64, minimum = 0, maximum = 100_000)]
     position: Position,
-    /// how many
+    /// number of tracks
     #[serde(default = "one")]
     #[param(value_type = i64, minimum = 0, maximum = 100_000, default = 1)]
     count: Position,
@@ -77,23 +76,18 @@ fn one() -> Position {
 pub struct ChangedPlaylist {
     /// the app's id
     pub id: String,
-    /// tracks that it has now
+    /// number of tracks after the change
     pub num_tracks: i32,
 }
 
-/// Adds tracks at the end of a playlist, or at a position.
+/// Add tracks to a playlist
+///
+/// At the end, or at a position.
 #[utoipa::path(post, path = "/playlists/{id}/tracks", tag = "playlists",
     params(("id" = String, Path, description = "the app's id of the playlist, percent-encoded"),
-           ("If-Match" = Option<String>, Header, description = "only in this state")),
+           ("If-Match" = Option<String>, Header, description = "change the playlist only if this is its entity tag")),
     request_body = AddTracks,
-    responses((status = 200, description = "They are in it", body = ChangedPlaylist, headers(("ETag" = String, description = "its state"))),
-              (status = 400, description = "Not JSON", body = Problem, content_type = "application/problem+json"),
-              (status = 404, description = "No such playlist", body = Problem, content_type = "application/problem+json"),
-              (status = 409, description = "No such track or position, or changed by someone else at the same time", body = Problem, content_type = "application/problem+json"),
-              (status = 412, description = "Not in the state that was named", body = Problem, content_type = "application/problem+json"),
-              (status = 413, description = "Body too large", body = Problem, content_type = "application/problem+json"),
-              (status = 415, description = "Not declared as JSON", body = Problem, content_type = "application/problem+json"),
-              (status = 422, description = "A field is wrong", body = Problem, content_type = "application/problem+json")))]
+    responses((status = 200, description = "The tracks were added", body = ChangedPlaylist, headers(("ETag" = String, description = "entity tag of the playlist")))))]
 async fn add(
     State(state): State<AppState>,
     Path(id): Path<String>,
@@ -101,8 +95,8 @@ async fn add(
     JsonBody(AddTracks { tracks, position }): JsonBody<AddTracks>,
 ) -> Result<Response, ApiError> {
     if tracks.is_empty() {
-        let reason = "must hold at least one track".to_owned();
-        return Err(ApiError::InvalidField { field: "tracks".to_owned(), reason });
+        let reason = "must contain at least one track".to_owned();
+        return Err(ApiError::invalid("tracks", reason));
     }
     let tracks = track_ids(tracks)?;
     let edit = match position {
@@ -112,19 +106,12 @@ async fn add(
     apply(&state, id, edit, &preconditions).await
 }
 
-/// Puts others in the place of all tracks of a playlist.
+/// Replace all tracks of a playlist
 #[utoipa::path(put, path = "/playlists/{id}/tracks", tag = "playlists",
     params(("id" = String, Path, description = "the app's id of the playlist, percent-encoded"),
-           ("If-Match" = Option<String>, Header, description = "only in this state")),
+           ("If-Match" = Option<String>, Header, description = "change the playlist only if this is its entity tag")),
     request_body = ReplaceTracks,
-    responses((status = 200, description = "They are in it", body = ChangedPlaylist, headers(("ETag" = String, description = "its state"))),
-              (status = 400, description = "Not JSON", body = Problem, content_type = "application/problem+json"),
-              (status = 404, description = "No such playlist", body = Problem, content_type = "application/problem+json"),
-              (status = 409, description = "No such track or position, or changed by someone else at the same time", body = Problem, content_type = "application/problem+json"),
-              (status = 412, description = "Not in the state that was named", body = Problem, content_type = "application/problem+json"),
-              (status = 413, description = "Body too large", body = Problem, content_type = "application/problem+json"),
-              (status = 415, description = "Not declared as JSON", body = Problem, content_type = "application/problem+json"),
-              (status = 422, description = "A field is wrong", body = Problem, content_type = "application/problem+json")))]
+    responses((status = 200, description = "The tracks were replaced", body = ChangedPlaylist, headers(("ETag" = String, description = "entity tag of the playlist")))))]
 async fn replace(
     State(state): State<AppState>,
     Path(id): Path<String>,
@@ -134,38 +121,29 @@ async fn replace(
     apply(&state, id, Edit::Replace(track_ids(tracks)?), &preconditions).await
 }
 
-/// Removes tracks from a playlist; those behind them move up.
+/// Remove tracks from a playlist
+///
+/// The tracks after them move up.
 #[utoipa::path(delete, path = "/playlists/{id}/tracks", tag = "playlists",
     params(("id" = String, Path, description = "the app's id of the playlist, percent-encoded"),
-           ("If-Match" = Option<String>, Header, description = "only in this state"), RemoveTracks),
-    responses((status = 200, description = "They are out of it", body = ChangedPlaylist, headers(("ETag" = String, description = "its state"))),
-              (status = 404, description = "No such playlist", body = Problem, content_type = "application/problem+json"),
-              (status = 409, description = "No such track or position, or changed by someone else at the same time", body = Problem, content_type = "application/problem+json"),
-              (status = 412, description = "Not in the state that was named", body = Problem, content_type = "application/problem+json"),
-              (status = 422, description = "A field is wrong", body = Problem, content_type = "application/problem+json")))]
+           ("If-Match" = Option<String>, Header, description = "change the playlist only if this is its entity tag"), RemoveTracks),
+    responses((status = 200, description = "The tracks were removed", body = ChangedPlaylist, headers(("ETag" = String, description = "entity tag of the playlist")))))]
 async fn remove(
     State(state): State<AppState>,
     Path(id): Path<String>,
     preconditions: Preconditions,
-    parameters: Result<Query<RemoveTracks>, QueryRejection>,
+    QueryParameters(query): QueryParameters<RemoveTracks>,
 ) -> Result<Response, ApiError> {
-    let RemoveTracks { position, count } = query(parameters)?;
+    let RemoveTracks { position, count } = query;
     apply(&state, id, Edit::Remove { from: position.get(), count: count.get() }, &preconditions).await
 }
 
-/// Moves tracks within a playlist.
+/// Move tracks within a playlist
 #[utoipa::path(post, path = "/playlists/{id}/tracks/move", tag = "playlists",
     params(("id" = String, Path, description = "the app's id of the playlist, percent-encoded"),
-           ("If-Match" = Option<String>, Header, description = "only in this state")),
+           ("If-Match" = Option<String>, Header, description = "change the playlist only if this is its entity tag")),
     request_body = MoveTracks,
-    responses((status = 200, description = "They are elsewhere", body = ChangedPlaylist, headers(("ETag" = String, description = "its state"))),
-              (status = 400, description = "Not JSON", body = Problem, content_type = "application/problem+json"),
-              (status = 404, description = "No such playlist", body = Problem, content_type = "application/problem+json"),
-              (status = 409, description = "No such track or position, or changed by someone else at the same time", body = Problem, content_type = "application/problem+json"),
-              (status = 412, description = "Not in the state that was named", body = Problem, content_type = "application/problem+json"),
-              (status = 413, description = "Body too large", body = Problem, content_type = "application/problem+json"),
-              (status = 415, description = "Not declared as JSON", body = Problem, content_type = "application/problem+json"),
-              (status = 422, description = "A field is wrong", body = Problem, content_type = "application/problem+json")))]
+    responses((status = 200, description = "The tracks were moved", body = ChangedPlaylist, headers(("ETag" = String, description = "entity tag of the playlist")))))]
 async fn rearrange(
     State(state): State<AppState>,
     Path(id): Path<String>,
@@ -176,7 +154,7 @@ async fn rearrange(
 }
 
 async fn apply(state: &AppState, id: String, edit: Edit, preconditions: &Preconditions) -> Result<Response, ApiError> {
-    let (id, expected) = (known(id)?, preconditions.expected());
+    let (id, expected) = (playlist_id(id)?, preconditions.expected());
     let edited = state.catalog()?.edit_playlist(&id, edit, expected.as_deref()).await?;
     let body = ChangedPlaylist { id: id.into(), num_tracks: edited.num_tracks };
     Ok(([(ETAG, entity_tag(edited.tag))], Json(body)).into_response())

@@ -1,8 +1,7 @@
-//! Playlists of the catalog: read, search, create, replace, change, delete, one or many at once.
+//! `/playlists`: list, search, create, read, replace, change, delete; bulk requests.
 
 use axum::Json;
-use axum::extract::rejection::QueryRejection;
-use axum::extract::{FromRequest, Path, Query, Request, State};
+use axum::extract::{FromRequest, Path, Request, State};
 use axum::http::header::{ETAG, LOCATION};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -18,21 +17,20 @@ use crate::catalog::lines::PlaylistLine;
 use crate::catalog::{
     Catalog, CatalogError, Playlist, PlaylistFields, PlaylistId, PlaylistRecord, PlaylistState, TrackId, UserId,
 };
-use crate::serve::AppState;
 use crate::serve::http::extract::{
-    Id, JsonBody, Limit, ListQuery, MergePatch, Page, Preconditions, Whole, entity_tag, in_field, is_ndjson,
-    optional_whole, query, segment,
+    Id, JsonBody, Limit, ListQuery, MergePatch, Page, Preconditions, QueryParameters, Whole, entity_tag, in_field,
+    is_ndjson, optional_whole, percent_encode,
 };
-use crate::serve::http::ndjson;
-use crate::serve::http::ndjson::{BulkRows, RowOutcome};
-use crate::serve::http::problem::{ApiError, Problem};
+use crate::serve::http::ndjson::{self, BulkRows, RowOutcome};
+use crate::serve::http::problem::ApiError;
+use crate::serve::state::AppState;
 
 /// Most tracks of a playlist.
 const MAX_TRACKS: usize = 100_000;
 /// The longest title or description, in bytes.
 const MAX_TEXT_BYTES: usize = 10_000;
 
-/// Routes under `/playlists`.
+/// Returns the routes.
 pub fn router() -> OpenApiRouter<AppState> {
     OpenApiRouter::new().routes(routes!(list, create)).routes(routes!(get, replace, change, delete))
 }
@@ -43,40 +41,40 @@ pub struct PlaylistSummary {
     /// the app's id
     #[schema(example = "37i9dQZF1DX4sWSpwq3LiO")]
     pub id: String,
-    /// its title
+    /// title
     pub title: Option<String>,
-    /// its description
+    /// description
     pub description: Option<String>,
     /// whether several people edit it
     pub collaborative: bool,
-    /// the app's id of the user whose it is
+    /// the app's id of the owner
     pub user_id: Option<String>,
-    /// followers
+    /// number of followers
     pub num_followers: Option<i32>,
-    /// edits, as the source states them
+    /// number of edits, as given
     pub num_edits: Option<i32>,
-    /// tracks in it, repeats counted
+    /// number of tracks, repeats included
     pub num_tracks: i32,
-    /// distinct albums, as the source states them
+    /// number of distinct albums, as given
     pub num_albums: Option<i32>,
-    /// distinct artists, as the source states them
+    /// number of distinct artists, as given
     pub num_artists: Option<i32>,
-    /// length in milliseconds, as the source states it
+    /// length in milliseconds, as given
     pub duration_ms: Option<i64>,
-    /// last change by its owner
+    /// last change by the owner
     #[serde(with = "time::serde::rfc3339::option")]
     pub modified_at: Option<OffsetDateTime>,
 }
 
-/// A playlist of the catalog.
+/// A playlist with its tracks.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct PlaylistBody {
-    /// all but its tracks
+    /// everything but the tracks
     #[serde(flatten)]
     pub summary: PlaylistSummary,
-    /// its tracks in order, from position `from` on
+    /// tracks in order, from position `from` on
     pub tracks: Vec<PlacedTrack>,
-    /// where to go on, if there are more: the next `from`
+    /// `from` of the next page; null at the end
     pub next: Option<i32>,
 }
 
@@ -89,40 +87,40 @@ pub struct PlacedTrack {
     pub track_id: String,
     /// title of the track
     pub name: String,
-    /// name of its artist
+    /// name of the artist
     pub artist: String,
 }
 
-/// What a playlist is to be, its tracks aside.
+/// Changes of a playlist without its tracks.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PlaylistMetadata {
-    /// its title
+    /// title
     #[schema(example = "late night jazz", max_length = 10_000, pattern = r"^[^\x00]*$")]
     pub title: Option<String>,
-    /// its description
+    /// description
     #[schema(max_length = 10_000, pattern = r"^[^\x00]*$")]
     pub description: Option<String>,
     /// whether several people edit it
     #[serde(default)]
     #[schema(value_type = Option<bool>)]
     pub collaborative: bool,
-    /// the app's id of the user whose it is, who need not be there yet
+    /// the app's id of the owner; created if new
     #[schema(value_type = Option<Id>)]
     pub user_id: Option<String>,
-    /// followers
+    /// number of followers
     #[serde(default, deserialize_with = "optional_whole")]
     #[schema(minimum = 0)]
     pub num_followers: Option<i32>,
-    /// edits
+    /// number of edits
     #[serde(default, deserialize_with = "optional_whole")]
     #[schema(minimum = 0)]
     pub num_edits: Option<i32>,
-    /// distinct albums
+    /// number of distinct albums
     #[serde(default, deserialize_with = "optional_whole")]
     #[schema(minimum = 0)]
     pub num_albums: Option<i32>,
-    /// distinct artists
+    /// number of distinct artists
     #[serde(default, deserialize_with = "optional_whole")]
     #[schema(minimum = 0)]
     pub num_artists: Option<i32>,
@@ -130,43 +128,43 @@ pub struct PlaylistMetadata {
     #[serde(default, deserialize_with = "optional_whole")]
     #[schema(minimum = 0)]
     pub duration_ms: Option<i64>,
-    /// last change by its owner (RFC 3339); left out, now
+    /// last change by the owner (RFC 3339); now if omitted
     #[serde(default, with = "time::serde::rfc3339::option")]
     pub modified_at: Option<OffsetDateTime>,
 }
 
-/// A playlist to create, or to put in the place of one.
+/// The new content of a playlist.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PlaylistInput {
-    /// the app's id; in the path instead where there is one. Where there is none, one is made up
+    /// the app's id; generated if omitted. In `PUT`, the one in the path counts
     #[schema(example = "my-playlist", value_type = Option<Id>)]
     pub id: Option<String>,
-    /// its title
+    /// title
     #[schema(example = "late night jazz", max_length = 10_000, pattern = r"^[^\x00]*$")]
     pub title: Option<String>,
-    /// its description
+    /// description
     #[schema(max_length = 10_000, pattern = r"^[^\x00]*$")]
     pub description: Option<String>,
     /// whether several people edit it
     #[serde(default)]
     pub collaborative: bool,
-    /// the app's id of the user whose it is, who need not be there yet
+    /// the app's id of the owner; created if new
     #[schema(value_type = Option<Id>)]
     pub user_id: Option<String>,
-    /// followers
+    /// number of followers
     #[serde(default, deserialize_with = "optional_whole")]
     #[schema(minimum = 0)]
     pub num_followers: Option<i32>,
-    /// edits
+    /// number of edits
     #[serde(default, deserialize_with = "optional_whole")]
     #[schema(minimum = 0)]
     pub num_edits: Option<i32>,
-    /// distinct albums
+    /// number of distinct albums
     #[serde(default, deserialize_with = "optional_whole")]
     #[schema(minimum = 0)]
     pub num_albums: Option<i32>,
-    /// distinct artists
+    /// number of distinct artists
     #[serde(default, deserialize_with = "optional_whole")]
     #[schema(minimum = 0)]
     pub num_artists: Option<i32>,
@@ -174,10 +172,10 @@ pub struct PlaylistInput {
     #[serde(default, deserialize_with = "optional_whole")]
     #[schema(minimum = 0)]
     pub duration_ms: Option<i64>,
-    /// last change by its owner (RFC 3339); left out, now
+    /// last change by the owner (RFC 3339); now if omitted
     #[serde(default, with = "time::serde::rfc3339::option")]
     pub modified_at: Option<OffsetDateTime>,
-    /// ids of its tracks in order, all of which the catalog has to have
+    /// ids of the tracks in order; the catalog must have all of them
     #[serde(default)]
     #[schema(max_items = 100_000, value_type = Vec<Id>)]
     pub tracks: Vec<String>,
@@ -186,31 +184,31 @@ pub struct PlaylistInput {
 /// A page of playlists.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct PlaylistList {
-    /// in the order of their ids, or the best results first
+    /// in the order of their ids; search results by relevance
     pub items: Vec<PlaylistSummary>,
-    /// the `cursor` of the next page, if there may be one
+    /// `cursor` of the next page; null at the end
     pub next: Option<String>,
 }
 
-/// Which playlists.
+/// The query of a list of playlists.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct PlaylistsQuery {
-    /// number of rows
+    /// maximum number of items
     #[serde(default)]
     #[param(value_type = i64, minimum = 1, maximum = 500, default = 50)]
     limit: Limit,
-    /// `next` of the page before
+    /// `next` of the previous page
     cursor: Option<String>,
-    /// what to search titles for, misspelt or not; without it, or blank, rows come in the order of their ids
+    /// search text for titles; typos are tolerated. If omitted or blank, items are in the order of their ids
     #[param(max_length = 200)]
     q: Option<String>,
-    /// only this user's
+    /// only playlists of this user
     user_id: Option<String>,
 }
 
-/// Which of a playlist's tracks.
+/// The query of a playlist's tracks.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
@@ -246,7 +244,7 @@ impl Position {
     /// The second position, or one track.
     pub const ONE: Self = Self(1);
 
-    /// The number.
+    /// Returns the number.
     pub fn get(self) -> usize {
         self.0 as usize
     }
@@ -284,7 +282,7 @@ impl From<&Playlist> for PlaylistMetadata {
             num_albums: playlist.num_albums,
             num_artists: playlist.num_artists,
             duration_ms: playlist.duration_ms,
-            // A change is a change now, unless it says otherwise.
+            // The time of a change is now, unless it says otherwise.
             modified_at: None,
         }
     }
@@ -292,13 +290,13 @@ impl From<&Playlist> for PlaylistMetadata {
 
 impl PlaylistMetadata {
     fn into_fields(self) -> Result<PlaylistFields, ApiError> {
-        let wrong = |field: &str, reason: String| Err(ApiError::InvalidField { field: field.to_owned(), reason });
+        let invalid = |field: &str, reason: &str| Err(ApiError::invalid(field, reason));
         for (field, text) in [("title", &self.title), ("description", &self.description)] {
             match text {
                 Some(text) if text.len() > MAX_TEXT_BYTES => {
-                    return wrong(field, format!("must not be longer than {MAX_TEXT_BYTES} bytes"));
+                    return invalid(field, &format!("must not be longer than {MAX_TEXT_BYTES} bytes"));
                 }
-                Some(text) if text.contains('\0') => return wrong(field, "must not contain NUL".to_owned()),
+                Some(text) if text.contains('\0') => return invalid(field, "must not contain NUL"),
                 _ => {}
             }
         }
@@ -311,11 +309,11 @@ impl PlaylistMetadata {
             ("duration_ms", self.duration_ms),
         ];
         if let Some((field, _)) = counts.iter().find(|(_, count)| count.is_some_and(|count| count < 0)) {
-            return wrong(field, "must not be negative".to_owned());
+            return invalid(field, "must not be negative");
         }
-        // Years beyond these are more than PostgreSQL holds, or RFC 3339 writes.
+        // PostgreSQL can't store other years, or RFC 3339 can't write them.
         if self.modified_at.is_some_and(|at| !(1..=9_999).contains(&at.to_offset(time::UtcOffset::UTC).year())) {
-            return wrong("modified_at", "must lie in the years 1 to 9999".to_owned());
+            return invalid("modified_at", "must be in the years 1 to 9999");
         }
         Ok(PlaylistFields {
             title: self.title,
@@ -333,7 +331,7 @@ impl PlaylistMetadata {
 }
 
 impl PlaylistInput {
-    /// Metadata and tracks.
+    /// Returns metadata and tracks.
     fn into_parts(self) -> Result<(PlaylistFields, Vec<TrackId>), ApiError> {
         let tracks = track_ids(self.tracks)?;
         let metadata = PlaylistMetadata {
@@ -352,32 +350,32 @@ impl PlaylistInput {
     }
 }
 
-/// Ids of tracks to look up.
+/// Checks the ids of a playlist's tracks.
 pub fn track_ids(tracks: Vec<String>) -> Result<Vec<TrackId>, ApiError> {
     if tracks.len() > MAX_TRACKS {
-        let reason = format!("has {} values, at most {MAX_TRACKS} are taken", tracks.len());
-        return Err(ApiError::InvalidField { field: "tracks".to_owned(), reason });
+        let reason = format!("has {} values; the maximum is {MAX_TRACKS}", tracks.len());
+        return Err(ApiError::invalid("tracks", reason));
     }
-    (0..).zip(tracks).map(|(place, id): (usize, _)| in_field(&format!("tracks[{place}]"), TrackId::new(id))).collect()
+    (0..).zip(tracks).map(|(index, id): (usize, _)| in_field(&format!("tracks[{index}]"), TrackId::new(id))).collect()
 }
 
-/// The id of a playlist to look up.
-pub fn known(id: String) -> Result<PlaylistId, ApiError> {
+/// Returns the id of a playlist to look up.
+pub fn playlist_id(id: String) -> Result<PlaylistId, ApiError> {
     PlaylistId::storable(id.as_str()).map_err(|_| ApiError::UnknownPlaylist(id))
 }
 
-/// Playlists in the order of their ids; with `q`, those whose titles are most like it, misspelt or not.
+/// List or search playlists
+///
+/// Playlists are in the order of their ids; with `q`, those whose title matches best, typos tolerated.
 #[utoipa::path(get, path = "/playlists", tag = "playlists", params(PlaylistsQuery),
-    responses((status = 200, description = "A page of playlists", body = PlaylistList),
-              (status = 404, description = "No such cursor", body = Problem, content_type = "application/problem+json"),
-              (status = 422, description = "A parameter is wrong", body = Problem, content_type = "application/problem+json")))]
+    responses((status = 200, description = "A page of playlists", body = PlaylistList)))]
 async fn list(
     State(state): State<AppState>,
-    parameters: Result<Query<PlaylistsQuery>, QueryRejection>,
+    QueryParameters(query): QueryParameters<PlaylistsQuery>,
 ) -> Result<Json<PlaylistList>, ApiError> {
-    let PlaylistsQuery { limit, cursor, q, user_id } = query(parameters)?;
-    let asked = ListQuery { limit, cursor, q };
-    let (page, limit) = (asked.page()?, limit.get() as i64);
+    let PlaylistsQuery { limit, cursor, q, user_id } = query;
+    let query = ListQuery { limit, cursor, q };
+    let (page, limit) = (query.page()?, limit.get() as i64);
     let playlists = match (&page, user_id.map(UserId::storable).transpose()) {
         // A text that can't be an id is nobody's.
         (_, Err(_)) => Vec::new(),
@@ -386,34 +384,29 @@ async fn list(
             state.catalog()?.search_playlists(text, user.as_ref(), (*offset).into(), limit).await?
         }
     };
-    let next = asked.next(&page, playlists.len(), playlists.last().map(|playlist| playlist.id.as_str()));
+    let next = query.next(&page, playlists.len(), playlists.last().map(|playlist| playlist.id.as_str()));
     Ok(Json(PlaylistList { items: playlists.into_iter().map(PlaylistSummary::from).collect(), next }))
 }
 
-/// Creates a playlist, or many: one JSON object, or one a line (`application/x-ndjson`), of any number.
+/// Create playlists
 ///
-/// Lines are created or replaced as they arrive, and answered with a line each while the rest is still being read: a
-/// client has to read while it sends. A line's tracks are ids, or tracks in full, which are created too; ids that the
-/// catalog does not have are left out, and listed. The last line is a summary.
+/// One playlist as a JSON object, or any number of playlists with `application/x-ndjson`: one per line. For a bulk request,
+/// the server creates or replaces playlists as lines arrive and responds with a line for each while it still reads others:
+/// the client must read while it sends. The tracks of a line are ids, or complete tracks, which are created too; the server
+/// omits ids that the catalog does not have, and reports them. The last line of the response is a summary.
 #[utoipa::path(post, path = "/playlists", tag = "playlists", params(ndjson::BulkQuery),
     request_body(content((PlaylistInput = "application/json"), (String = "application/x-ndjson")),
-                 description = "a playlist, or one a line"),
-    responses((status = 200, description = "What became of each line", body = ndjson::BulkLine, content_type = "application/x-ndjson"),
-              (status = 201, description = "It is created", body = PlaylistSummary,
-               headers(("ETag" = String, description = "its state"), ("Location" = String, description = "its path"))),
-              (status = 400, description = "Not JSON", body = Problem, content_type = "application/problem+json"),
-              (status = 409, description = "There is one with that id, or a track is not in the catalog", body = Problem, content_type = "application/problem+json"),
-              (status = 413, description = "Body too large", body = Problem, content_type = "application/problem+json"),
-              (status = 415, description = "Not declared as JSON", body = Problem, content_type = "application/problem+json"),
-              (status = 422, description = "A field is wrong", body = Problem, content_type = "application/problem+json")))]
+                 description = "one playlist, or one per line"),
+    responses((status = 200, description = "Outcome of each line of a bulk request", body = ndjson::BulkLine, content_type = "application/x-ndjson"),
+              (status = 201, description = "The playlist was created", body = PlaylistSummary,
+               headers(("ETag" = String, description = "entity tag of the playlist"), ("Location" = String, description = "path of the playlist")))))]
 async fn create(
     State(state): State<AppState>,
-    parameters: Result<Query<ndjson::BulkQuery>, QueryRejection>,
+    QueryParameters(query): QueryParameters<ndjson::BulkQuery>,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let asked = query(parameters)?;
     if is_ndjson(request.headers()) {
-        return ndjson::answer(PlaylistRows(state.catalog()?.clone()), request.into_body(), asked, &state.bulk);
+        return ndjson::store(PlaylistRows(state.catalog()?.clone()), request.into_body(), query, &state.bulk);
     }
     let JsonBody(mut input) = JsonBody::<PlaylistInput>::from_request(request, &state).await?;
     let id = in_field("id", PlaylistId::new(input.id.take().map_or_else(new_id, Ok)?))?;
@@ -425,22 +418,20 @@ async fn create(
             None => Ok((fields, Some(tracks))),
         })
         .await?;
-    answer(&state, &id, edited, StatusCode::CREATED).await
+    respond(&state, &id, edited, StatusCode::CREATED).await
 }
 
-/// A playlist of the catalog with its tracks.
+/// Read a playlist
 #[utoipa::path(get, path = "/playlists/{id}", tag = "playlists",
     params(("id" = String, Path, description = "the app's id of the playlist, percent-encoded"), TracksQuery),
-    responses((status = 200, description = "The playlist", body = PlaylistBody, headers(("ETag" = String, description = "its state"))),
-              (status = 404, description = "No such playlist", body = Problem, content_type = "application/problem+json"),
-              (status = 422, description = "A parameter is wrong", body = Problem, content_type = "application/problem+json")))]
+    responses((status = 200, description = "The playlist", body = PlaylistBody, headers(("ETag" = String, description = "entity tag of the playlist")))))]
 async fn get(
     State(state): State<AppState>,
     Path(id): Path<String>,
-    parameters: Result<Query<TracksQuery>, QueryRejection>,
+    QueryParameters(query): QueryParameters<TracksQuery>,
 ) -> Result<Response, ApiError> {
-    let TracksQuery { from, limit } = query(parameters)?;
-    let (id, catalog) = (known(id)?, state.catalog()?);
+    let TracksQuery { from, limit } = query;
+    let (id, catalog) = (playlist_id(id)?, state.catalog()?);
     let playlist = catalog.playlist(&id).await?.ok_or_else(|| ApiError::UnknownPlaylist(id.to_string()))?;
     let tracks = catalog.playlist_tracks(&id, from.0 as i32, limit.get() as i64).await?;
     let next = tracks.last().map(|track| track.position + 1).filter(|&next| next < playlist.num_tracks);
@@ -455,21 +446,17 @@ async fn get(
     Ok(([(ETAG, tag)], Json(body)).into_response())
 }
 
-/// Creates a playlist, or replaces the one that is there with its tracks: what is left out is empty afterwards.
+/// Create or replace a playlist
+///
+/// Replaces the tracks too. Omitted fields are empty afterwards.
 #[utoipa::path(put, path = "/playlists/{id}", tag = "playlists",
     params(("id" = Id, Path, description = "the app's id of the playlist, percent-encoded"),
-           ("If-Match" = Option<String>, Header, description = "replace it only in this state"),
-           ("If-None-Match" = Option<String>, Header, description = "`*`: only create it")),
+           ("If-Match" = Option<String>, Header, description = "replace the playlist only if this is its entity tag"),
+           ("If-None-Match" = Option<String>, Header, description = "`*`: only create, do not replace")),
     request_body = PlaylistInput,
-    responses((status = 200, description = "It is replaced", body = PlaylistSummary, headers(("ETag" = String, description = "its state"))),
-              (status = 201, description = "It is created", body = PlaylistSummary,
-               headers(("ETag" = String, description = "its state"), ("Location" = String, description = "its path"))),
-              (status = 400, description = "Not JSON", body = Problem, content_type = "application/problem+json"),
-              (status = 409, description = "Changed by someone else at the same time, or something that it names is not there", body = Problem, content_type = "application/problem+json"),
-              (status = 412, description = "Not in the state that was named", body = Problem, content_type = "application/problem+json"),
-              (status = 413, description = "Body too large", body = Problem, content_type = "application/problem+json"),
-              (status = 415, description = "Not declared as JSON", body = Problem, content_type = "application/problem+json"),
-              (status = 422, description = "A field is wrong", body = Problem, content_type = "application/problem+json")))]
+    responses((status = 200, description = "The playlist was replaced", body = PlaylistSummary, headers(("ETag" = String, description = "entity tag of the playlist"))),
+              (status = 201, description = "The playlist was created", body = PlaylistSummary,
+               headers(("ETag" = String, description = "entity tag of the playlist"), ("Location" = String, description = "path of the playlist")))))]
 async fn replace(
     State(state): State<AppState>,
     Path(id): Path<String>,
@@ -478,7 +465,7 @@ async fn replace(
 ) -> Result<Response, ApiError> {
     let id = in_field("id", PlaylistId::new(id))?;
     if input.id.take().is_some_and(|other| id != other.as_str()) {
-        return Err(ApiError::unfit("id", "must be the one in the path, or left out".to_owned()));
+        return Err(ApiError::unfit("id", "must equal the id in the path, or be omitted".to_owned()));
     }
     let (fields, tracks) = input.into_parts()?;
     let mut is_new = false;
@@ -490,29 +477,24 @@ async fn replace(
             Ok::<_, ApiError>((fields, Some(tracks)))
         })
         .await?;
-    answer(&state, &id, edited, if is_new { StatusCode::CREATED } else { StatusCode::OK }).await
+    respond(&state, &id, edited, if is_new { StatusCode::CREATED } else { StatusCode::OK }).await
 }
 
-/// Changes parts of a playlist, not its tracks (RFC 7396): what is left out stays, what is null goes.
+/// Change a playlist
+///
+/// A JSON merge patch (RFC 7396) of everything but the tracks: omitted fields stay, null removes a value.
 #[utoipa::path(patch, path = "/playlists/{id}", tag = "playlists",
     params(("id" = String, Path, description = "the app's id of the playlist, percent-encoded"),
-           ("If-Match" = Option<String>, Header, description = "change it only in this state")),
+           ("If-Match" = Option<String>, Header, description = "change the playlist only if this is its entity tag")),
     request_body(content((PlaylistMetadata = "application/merge-patch+json"), (PlaylistMetadata = "application/json"))),
-    responses((status = 200, description = "It is changed", body = PlaylistSummary, headers(("ETag" = String, description = "its state"))),
-              (status = 400, description = "Not JSON", body = Problem, content_type = "application/problem+json"),
-              (status = 404, description = "No such playlist", body = Problem, content_type = "application/problem+json"),
-              (status = 409, description = "Changed by someone else at the same time, or something that it names is not there", body = Problem, content_type = "application/problem+json"),
-              (status = 412, description = "Not in the state that was named", body = Problem, content_type = "application/problem+json"),
-              (status = 413, description = "Body too large", body = Problem, content_type = "application/problem+json"),
-              (status = 415, description = "Not declared as JSON", body = Problem, content_type = "application/problem+json"),
-              (status = 422, description = "A field is wrong", body = Problem, content_type = "application/problem+json")))]
+    responses((status = 200, description = "The playlist was changed", body = PlaylistSummary, headers(("ETag" = String, description = "entity tag of the playlist")))))]
 async fn change(
     State(state): State<AppState>,
     Path(id): Path<String>,
     preconditions: Preconditions,
     JsonBody(patch): JsonBody<MergePatch>,
 ) -> Result<Response, ApiError> {
-    let id = known(id)?;
+    let id = playlist_id(id)?;
     let edited = state
         .catalog()?
         .change_playlist(&id, |current| {
@@ -521,23 +503,22 @@ async fn change(
             Ok::<_, ApiError>((patch.apply(&PlaylistMetadata::from(current))?.into_fields()?, None))
         })
         .await?;
-    answer(&state, &id, edited, StatusCode::OK).await
+    respond(&state, &id, edited, StatusCode::OK).await
 }
 
-/// Deletes a playlist. Its tracks stay in the catalog.
+/// Delete a playlist
+///
+/// Its tracks stay in the catalog.
 #[utoipa::path(delete, path = "/playlists/{id}", tag = "playlists",
     params(("id" = String, Path, description = "the app's id of the playlist, percent-encoded"),
-           ("If-Match" = Option<String>, Header, description = "delete it only in this state")),
-    responses((status = 204, description = "It is gone"),
-              (status = 404, description = "No such playlist", body = Problem, content_type = "application/problem+json"),
-              (status = 409, description = "Changed by someone else at the same time, or something that it names is not there", body = Problem, content_type = "application/problem+json"),
-              (status = 412, description = "Not in the state that was named", body = Problem, content_type = "application/problem+json")))]
+           ("If-Match" = Option<String>, Header, description = "delete the playlist only if this is its entity tag")),
+    responses((status = 204, description = "The playlist was deleted")))]
 async fn delete(
     State(state): State<AppState>,
     Path(id): Path<String>,
     preconditions: Preconditions,
 ) -> Result<StatusCode, ApiError> {
-    let id = known(id)?;
+    let id = playlist_id(id)?;
     let deleted = state
         .catalog()?
         .delete_playlist(&id, |playlist| preconditions.check(tag_of(Some(playlist)).as_deref()))
@@ -545,7 +526,7 @@ async fn delete(
     if deleted { Ok(StatusCode::NO_CONTENT) } else { Err(ApiError::UnknownPlaylist(id.into())) }
 }
 
-/// An id for a playlist that came without one, which no other has.
+/// Generates an id for a playlist without one.
 fn new_id() -> Result<String, ApiError> {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes).map_err(|error| ApiError::Internal(error.into()))?;
@@ -556,8 +537,8 @@ fn tag_of(playlist: Option<&Playlist>) -> Option<String> {
     playlist.map(|playlist| entity_tag(playlist.tag))
 }
 
-/// The playlist as it is after a change.
-async fn answer(
+/// Returns the playlist after a change.
+async fn respond(
     state: &AppState,
     id: &PlaylistId,
     edited: PlaylistState,
@@ -569,19 +550,19 @@ async fn answer(
         headers.insert(ETAG, tag);
     }
     if status == StatusCode::CREATED
-        && let Ok(location) = format!("/playlists/{}", segment(id.as_str())).parse()
+        && let Ok(location) = format!("/playlists/{}", percent_encode(id.as_str())).parse()
     {
         headers.insert(LOCATION, location);
     }
     Ok((status, headers, Json(PlaylistSummary::from(playlist))).into_response())
 }
 
-/// Writes lines of bulk requests.
+/// Stores the lines of a bulk request.
 struct PlaylistRows(Catalog);
 
 impl BulkRows for PlaylistRows {
     type Row = PlaylistRecord;
-    const ROWS_AT_ONCE: usize = 500;
+    const BATCH_ROWS: usize = 500;
 
     fn parse(&self, line: &[u8]) -> Result<(String, PlaylistRecord), ApiError> {
         let row: PlaylistLine = ndjson::parse_row(line)?;

@@ -1,4 +1,4 @@
-//! Click probability: will this user come back to these tracks?
+//! `POST /scores`: click probabilities of tracks for a user.
 
 use axum::Json;
 use axum::extract::State;
@@ -8,20 +8,20 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::bundle::Kind;
-use crate::recommend::clicks::{ENSEMBLE, Question};
-use crate::serve::AppState;
+use crate::recommend::clicks::{ClickModel, ENSEMBLE, Question};
 use crate::serve::http::extract::{BoundedList, JsonBody, Object};
-use crate::serve::http::problem::{ApiError, Problem};
+use crate::serve::http::problem::ApiError;
+use crate::serve::state::AppState;
 
 /// Most tracks of a request.
 const MAX_TRACKS: usize = 1_000;
 
-/// Routes of scores.
+/// Returns the route.
 pub fn router() -> OpenApiRouter<AppState> {
     OpenApiRouter::new().routes(routes!(score))
 }
 
-/// Where in the app the tracks are offered. A field that is left out is not known.
+/// Where in the app the tracks are offered. Omitted fields are unknown.
 #[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ScoreContext {
@@ -36,11 +36,11 @@ pub struct ScoreContext {
     pub source_type: Option<String>,
 }
 
-/// Which probabilities.
+/// Tracks to score for a user.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ScoresRequest {
-    /// the app's id of the user, who need not be known
+    /// the app's id of the user, who may be unknown
     #[schema(example = "user-17")]
     pub user_id: String,
     /// the app's ids of the tracks, up to 1,000
@@ -50,61 +50,56 @@ pub struct ScoresRequest {
     #[serde(default)]
     #[schema(value_type = ScoreContext)]
     pub context: Object<ScoreContext>,
-    /// the model that answers, one of the bundle's: `ensemble` (all of them together, the default), `deepfm`, …
+    /// a model of the bundle: `ensemble` (all of them together, the default), `deepfm`, …
     #[schema(example = "ensemble")]
     pub model: Option<String>,
-    /// a published version of the bundle; left out, the current one
+    /// published version of the bundle; the current one if omitted
     pub version: Option<String>,
 }
 
-/// A track with its probability.
+/// A track with its click probability.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct ScoredTrack {
     /// the app's id of the track
     pub track_id: String,
-    /// how likely it is that the user, once the track is begun, comes back to it within a month
+    /// probability that a user who starts the track comes back to it within a month
     #[schema(example = 0.83)]
     pub probability: f32,
 }
 
-/// Probabilities.
+/// Click probabilities.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct Scores {
     /// the user
     pub user_id: String,
-    /// version of the bundle that answered
+    /// version of the bundle
     pub model_version: String,
-    /// the model that answered
+    /// the model that computed them
     pub model: String,
     /// in the order of the request
     pub scores: Vec<ScoredTrack>,
-    /// true for a user of whom nothing is known: the probabilities are those of a new user
+    /// true if nothing is known of the user: the probabilities are those for a new user
     pub unknown_user: bool,
-    /// tracks of which nothing is known: theirs are those of a new track
+    /// tracks of which nothing is known: their probabilities are those of a new track
     pub unknown_tracks: Vec<String>,
-    /// fields of the context whose value occurred in no listen that the model learned from: they count as left out
+    /// fields of the context whose value the model has not seen in training: they count as omitted
     pub unknown_context: Vec<String>,
 }
 
-/// How likely a user is to come back to each of some tracks, by all listens up to now.
+/// Click probabilities
+///
+/// How likely the user is to come back to each track within a month, from all listens so far.
 #[utoipa::path(post, path = "/scores", tag = "users", request_body = ScoresRequest,
-    responses((status = 200, description = "A probability for each track, in the order of the request", body = Scores),
-              (status = 400, description = "Not JSON", body = Problem, content_type = "application/problem+json"),
-              (status = 404, description = "No such version, or no such model in the bundle", body = Problem, content_type = "application/problem+json"),
-              (status = 409, description = "That version is damaged", body = Problem, content_type = "application/problem+json"),
-              (status = 413, description = "Body too large", body = Problem, content_type = "application/problem+json"),
-              (status = 415, description = "Not declared as JSON", body = Problem, content_type = "application/problem+json"),
-              (status = 422, description = "A field is wrong", body = Problem, content_type = "application/problem+json"),
-              (status = 503, description = "No model, or too busy", body = Problem, content_type = "application/problem+json")))]
+    responses((status = 200, description = "A probability for each track, in the order of the request", body = Scores)))]
 async fn score(
     State(state): State<AppState>,
     JsonBody(request): JsonBody<ScoresRequest>,
 ) -> Result<Json<Scores>, ApiError> {
-    let loaded = state.models.clicks_of(request.version.as_deref()).await?.ok_or(ApiError::NoModel(Kind::Clicks))?;
+    let loaded = state.model::<ClickModel>(request.version.as_deref()).await?;
     if let Some(model) = &request.model {
         let names = loaded.model.names();
         if !names.contains(&model.as_str()) {
-            let detail = format!("there is no {model:?} in this bundle, but {}", names.join(", "));
+            let detail = format!("unknown model {model:?}: this bundle has {}", names.join(", "));
             return Err(ApiError::UnknownModel(detail));
         }
     }
@@ -121,17 +116,16 @@ async fn score(
     let model_version = loaded.manifest.version.clone();
     let (question, answer) = state.scores.ask(&state.engine, (loaded, question)).await?;
     let answer = answer.ok_or_else(|| ApiError::NoModel(Kind::Clicks))?;
-    let is_of_version = request.version.is_some();
-    if let Some(second) = state.models.clicks_shadow().filter(|second| !is_of_version && second.is_due()) {
+    if let Some(shadow) = state.models.due_shadow::<ClickModel>(request.version.as_deref()) {
         let (question, first) = (question.clone(), answer.probabilities.clone());
-        state.shadow(Kind::Clicks, move || {
-            // A second version may lack the model that was asked for.
-            let Some(answer) = second.loaded.model.answer(&question) else { return 0.0 };
+        state.run_shadow(Kind::Clicks, move || {
+            // The shadow version may lack the requested model.
+            let Some(answer) = shadow.model.answer(&question) else { return 0.0 };
             let differences = first.iter().zip(&answer.probabilities).map(|(first, second)| (first - second).abs());
             1.0 - f64::from(differences.sum::<f32>()) / first.len().max(1) as f64
         });
     }
-    let unknown_tracks = answer.unknown_tracks.iter().map(|&place| question.tracks[place].clone()).collect();
+    let unknown_tracks = answer.unknown_tracks.iter().map(|&index| question.tracks[index].clone()).collect();
     let pairs = question.tracks.into_iter().zip(answer.probabilities);
     Ok(Json(Scores {
         user_id: question.user,

@@ -1,8 +1,7 @@
-//! Tracks of the catalog: read, search, create, replace, change, delete, one or many at once.
+//! `/tracks`: list, search, create, read, replace, change, delete; bulk requests.
 
 use axum::Json;
-use axum::extract::rejection::QueryRejection;
-use axum::extract::{FromRequest, Path, Query, Request, State};
+use axum::extract::{FromRequest, Path, Request, State};
 use axum::http::header::{ETAG, LOCATION};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -13,22 +12,22 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::catalog::{
-    AlbumId, AlbumRecord, ArtistId, ArtistRecord, Catalog, CatalogError, Track, TrackId, TrackRecord, check_id,
-    check_name,
+    AlbumId, AlbumRecord, ArtistId, ArtistRecord, Catalog, CatalogError, RowChange, Track, TrackId, TrackRecord,
+    check_id, check_name,
 };
-use crate::serve::AppState;
 use crate::serve::http::extract::{
-    Id, JsonBody, ListQuery, MergePatch, Page, Preconditions, in_field, is_ndjson, optional_whole, query, segment,
+    Id, JsonBody, ListQuery, MergePatch, Page, Preconditions, QueryParameters, in_field, is_ndjson, optional_whole,
+    percent_encode,
 };
-use crate::serve::http::ndjson;
-use crate::serve::http::ndjson::{BulkRows, RowOutcome};
-use crate::serve::http::problem::{ApiError, Problem};
-use crate::serve::state::hidden_tracks::{Reason, Withheld};
+use crate::serve::http::ndjson::{self, BulkRows, RowOutcome};
+use crate::serve::http::problem::ApiError;
+use crate::serve::state::AppState;
+use crate::serve::state::hidden_tracks::{HiddenTracks, Reason};
 
 /// Most genres of a track.
 const MAX_GENRES: usize = 100;
 
-/// Routes under `/tracks`.
+/// Returns the routes.
 pub fn router() -> OpenApiRouter<AppState> {
     OpenApiRouter::new().routes(routes!(list, create)).routes(routes!(get, replace, change, delete))
 }
@@ -41,55 +40,55 @@ pub struct TrackBody {
     pub id: String,
     /// title of the track
     pub name: String,
-    /// name of its artist
+    /// name of the artist
     pub artist: String,
     /// the app's id of the artist
     pub artist_id: Option<String>,
-    /// name of its album
+    /// name of the album
     pub album: Option<String>,
     /// the app's id of the album
     pub album_id: Option<String>,
     /// length in milliseconds
     pub duration_ms: Option<i32>,
-    /// names of its genres
+    /// names of the genres
     pub genres: Vec<String>,
-    /// whether it is kept from being recommended
+    /// whether the track must not be recommended
     pub hidden: bool,
 }
 
-/// What a track is to be.
+/// The new content of a track.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TrackFields {
     /// title of the track
     #[schema(example = "Naima", max_length = 1000, pattern = r"^[^\x00]*$")]
     pub name: String,
-    /// name of its artist
+    /// name of the artist
     #[schema(example = "John Coltrane", min_length = 1, max_length = 1000, pattern = r"^[^\x00]*[^\s\x00][^\x00]*$")]
     pub artist: String,
-    /// the app's id of the artist; without it the name stands for the artist
+    /// the app's id of the artist; if omitted, the name identifies the artist
     #[schema(value_type = Option<Id>)]
     pub artist_id: Option<String>,
-    /// name of its album
+    /// name of the album
     #[schema(max_length = 1000, pattern = r"^[^\x00]*$")]
     pub album: Option<String>,
-    /// the app's id of the album, which alone is enough; without it artist and name stand for the album
+    /// the app's id of the album, sufficient without `album`; if omitted, artist and name identify the album
     #[schema(value_type = Option<Id>)]
     pub album_id: Option<String>,
     /// length in milliseconds
     #[serde(default, deserialize_with = "optional_whole")]
     #[schema(minimum = 0)]
     pub duration_ms: Option<i32>,
-    /// names of its genres
+    /// names of the genres
     #[serde(default)]
     #[schema(max_items = 100, value_type = Vec<Id>)]
     pub genres: Vec<String>,
-    /// whether it is kept from being recommended
+    /// whether the track must not be recommended
     #[serde(default)]
     pub hidden: bool,
 }
 
-/// A track to create, or a line of a bulk request.
+/// A new track, or a line of a bulk request.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TrackRow {
@@ -99,43 +98,43 @@ pub struct TrackRow {
     /// title of the track
     #[schema(example = "Naima", max_length = 1000, pattern = r"^[^\x00]*$")]
     pub name: String,
-    /// name of its artist
+    /// name of the artist
     #[schema(example = "John Coltrane", min_length = 1, max_length = 1000, pattern = r"^[^\x00]*[^\s\x00][^\x00]*$")]
     pub artist: String,
-    /// the app's id of the artist; without it the name stands for the artist
+    /// the app's id of the artist; if omitted, the name identifies the artist
     #[schema(value_type = Option<Id>)]
     pub artist_id: Option<String>,
-    /// name of its album
+    /// name of the album
     #[schema(max_length = 1000, pattern = r"^[^\x00]*$")]
     pub album: Option<String>,
-    /// the app's id of the album, which alone is enough; without it artist and name stand for the album
+    /// the app's id of the album, sufficient without `album`; if omitted, artist and name identify the album
     #[schema(value_type = Option<Id>)]
     pub album_id: Option<String>,
     /// length in milliseconds
     #[serde(default, deserialize_with = "optional_whole")]
     #[schema(minimum = 0)]
     pub duration_ms: Option<i32>,
-    /// names of its genres; in bulk, left out, they stay
+    /// names of the genres; unchanged if omitted in a bulk request
     #[schema(max_items = 100, value_type = Option<Vec<Id>>)]
     pub genres: Option<Vec<String>>,
-    /// whether it is kept from being recommended; in bulk, left out, that stays
+    /// whether the track must not be recommended; unchanged if omitted in a bulk request
     pub hidden: Option<bool>,
 }
 
-/// What of a track is to change: what is left out stays, what is null goes.
+/// Changes of a track: omitted fields stay, null removes a value.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TrackPatch {
-    /// title of the track, which it always has
+    /// title of the track; can't be removed
     #[schema(nullable = false, max_length = 1000, pattern = r"^[^\x00]*$")]
     pub name: Option<String>,
-    /// name of its artist, which it always has
+    /// name of the artist; can't be removed
     #[schema(nullable = false, min_length = 1, max_length = 1000, pattern = r"^[^\x00]*[^\s\x00][^\x00]*$")]
     pub artist: Option<String>,
     /// the app's id of the artist
     #[schema(value_type = Option<Id>)]
     pub artist_id: Option<String>,
-    /// name of its album
+    /// name of the album
     #[schema(max_length = 1000, pattern = r"^[^\x00]*$")]
     pub album: Option<String>,
     /// the app's id of the album
@@ -145,10 +144,10 @@ pub struct TrackPatch {
     #[serde(default, deserialize_with = "optional_whole")]
     #[schema(minimum = 0)]
     pub duration_ms: Option<i32>,
-    /// names of its genres
+    /// names of the genres
     #[schema(max_items = 100, value_type = Option<Vec<Id>>)]
     pub genres: Option<Vec<String>>,
-    /// whether it is kept from being recommended
+    /// whether the track must not be recommended
     #[schema(example = true)]
     pub hidden: Option<bool>,
 }
@@ -156,9 +155,9 @@ pub struct TrackPatch {
 /// A page of tracks.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct TrackList {
-    /// in the order of their ids, or the best results first
+    /// in the order of their ids; search results by relevance
     pub items: Vec<TrackBody>,
-    /// the `cursor` of the next page, if there may be one
+    /// `cursor` of the next page; null at the end
     pub next: Option<String>,
 }
 
@@ -179,20 +178,20 @@ impl From<Track> for TrackBody {
 }
 
 impl TrackBody {
-    /// Another one for every other content.
+    /// Returns a tag that differs for different content.
     fn entity_tag(&self) -> String {
-        // A struct of strings and numbers always serialises.
+        // A struct of strings and numbers always serializes.
         let hash = Sha256::digest(serde_json::to_vec(self).unwrap_or_default());
         format!("\"{}\"", hex::encode(&hash[..12]))
     }
 
-    fn answer(self, status: StatusCode) -> Response {
+    fn into_response(self, status: StatusCode) -> Response {
         let mut headers = HeaderMap::new();
         if let Ok(tag) = self.entity_tag().parse() {
             headers.insert(ETAG, tag);
         }
         if status == StatusCode::CREATED
-            && let Ok(location) = format!("/tracks/{}", segment(&self.id)).parse()
+            && let Ok(location) = format!("/tracks/{}", percent_encode(&self.id)).parse()
         {
             headers.insert(LOCATION, location);
         }
@@ -220,27 +219,25 @@ impl TrackFields {
     fn into_record(self, id: TrackId) -> Result<TrackRecord, ApiError> {
         in_field("name", check_name(&self.name))?;
         in_field("artist", check_name(&self.artist))?;
-        let wrong = |field: &str, reason: &str| {
-            Err(ApiError::InvalidField { field: field.to_owned(), reason: reason.to_owned() })
-        };
         let artist_id = self.artist_id.map(|id| in_field("artist_id", ArtistId::new(id))).transpose()?;
         let album_id = self.album_id.map(|id| in_field("album_id", AlbumId::new(id))).transpose()?;
         if let Some(album) = &self.album {
             in_field("album", check_name(album))?;
         }
         if self.artist.trim().is_empty() {
-            return wrong("artist", "must not be empty");
+            return Err(ApiError::invalid("artist", "must not be empty"));
         }
         if self.duration_ms.is_some_and(|duration| duration < 0) {
-            return wrong("duration_ms", "must not be negative");
+            return Err(ApiError::invalid("duration_ms", "must not be negative"));
         }
         if self.genres.len() > MAX_GENRES {
-            return wrong("genres", &format!("has {} values, at most {MAX_GENRES} are taken", self.genres.len()));
+            let reason = format!("has {} values; the maximum is {MAX_GENRES}", self.genres.len());
+            return Err(ApiError::invalid("genres", reason));
         }
-        for (place, genre) in self.genres.iter().enumerate() {
-            in_field(&format!("genres[{place}]"), check_id(genre))?;
+        for (index, genre) in self.genres.iter().enumerate() {
+            in_field(&format!("genres[{index}]"), check_id(genre))?;
         }
-        // A name that is the id leaves the name that is there.
+        // A name that is the id does not replace a stored name.
         let album = self.album.or_else(|| album_id.as_ref().map(ToString::to_string));
         Ok(TrackRecord {
             id,
@@ -255,7 +252,7 @@ impl TrackFields {
 }
 
 impl TrackRow {
-    /// What it leaves out is none in the record.
+    /// Fields that it omits are `None` in the record.
     fn into_record(self) -> Result<TrackRecord, ApiError> {
         let id = in_field("id", TrackId::new(self.id))?;
         let (genres, hidden) = (self.genres.clone(), self.hidden);
@@ -273,54 +270,48 @@ impl TrackRow {
     }
 }
 
-/// The id of a track to look up.
-fn known(id: String) -> Result<TrackId, ApiError> {
+/// Returns the id of a track to look up.
+fn track_id(id: String) -> Result<TrackId, ApiError> {
     TrackId::storable(id.as_str()).map_err(|_| ApiError::UnknownTrack(id))
 }
 
-/// Tracks in the order of their ids; with `q`, those whose title and artist are most like it, misspelt or not.
+/// List or search tracks
+///
+/// Tracks are in the order of their ids; with `q`, those whose title and artist match best, typos tolerated.
 #[utoipa::path(get, path = "/tracks", tag = "tracks", params(ListQuery),
-    responses((status = 200, description = "A page of tracks", body = TrackList),
-              (status = 404, description = "No such cursor", body = Problem, content_type = "application/problem+json"),
-              (status = 422, description = "A parameter is wrong", body = Problem, content_type = "application/problem+json")))]
+    responses((status = 200, description = "A page of tracks", body = TrackList)))]
 async fn list(
     State(state): State<AppState>,
-    parameters: Result<Query<ListQuery>, QueryRejection>,
+    QueryParameters(query): QueryParameters<ListQuery>,
 ) -> Result<Json<TrackList>, ApiError> {
-    let asked = query(parameters)?;
-    let (page, limit) = (asked.page()?, asked.limit.get() as i64);
+    let (page, limit) = (query.page()?, query.limit.get() as i64);
     let tracks = match &page {
         Page::After(id) => state.catalog()?.tracks_after(id, limit).await?,
         Page::Search(text, offset) => state.catalog()?.search_tracks(text, (*offset).into(), limit).await?,
     };
-    let next = asked.next(&page, tracks.len(), tracks.last().map(|track| track.id.as_str()));
+    let next = query.next(&page, tracks.len(), tracks.last().map(|track| track.id.as_str()));
     Ok(Json(TrackList { items: tracks.into_iter().map(TrackBody::from).collect(), next }))
 }
 
-/// Creates a track, or many: one JSON object, or one a line (`application/x-ndjson`), of any number.
+/// Create tracks
 ///
-/// Lines are created or changed as they arrive, and answered with a line each while the rest is still being read: a client
-/// has to read while it sends. What a line leaves out stays as it is. The last line is a summary.
+/// One track as a JSON object, or any number of tracks with `application/x-ndjson`: one per line. For a bulk request, the
+/// server creates or changes tracks as lines arrive and responds with a line for each while it still reads others: the
+/// client must read while it sends. Fields that a line omits stay unchanged. The last line of the response is a summary.
 #[utoipa::path(post, path = "/tracks", tag = "tracks", params(ndjson::BulkQuery),
     request_body(content((TrackRow = "application/json"), (String = "application/x-ndjson")),
-                 description = "a track, or one a line"),
-    responses((status = 200, description = "What became of each line", body = ndjson::BulkLine, content_type = "application/x-ndjson"),
-              (status = 201, description = "It is created", body = TrackBody,
-               headers(("ETag" = String, description = "its state"), ("Location" = String, description = "its path"))),
-              (status = 400, description = "Not JSON", body = Problem, content_type = "application/problem+json"),
-              (status = 409, description = "There is one with that id", body = Problem, content_type = "application/problem+json"),
-              (status = 413, description = "Body too large", body = Problem, content_type = "application/problem+json"),
-              (status = 415, description = "Not declared as JSON", body = Problem, content_type = "application/problem+json"),
-              (status = 422, description = "A field is wrong", body = Problem, content_type = "application/problem+json")))]
+                 description = "one track, or one per line"),
+    responses((status = 200, description = "Outcome of each line of a bulk request", body = ndjson::BulkLine, content_type = "application/x-ndjson"),
+              (status = 201, description = "The track was created", body = TrackBody,
+               headers(("ETag" = String, description = "entity tag of the track"), ("Location" = String, description = "path of the track")))))]
 async fn create(
     State(state): State<AppState>,
-    parameters: Result<Query<ndjson::BulkQuery>, QueryRejection>,
+    QueryParameters(query): QueryParameters<ndjson::BulkQuery>,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let asked = query(parameters)?;
     if is_ndjson(request.headers()) {
-        let rows = TrackRows { catalog: state.catalog()?.clone(), withheld: state.withheld.clone() };
-        return ndjson::answer(rows, request.into_body(), asked, &state.bulk);
+        let rows = TrackRows { catalog: state.catalog()?.clone(), hidden_tracks: state.hidden_tracks.clone() };
+        return ndjson::store(rows, request.into_body(), query, &state.bulk);
     }
     let JsonBody(row) = JsonBody::<TrackRow>::from_request(request, &state).await?;
     let record = row.into_record()?;
@@ -332,36 +323,31 @@ async fn create(
             None => Ok(record),
         })
         .await?;
-    note(&state, &track);
-    Ok(TrackBody::from(track).answer(StatusCode::CREATED))
+    apply_hidden(&state, &track);
+    Ok(TrackBody::from(track).into_response(StatusCode::CREATED))
 }
 
-/// A track of the catalog.
+/// Read a track
 #[utoipa::path(get, path = "/tracks/{id}", tag = "tracks",
     params(("id" = String, Path, description = "the app's id of the track, percent-encoded")),
-    responses((status = 200, description = "The track", body = TrackBody, headers(("ETag" = String, description = "its state"))),
-              (status = 404, description = "No such track", body = Problem, content_type = "application/problem+json")))]
+    responses((status = 200, description = "The track", body = TrackBody, headers(("ETag" = String, description = "entity tag of the track")))))]
 async fn get(State(state): State<AppState>, Path(id): Path<String>) -> Result<Response, ApiError> {
-    let id = known(id)?;
+    let id = track_id(id)?;
     let track = state.catalog()?.track(&id).await?.ok_or(ApiError::UnknownTrack(id.into()))?;
-    Ok(TrackBody::from(track).answer(StatusCode::OK))
+    Ok(TrackBody::from(track).into_response(StatusCode::OK))
 }
 
-/// Creates a track, or replaces the one that is there: what is left out is empty afterwards.
+/// Create or replace a track
+///
+/// Omitted fields are empty afterwards.
 #[utoipa::path(put, path = "/tracks/{id}", tag = "tracks",
     params(("id" = Id, Path, description = "the app's id of the track, percent-encoded"),
-           ("If-Match" = Option<String>, Header, description = "replace it only in this state"),
-           ("If-None-Match" = Option<String>, Header, description = "`*`: only create it")),
+           ("If-Match" = Option<String>, Header, description = "replace the track only if this is its entity tag"),
+           ("If-None-Match" = Option<String>, Header, description = "`*`: only create, do not replace")),
     request_body = TrackFields,
-    responses((status = 200, description = "It is replaced", body = TrackBody, headers(("ETag" = String, description = "its state"))),
-              (status = 201, description = "It is created", body = TrackBody,
-               headers(("ETag" = String, description = "its state"), ("Location" = String, description = "its path"))),
-              (status = 400, description = "Not JSON", body = Problem, content_type = "application/problem+json"),
-              (status = 409, description = "Changed by someone else at the same time", body = Problem, content_type = "application/problem+json"),
-              (status = 412, description = "Not in the state that was named", body = Problem, content_type = "application/problem+json"),
-              (status = 413, description = "Body too large", body = Problem, content_type = "application/problem+json"),
-              (status = 415, description = "Not declared as JSON", body = Problem, content_type = "application/problem+json"),
-              (status = 422, description = "A field is wrong", body = Problem, content_type = "application/problem+json")))]
+    responses((status = 200, description = "The track was replaced", body = TrackBody, headers(("ETag" = String, description = "entity tag of the track"))),
+              (status = 201, description = "The track was created", body = TrackBody,
+               headers(("ETag" = String, description = "entity tag of the track"), ("Location" = String, description = "path of the track")))))]
 async fn replace(
     State(state): State<AppState>,
     Path(id): Path<String>,
@@ -377,30 +363,25 @@ async fn replace(
             Ok::<_, ApiError>(record)
         })
         .await?;
-    note(&state, &track);
-    Ok(TrackBody::from(track).answer(if is_new { StatusCode::CREATED } else { StatusCode::OK }))
+    apply_hidden(&state, &track);
+    Ok(TrackBody::from(track).into_response(if is_new { StatusCode::CREATED } else { StatusCode::OK }))
 }
 
-/// Changes parts of a track (RFC 7396): what is left out stays, what is null goes.
+/// Change a track
+///
+/// A JSON merge patch (RFC 7396): omitted fields stay, null removes a value.
 #[utoipa::path(patch, path = "/tracks/{id}", tag = "tracks",
     params(("id" = String, Path, description = "the app's id of the track, percent-encoded"),
-           ("If-Match" = Option<String>, Header, description = "change it only in this state")),
+           ("If-Match" = Option<String>, Header, description = "change the track only if this is its entity tag")),
     request_body(content((TrackPatch = "application/merge-patch+json"), (TrackPatch = "application/json"))),
-    responses((status = 200, description = "It is changed", body = TrackBody, headers(("ETag" = String, description = "its state"))),
-              (status = 400, description = "Not JSON", body = Problem, content_type = "application/problem+json"),
-              (status = 404, description = "No such track", body = Problem, content_type = "application/problem+json"),
-              (status = 409, description = "Changed by someone else at the same time", body = Problem, content_type = "application/problem+json"),
-              (status = 412, description = "Not in the state that was named", body = Problem, content_type = "application/problem+json"),
-              (status = 413, description = "Body too large", body = Problem, content_type = "application/problem+json"),
-              (status = 415, description = "Not declared as JSON", body = Problem, content_type = "application/problem+json"),
-              (status = 422, description = "A field is wrong", body = Problem, content_type = "application/problem+json")))]
+    responses((status = 200, description = "The track was changed", body = TrackBody, headers(("ETag" = String, description = "entity tag of the track")))))]
 async fn change(
     State(state): State<AppState>,
     Path(id): Path<String>,
     preconditions: Preconditions,
     JsonBody(patch): JsonBody<MergePatch>,
 ) -> Result<Response, ApiError> {
-    let id = known(id)?;
+    let id = track_id(id)?;
     let (track, _) = state
         .catalog()?
         .change_track(&id, |current| {
@@ -409,31 +390,30 @@ async fn change(
             patch.apply(&TrackFields::from(current))?.into_record(id.clone())
         })
         .await?;
-    note(&state, &track);
-    Ok(TrackBody::from(track).answer(StatusCode::OK))
+    apply_hidden(&state, &track);
+    Ok(TrackBody::from(track).into_response(StatusCode::OK))
 }
 
-/// Deletes a track: out of the catalog, out of all playlists, with what users rated and played of it. To keep it there and
-/// only not recommend it, set `hidden`.
+/// Delete a track
+///
+/// Removes the track from the catalog and from all playlists, with its ratings and listens. To keep it and only stop
+/// recommending it, set `hidden`.
 #[utoipa::path(delete, path = "/tracks/{id}", tag = "tracks",
     params(("id" = String, Path, description = "the app's id of the track, percent-encoded"),
-           ("If-Match" = Option<String>, Header, description = "delete it only in this state")),
-    responses((status = 204, description = "It is gone"),
-              (status = 404, description = "No such track", body = Problem, content_type = "application/problem+json"),
-              (status = 409, description = "Changed by someone else at the same time", body = Problem, content_type = "application/problem+json"),
-              (status = 412, description = "Not in the state that was named", body = Problem, content_type = "application/problem+json")))]
+           ("If-Match" = Option<String>, Header, description = "delete the track only if this is its entity tag")),
+    responses((status = 204, description = "The track was deleted")))]
 async fn delete(
     State(state): State<AppState>,
     Path(id): Path<String>,
     preconditions: Preconditions,
 ) -> Result<StatusCode, ApiError> {
-    let id = known(id)?;
+    let id = track_id(id)?;
     let deleted =
         state.catalog()?.delete_track(&id, |track| preconditions.check(tag_of(Some(track)).as_deref())).await?;
     if !deleted {
         return Err(ApiError::UnknownTrack(id.into()));
     }
-    state.withheld.note(vec![(id.into(), Some(Reason::Removed))]);
+    state.hidden_tracks.apply(vec![(id.into(), Some(Reason::Removed))]);
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -441,20 +421,20 @@ fn tag_of(track: Option<&Track>) -> Option<String> {
     track.map(|track| TrackBody::from(track.clone()).entity_tag())
 }
 
-/// From the next request on.
-fn note(state: &AppState, track: &Track) {
-    state.withheld.note(vec![(track.id.to_string(), track.hidden.then_some(Reason::Hidden))]);
+/// Applies `hidden` from the next request on.
+fn apply_hidden(state: &AppState, track: &Track) {
+    state.hidden_tracks.apply(vec![(track.id.to_string(), track.hidden.then_some(Reason::Hidden))]);
 }
 
-/// Writes lines of bulk requests.
+/// Stores the lines of a bulk request.
 struct TrackRows {
     catalog: Catalog,
-    withheld: Withheld,
+    hidden_tracks: HiddenTracks,
 }
 
 impl BulkRows for TrackRows {
     type Row = TrackRecord;
-    const ROWS_AT_ONCE: usize = 2_000;
+    const BATCH_ROWS: usize = 2_000;
 
     fn parse(&self, line: &[u8]) -> Result<(String, TrackRecord), ApiError> {
         let row: TrackRow = ndjson::parse_row(line)?;
@@ -465,12 +445,12 @@ impl BulkRows for TrackRows {
     async fn write(&self, rows: &[TrackRecord]) -> Result<Vec<RowOutcome>, CatalogError> {
         let changes = self.catalog.change_tracks(rows).await?;
         let stated = rows.iter().zip(&changes).filter_map(|(row, change)| {
-            // A new track is no longer a deleted one.
-            let is_new = *change == crate::catalog::RowChange::Added;
+            // A new track is no longer deleted.
+            let is_new = *change == RowChange::Added;
             let hidden = row.hidden.or(is_new.then_some(false))?;
             Some((row.id.to_string(), hidden.then_some(Reason::Hidden)))
         });
-        self.withheld.note(stated.collect());
+        self.hidden_tracks.apply(stated.collect());
         Ok(changes.into_iter().map(RowOutcome::from).collect())
     }
 }

@@ -1,8 +1,7 @@
-//! Users: read, create, delete, one or many at once.
+//! `/users`: list, create, read, delete; bulk requests.
 
 use axum::Json;
-use axum::extract::rejection::QueryRejection;
-use axum::extract::{FromRequest, Path, Query, Request, State};
+use axum::extract::{FromRequest, Path, Request, State};
 use axum::http::StatusCode;
 use axum::http::header::LOCATION;
 use axum::response::{IntoResponse, Response};
@@ -12,32 +11,34 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::catalog::{Catalog, CatalogError, RowChange, User, UserId};
-use crate::serve::AppState;
-use crate::serve::http::extract::{Id, JsonBody, Page, PageQuery, Preconditions, in_field, is_ndjson, query, segment};
+use crate::serve::http::extract::{
+    Id, JsonBody, Page, PageQuery, Preconditions, QueryParameters, in_field, is_ndjson, percent_encode,
+};
 use crate::serve::http::ndjson;
 use crate::serve::http::ndjson::{BulkRows, RowOutcome};
-use crate::serve::http::problem::{ApiError, Problem};
+use crate::serve::http::problem::ApiError;
+use crate::serve::state::AppState;
 
-/// Routes under `/users`.
+/// Returns the routes.
 pub fn router() -> OpenApiRouter<AppState> {
     OpenApiRouter::new().routes(routes!(list, create)).routes(routes!(get, put, delete))
 }
 
-/// A user.
+/// A user of the catalog.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct UserBody {
     /// the app's id
     #[schema(example = "user-17")]
     pub id: String,
-    /// playlists
+    /// number of playlists
     pub num_playlists: i64,
-    /// tracks rated
+    /// number of rated tracks
     pub num_ratings: i64,
-    /// listens
+    /// number of listens
     pub num_listens: i64,
 }
 
-/// A user to create, or a line of a bulk request.
+/// A new user, or a line of a bulk request.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct UserRow {
@@ -51,7 +52,7 @@ pub struct UserRow {
 pub struct UserList {
     /// in the order of their ids
     pub items: Vec<UserBody>,
-    /// the `cursor` of the next page, if there may be one
+    /// `cursor` of the next page; null at the end
     pub next: Option<String>,
 }
 
@@ -62,45 +63,40 @@ impl From<User> for UserBody {
     }
 }
 
-/// Users in the order of their ids.
+/// List users
+///
+/// Users are in the order of their ids.
 #[utoipa::path(get, path = "/users", tag = "users", params(PageQuery),
-    responses((status = 200, description = "A page of users", body = UserList),
-              (status = 404, description = "No such cursor", body = Problem, content_type = "application/problem+json"),
-              (status = 422, description = "A parameter is wrong", body = Problem, content_type = "application/problem+json")))]
+    responses((status = 200, description = "A page of users", body = UserList)))]
 async fn list(
     State(state): State<AppState>,
-    parameters: Result<Query<PageQuery>, QueryRejection>,
+    QueryParameters(query): QueryParameters<PageQuery>,
 ) -> Result<Json<UserList>, ApiError> {
-    let asked = query(parameters)?.into_list();
-    let page = asked.page()?;
+    let query = query.into_list();
+    let page = query.page()?;
     let Page::After(after) = &page else { return Err(ApiError::UnknownCursor) };
-    let users = state.catalog()?.users_after(after, asked.limit.get() as i64).await?;
-    let next = asked.next(&page, users.len(), users.last().map(|user| user.id.as_str()));
+    let users = state.catalog()?.users_after(after, query.limit.get() as i64).await?;
+    let next = query.next(&page, users.len(), users.last().map(|user| user.id.as_str()));
     Ok(Json(UserList { items: users.into_iter().map(UserBody::from).collect(), next }))
 }
 
-/// Creates a user, or many: one JSON object, or one a line (`application/x-ndjson`), of any number.
+/// Create users
 ///
-/// Lines are taken as they arrive, and answered with a line each while the rest is still being read: a client has to read
-/// while it sends. The last line is a summary.
+/// One user as a JSON object, or any number of users with `application/x-ndjson`: one per line. For a bulk request, the
+/// server stores lines as they arrive and responds with a line for each while it still reads others: the client must read
+/// while it sends. The last line of the response is a summary.
 #[utoipa::path(post, path = "/users", tag = "users", params(ndjson::BulkQuery),
     request_body(content((UserRow = "application/json"), (String = "application/x-ndjson")),
-                 description = "a user, or one a line"),
-    responses((status = 200, description = "What became of each line", body = ndjson::BulkLine, content_type = "application/x-ndjson"),
-              (status = 201, description = "It is created", body = UserBody, headers(("Location" = String, description = "its path"))),
-              (status = 400, description = "Not JSON", body = Problem, content_type = "application/problem+json"),
-              (status = 409, description = "There is one with that id", body = Problem, content_type = "application/problem+json"),
-              (status = 413, description = "Body too large", body = Problem, content_type = "application/problem+json"),
-              (status = 415, description = "Not declared as JSON", body = Problem, content_type = "application/problem+json"),
-              (status = 422, description = "A field is wrong", body = Problem, content_type = "application/problem+json")))]
+                 description = "one user, or one per line"),
+    responses((status = 200, description = "Outcome of each line of a bulk request", body = ndjson::BulkLine, content_type = "application/x-ndjson"),
+              (status = 201, description = "The user was created", body = UserBody, headers(("Location" = String, description = "path of the user")))))]
 async fn create(
     State(state): State<AppState>,
-    parameters: Result<Query<ndjson::BulkQuery>, QueryRejection>,
+    QueryParameters(query): QueryParameters<ndjson::BulkQuery>,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let asked = query(parameters)?;
     if is_ndjson(request.headers()) {
-        return ndjson::answer(UserRows(state.catalog()?.clone()), request.into_body(), asked, &state.bulk);
+        return ndjson::store(UserRows(state.catalog()?.clone()), request.into_body(), query, &state.bulk);
     }
     let JsonBody(UserRow { id }) = JsonBody::from_request(request, &state).await?;
     let id = in_field("id", UserId::new(id))?;
@@ -110,25 +106,22 @@ async fn create(
     }
 }
 
-/// A user of the catalog.
+/// Read a user
 #[utoipa::path(get, path = "/users/{id}", tag = "users",
     params(("id" = String, Path, description = "the app's id of the user, percent-encoded")),
-    responses((status = 200, description = "The user", body = UserBody),
-              (status = 404, description = "No such user", body = Problem, content_type = "application/problem+json")))]
+    responses((status = 200, description = "The user", body = UserBody)))]
 async fn get(State(state): State<AppState>, Path(id): Path<String>) -> Result<Json<UserBody>, ApiError> {
-    let id = known(id)?;
+    let id = user_id(id)?;
     let user = state.catalog()?.user(&id).await?.ok_or(ApiError::UnknownUser(id.into()))?;
     Ok(Json(user.into()))
 }
 
-/// Creates a user, if there is none with that id.
+/// Create a user unless it exists
 #[utoipa::path(put, path = "/users/{id}", tag = "users",
     params(("id" = Id, Path, description = "the app's id of the user, percent-encoded"),
-           ("If-None-Match" = Option<String>, Header, description = "`*`: fail if there is one")),
-    responses((status = 200, description = "It was there", body = UserBody),
-              (status = 201, description = "It is created", body = UserBody, headers(("Location" = String, description = "its path"))),
-              (status = 412, description = "It was there, and must not be", body = Problem, content_type = "application/problem+json"),
-              (status = 422, description = "Not an id", body = Problem, content_type = "application/problem+json")))]
+           ("If-None-Match" = Option<String>, Header, description = "`*`: fail if the user exists")),
+    responses((status = 200, description = "The user exists already", body = UserBody),
+              (status = 201, description = "The user was created", body = UserBody, headers(("Location" = String, description = "path of the user")))))]
 async fn put(
     State(state): State<AppState>,
     Path(id): Path<String>,
@@ -143,25 +136,26 @@ async fn put(
     Ok(Json(UserBody::from(user)).into_response())
 }
 
-/// Deletes a user with all ratings and listens. Playlists stay, and are nobody's.
+/// Delete a user
+///
+/// Deletes the user's ratings and listens too. The user's playlists stay, without an owner.
 #[utoipa::path(delete, path = "/users/{id}", tag = "users",
     params(("id" = String, Path, description = "the app's id of the user, percent-encoded")),
-    responses((status = 204, description = "It is gone"),
-              (status = 404, description = "No such user", body = Problem, content_type = "application/problem+json")))]
+    responses((status = 204, description = "The user was deleted")))]
 async fn delete(State(state): State<AppState>, Path(id): Path<String>) -> Result<StatusCode, ApiError> {
-    let id = known(id)?;
+    let id = user_id(id)?;
     match state.catalog()?.delete_user(&id).await? {
         true => Ok(StatusCode::NO_CONTENT),
         false => Err(ApiError::UnknownUser(id.into())),
     }
 }
 
-/// The id of a user to look up.
-fn known(id: String) -> Result<UserId, ApiError> {
+/// Returns the id of a user to look up.
+fn user_id(id: String) -> Result<UserId, ApiError> {
     UserId::storable(id.as_str()).map_err(|_| ApiError::UnknownUser(id))
 }
 
-/// Whether it was not there.
+/// Adds a user; returns whether it is new.
 async fn add(state: &AppState, id: &UserId) -> Result<bool, ApiError> {
     let changes = state.catalog()?.add_users(std::slice::from_ref(id)).await?;
     Ok(changes.contains(&RowChange::Added))
@@ -169,16 +163,16 @@ async fn add(state: &AppState, id: &UserId) -> Result<bool, ApiError> {
 
 async fn created(state: &AppState, id: &UserId) -> Result<Response, ApiError> {
     let user = state.catalog.user(id).await?.ok_or(ApiError::Conflict)?;
-    let location = format!("/users/{}", segment(id.as_str()));
+    let location = format!("/users/{}", percent_encode(id.as_str()));
     Ok((StatusCode::CREATED, [(LOCATION, location)], Json(UserBody::from(user))).into_response())
 }
 
-/// Writes lines of bulk requests.
+/// Stores the lines of a bulk request.
 struct UserRows(Catalog);
 
 impl BulkRows for UserRows {
     type Row = UserId;
-    const ROWS_AT_ONCE: usize = 5_000;
+    const BATCH_ROWS: usize = 5_000;
 
     fn parse(&self, line: &[u8]) -> Result<(String, UserId), ApiError> {
         let UserRow { id } = ndjson::parse_row(line)?;

@@ -1,40 +1,42 @@
-//! Whether the catalog is there, and word of what others change in it.
+//! Whether the catalog is available, and notifications of what others change in it.
 //!
-//! One connection listens. When it breaks, PostgreSQL is away, and requests that need it are refused at once instead of
-//! each waiting for a connection that can't be had; when it can be made again, PostgreSQL is back. A PostgreSQL that hangs
-//! breaks nothing, so it is also asked for a sign of life.
+//! One connection listens. When it breaks, PostgreSQL is unavailable, and the server rejects requests that need it at once
+//! instead of letting each wait for a connection that it can't get; when the connection can be made again, PostgreSQL is
+//! back. A PostgreSQL that hangs breaks no connection, so the server also pings it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use tracing::{info, warn};
+use tokio::time::timeout;
+use tracing::{debug, info, warn};
 
-use crate::catalog::{CatalogError, ChangeListener};
+use super::hidden_tracks::HiddenTracks;
+use crate::catalog::{Catalog, CatalogError, ChangeListener};
 use crate::progress::Interrupt;
-use crate::serve::AppState;
+use crate::serve::access::keys::KeyRing;
 
-/// How often a catalog that is away is looked for.
+/// How often the server tries to reach an unavailable catalog.
 const RETRY: Duration = Duration::from_millis(250);
-/// How often it is asked for a sign of life, and how long it has for one.
+/// How often the server pings it, and how long a reply may take.
 const HEARTBEAT: Duration = Duration::from_secs(2);
 const PATIENCE: Duration = Duration::from_secs(2);
-/// How often everything is read anew, told or not.
+/// How often everything is reloaded, notified or not.
 const REFRESH: Duration = Duration::from_secs(60);
 
-/// Whether requests may ask the catalog. Cheap to clone.
+/// Whether requests may use the catalog. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Gate(Arc<AtomicBool>);
+pub struct CatalogGate(Arc<AtomicBool>);
 
-impl Default for Gate {
-    /// Open: who knows nothing tries.
+impl Default for CatalogGate {
+    /// Open: until the first check, requests try.
     fn default() -> Self {
         Self(Arc::new(AtomicBool::new(true)))
     }
 }
 
-impl Gate {
-    /// Whether requests may ask the catalog.
+impl CatalogGate {
+    /// Returns whether requests may use the catalog.
     pub fn is_open(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
@@ -42,72 +44,89 @@ impl Gate {
     fn set(&self, open: bool) {
         if self.0.swap(open, Ordering::Relaxed) != open {
             match open {
-                true => info!("the catalog is there again"),
-                false => warn!("the catalog is away; what needs it is refused until it is back"),
+                true => info!("the catalog is available again"),
+                false => warn!("the catalog is unavailable; requests that need it get 503 until it is back"),
             }
         }
     }
 }
 
-/// Follows the catalog until interrupted.
-pub async fn watch(state: AppState, interrupt: Interrupt) {
-    let following = async {
+/// Keeps keys and hidden tracks as the catalog has them.
+#[derive(Debug, Clone)]
+pub struct CatalogWatch {
+    catalog: Catalog,
+    gate: CatalogGate,
+    keys: KeyRing,
+    hidden_tracks: HiddenTracks,
+}
+
+impl CatalogWatch {
+    /// Returns a watch of `catalog` that updates the others.
+    pub fn new(catalog: &Catalog, gate: &CatalogGate, keys: &KeyRing, hidden_tracks: &HiddenTracks) -> Self {
+        Self { catalog: catalog.clone(), gate: gate.clone(), keys: keys.clone(), hidden_tracks: hidden_tracks.clone() }
+    }
+
+    /// Follows the catalog until interrupted.
+    pub async fn run(self, interrupt: Interrupt) {
+        let following = async {
+            loop {
+                if let Err(error) = self.follow().await {
+                    debug!("can't follow the catalog: {error}");
+                }
+                self.gate.set(false);
+                tokio::time::sleep(RETRY).await;
+            }
+        };
+        tokio::select! {
+            () = following => {}
+            () = interrupt.raised() => {}
+        }
+    }
+
+    /// Reloads everything before the first request, which does not wait long for it.
+    pub async fn refresh_at_start(&self) -> Result<(), CatalogError> {
+        timeout(PATIENCE, self.refresh()).await.unwrap_or_else(|_| Err(no_reply("reply")))
+    }
+
+    async fn refresh(&self) -> Result<(), CatalogError> {
+        self.keys.refresh(&self.catalog).await?;
+        self.hidden_tracks.refresh(&self.catalog).await
+    }
+
+    /// Follows the catalog until the connection breaks.
+    async fn follow(&self) -> Result<(), CatalogError> {
+        let mut listener: ChangeListener =
+            timeout(PATIENCE, self.catalog.listen()).await.map_err(|_| no_reply("connection"))??;
+        self.refresh().await?;
+        self.gate.set(true);
+        let mut refreshed = Instant::now();
         loop {
-            if let Err(error) = follow(&state).await {
-                tracing::debug!("the catalog can't be followed: {error}");
-            }
-            state.gate.set(false);
-            tokio::time::sleep(RETRY).await;
-        }
-    };
-    tokio::select! {
-        () = following => {}
-        () = interrupt.raised() => {}
-    }
-}
-
-/// Reads what is kept in memory, once.
-pub async fn refresh(state: &AppState) -> Result<(), CatalogError> {
-    state.keys.refresh(&state.catalog).await?;
-    state.withheld.refresh(&state.catalog).await
-}
-
-/// The same before the first request, which it does not keep waiting for long.
-pub async fn refresh_at_start(state: &AppState) -> Result<(), CatalogError> {
-    let refreshed = tokio::time::timeout(PATIENCE, refresh(state)).await;
-    refreshed.unwrap_or_else(|_| Err(CatalogError::Protocol(format!("no answer within {PATIENCE:?}"))))
-}
-
-/// Until the connection breaks.
-async fn follow(state: &AppState) -> Result<(), CatalogError> {
-    let patient = |what: &str| CatalogError::Protocol(format!("no {what} within {PATIENCE:?}"));
-    let mut listener: ChangeListener =
-        tokio::time::timeout(PATIENCE, state.catalog.listen()).await.map_err(|_| patient("connection"))??;
-    refresh(state).await?;
-    state.gate.set(true);
-    let mut refreshed = Instant::now();
-    loop {
-        match tokio::time::timeout(HEARTBEAT, listener.next()).await {
-            Ok(Ok(Some(changes))) => {
-                let began = Instant::now();
-                if changes.api_keys {
-                    state.keys.refresh(&state.catalog).await?;
+            match timeout(HEARTBEAT, listener.next()).await {
+                Ok(Ok(Some(changes))) => {
+                    let began = Instant::now();
+                    if changes.api_keys {
+                        self.keys.refresh(&self.catalog).await?;
+                    }
+                    if changes.hidden_tracks {
+                        self.hidden_tracks.refresh(&self.catalog).await?;
+                    }
+                    // A long list that changes all the time must not be read all the time.
+                    tokio::time::sleep(began.elapsed()).await;
                 }
-                if changes.hidden_tracks {
-                    state.withheld.refresh(&state.catalog).await?;
-                }
-                // A long list that changes all the time must not be read all the time.
-                tokio::time::sleep(began.elapsed()).await;
-            }
-            Ok(Ok(None)) => return Ok(()),
-            Ok(Err(error)) => return Err(error),
-            Err(_) => {
-                tokio::time::timeout(PATIENCE, state.catalog.ping()).await.map_err(|_| patient("sign of life"))??;
-                if refreshed.elapsed() > REFRESH {
-                    refresh(state).await?;
-                    refreshed = Instant::now();
+                Ok(Ok(None)) => return Ok(()),
+                Ok(Err(error)) => return Err(error),
+                Err(_) => {
+                    timeout(PATIENCE, self.catalog.ping()).await.map_err(|_| no_reply("reply to a ping"))??;
+                    if refreshed.elapsed() > REFRESH {
+                        self.refresh().await?;
+                        refreshed = Instant::now();
+                    }
                 }
             }
         }
     }
+}
+
+fn no_reply(what: &str) -> CatalogError {
+    CatalogError::Protocol(format!("no {what} within {PATIENCE:?}"))
 }

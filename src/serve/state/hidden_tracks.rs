@@ -1,8 +1,8 @@
 //! Tracks that must not be recommended: hidden ones, and deleted ones that a model still knows.
 //!
-//! The whole list is in memory, so that a request asks nobody. What this server hides or deletes it knows at once; what
-//! others do, PostgreSQL tells it, and it reads the list anew. A change made here while the list is being read is put on
-//! top of what was read: the reading may have begun before it.
+//! The whole list is in memory, so that requests need no query. The server applies its own changes at once; PostgreSQL
+//! notifies it of changes by others, and it reloads the list. Changes made here during a reload are applied on top of what
+//! was read: the reload may have begun before them.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,66 +11,66 @@ use arc_swap::ArcSwap;
 
 use crate::catalog::{Catalog, CatalogError};
 
-/// Why a track is withheld.
+/// Why a track must not be recommended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reason {
-    /// hidden
+    /// it is hidden
     Hidden,
-    /// deleted
+    /// it was deleted
     Removed,
 }
 
 /// The list at one moment.
 #[derive(Debug, Default)]
 pub struct Snapshot {
-    /// another one for each list
+    /// different for each list
     pub number: u64,
     tracks: HashMap<String, Reason>,
 }
 
 impl Snapshot {
-    /// The app's ids of the tracks.
+    /// Returns the app's ids of the tracks.
     pub fn ids(&self) -> impl Iterator<Item = &str> {
         self.tracks.keys().map(String::as_str)
     }
 
-    /// Why a track is withheld, if it is.
+    /// Returns why a track must not be recommended, if so.
     pub fn reason(&self, id: &str) -> Option<Reason> {
         self.tracks.get(id).copied()
     }
 }
 
-/// A track, and why it is withheld now, if it is.
-type Note = (String, Option<Reason>);
+/// A track, and why it must not be recommended from now on, if so.
+type Change = (String, Option<Reason>);
 
 /// The list as it changes. Cheap to clone.
 #[derive(Debug, Clone, Default)]
-pub struct Withheld {
+pub struct HiddenTracks {
     current: Arc<ArcSwap<Snapshot>>,
-    /// changes made here since the reading under way began
-    recent: Arc<Mutex<Vec<Note>>>,
+    /// changes made here since the reload in progress began
+    recent: Arc<Mutex<Vec<Change>>>,
 }
 
-impl Withheld {
-    /// The list as it is now.
+impl HiddenTracks {
+    /// Returns the list as it is now.
     pub fn snapshot(&self) -> Arc<Snapshot> {
         self.current.load_full()
     }
 
-    /// Takes note of changes that are in the catalog by now.
-    pub fn note(&self, changes: Vec<Note>) {
+    /// Applies changes that the catalog already has.
+    pub fn apply(&self, changes: Vec<Change>) {
         let mut recent = self.recent();
         let current = self.current.load();
         if changes.iter().all(|(id, reason)| current.reason(id) == *reason) {
             return;
         }
         let mut tracks = current.tracks.clone();
-        apply(&mut tracks, &changes);
+        apply_changes(&mut tracks, &changes);
         recent.extend(changes);
         self.current.store(Arc::new(Snapshot { number: current.number + 1, tracks }));
     }
 
-    /// Reads the list anew. Not to be called twice at once.
+    /// Reloads the list. Must not run twice at once.
     pub async fn refresh(&self, catalog: &Catalog) -> Result<(), CatalogError> {
         self.recent().clear();
         let rows = catalog.hidden_tracks().await?;
@@ -79,7 +79,7 @@ impl Withheld {
             tracks.insert(row.id.into(), if row.is_removed { Reason::Removed } else { Reason::Hidden });
         }
         let mut recent = self.recent();
-        apply(&mut tracks, &recent);
+        apply_changes(&mut tracks, &recent);
         recent.clear();
         let current = self.current.load();
         if tracks != current.tracks {
@@ -88,12 +88,12 @@ impl Withheld {
         Ok(())
     }
 
-    fn recent(&self) -> MutexGuard<'_, Vec<Note>> {
+    fn recent(&self) -> MutexGuard<'_, Vec<Change>> {
         self.recent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn apply(tracks: &mut HashMap<String, Reason>, changes: &[Note]) {
+fn apply_changes(tracks: &mut HashMap<String, Reason>, changes: &[Change]) {
     for (id, reason) in changes {
         match reason {
             Some(reason) => tracks.insert(id.clone(), *reason),
@@ -107,16 +107,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_change_made_here_is_known_at_once_and_taken_back_at_once() {
-        let withheld = Withheld::default();
-        withheld.note(vec![("a".to_owned(), Some(Reason::Hidden)), ("b".to_owned(), Some(Reason::Removed))]);
-        let first = withheld.snapshot();
+    fn a_change_made_here_applies_at_once_and_is_undone_at_once() {
+        let hidden = HiddenTracks::default();
+        hidden.apply(vec![("a".to_owned(), Some(Reason::Hidden)), ("b".to_owned(), Some(Reason::Removed))]);
+        let first = hidden.snapshot();
         assert_eq!((first.reason("a"), first.reason("b")), (Some(Reason::Hidden), Some(Reason::Removed)));
-        withheld.note(vec![("a".to_owned(), None)]);
-        let second = withheld.snapshot();
+        hidden.apply(vec![("a".to_owned(), None)]);
+        let second = hidden.snapshot();
         assert_eq!((second.reason("a"), second.ids().count()), (None, 1));
         assert!(second.number > first.number);
-        withheld.note(vec![("a".to_owned(), None)]);
-        assert_eq!(withheld.snapshot().number, second.number, "nothing changed");
+        hidden.apply(vec![("a".to_owned(), None)]);
+        assert_eq!(hidden.snapshot().number, second.number, "nothing changed");
     }
 }

@@ -1,57 +1,70 @@
-//! Questions for scores: those that wait together are answered together. And the models that answer are told of the
-//! listens since their training.
+//! The listens that click models receive: those since their training when they are loaded, then each new one.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use tracing::{debug, info};
 
-use crate::catalog::{Catalog, ListenRecord, RecentListen};
-use crate::recommend::clicks::{Answer, ClickModel, Heard, Question};
-use crate::serve::capacity::micro_batch::Batch;
-use crate::serve::{Loaded, ModelStore};
+use crate::catalog::{Catalog, ListenRecord, RecentListen, WrittenListen};
+use crate::recommend::clicks::{ClickModel, ObservedListen};
+use crate::serve::models::ModelStore;
 
-/// A question, which comes back with its answer.
-pub type ScoreBatch = Batch<(Arc<Loaded<ClickModel>>, Question), (Question, Option<Answer>)>;
-
-pub(crate) fn score_batch() -> ScoreBatch {
-    Batch::new(|asked| {
-        let answer = |(loaded, question): (Arc<Loaded<ClickModel>>, Question)| {
-            let answer = loaded.model.answer(&question);
-            (question, answer)
-        };
-        asked.into_iter().map(answer).collect()
-    })
-}
-
-/// How often it is looked for a model that has not been told of the listens since its training.
+/// How often the server checks for a model that lacks the listens since its training.
 const CATCH_UP_INTERVAL: Duration = Duration::from_millis(250);
 
-/// Tells every model that is loaded of the listens since its training, for as long as the server runs.
-pub(crate) async fn catch_up(catalog: Catalog, models: ModelStore) {
+/// Sends every loaded model the listens since its training, as long as the server runs.
+pub async fn catch_up(catalog: Catalog, models: ModelStore) {
     loop {
-        for loaded in models.all_clicks().into_iter().filter(|loaded| loaded.model.is_behind()) {
+        for loaded in models.all::<ClickModel>().into_iter().filter(|loaded| loaded.model.is_behind()) {
             let moment = loaded.manifest.data.newest_change.as_deref();
             let moment = moment.and_then(|text| OffsetDateTime::parse(text, &Rfc3339).ok());
             match catalog.listens_since(moment.unwrap_or(OffsetDateTime::UNIX_EPOCH)).await {
                 Ok(recent) => {
-                    let heard: Vec<Heard> = recent.into_iter().map(heard).collect();
-                    loaded.model.catch_up(&heard);
-                    info!(listens = heard.len(), "told the model of the listens since its training");
+                    let listens: Vec<ObservedListen> = recent.into_iter().map(recent_listen).collect();
+                    loaded.model.catch_up(&listens);
+                    info!(listens = listens.len(), "the click model caught up with the listens since its training");
                 }
-                Err(error) => {
-                    debug!("the listens since the training can't be read yet: {error}");
-                }
+                Err(error) => debug!("can't read the listens since the training yet: {error}"),
             }
         }
         tokio::time::sleep(CATCH_UP_INTERVAL).await;
     }
 }
 
-fn heard(recent: RecentListen) -> Heard {
+/// Sends all loaded models the listens that were just written: `written` refers to `rows`.
+pub fn publish(models: &ModelStore, rows: &[ListenRecord], mut written: Vec<WrittenListen>) {
+    let models = models.all::<ClickModel>();
+    if models.is_empty() {
+        return;
+    }
+    written.sort_by_key(|one| rows[one.place].listened_at);
+    let listens: Vec<ObservedListen> = written.iter().map(|one| new_listen(&rows[one.place], one)).collect();
+    models.iter().for_each(|loaded| loaded.model.hear(&listens));
+}
+
+fn recent_listen(recent: RecentListen) -> ObservedListen {
     let ListenRecord { user, track, source_system_tab, source_screen_name, source_type, target, .. } = recent.listen;
     let source = [source_system_tab, source_screen_name, source_type];
-    Heard { user: user.into(), track: track.into(), source, is_new: recent.is_new, target, taken_at: recent.updated_at }
+    ObservedListen {
+        user: user.into(),
+        track: track.into(),
+        source,
+        is_new: recent.is_new,
+        target,
+        taken_at: recent.updated_at,
+    }
+}
+
+fn new_listen(listen: &ListenRecord, written: &WrittenListen) -> ObservedListen {
+    let source = [&listen.source_system_tab, &listen.source_screen_name, &listen.source_type];
+    ObservedListen {
+        user: listen.user.to_string(),
+        track: listen.track.to_string(),
+        source: source.map(Clone::clone),
+        is_new: written.is_new,
+        // The models received a target that the catalog had before.
+        target: listen.target.filter(|_| written.is_new || written.target_before.is_none()),
+        taken_at: written.updated_at,
+    }
 }

@@ -1,6 +1,9 @@
 //! What the server knows between requests.
 
+pub mod app_state;
 pub mod catalog_watch;
 pub mod hidden_tracks;
 pub mod listen_feed;
 pub mod track_names;
+
+pub use app_state::AppState;

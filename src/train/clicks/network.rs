@@ -1,25 +1,20 @@
 //! The training that all networks of click probability share: mini-batches in random order, steps on the rows that a batch
 //! looked up, a learning rate that falls when the validation part is not predicted better, an early stop.
-//!
-//! The state is written to a file after each epoch; a run with the same arguments goes on from there.
-
-use std::path::Path;
-use std::time::Instant;
 
 use rand::SeedableRng;
-use rand::seq::SliceRandom;
 use rand_xoshiro::Xoshiro256PlusPlus;
-use tch::Tensor;
 
-use super::ClickSettings;
-use super::optimizer::RowOptimizer;
-use crate::dataset::listens::table::Inputs;
+use super::settings::ClickSettings;
+use crate::dataset::listens::Inputs;
 use crate::evaluate::auc;
-use crate::progress::{Interrupt, Progress};
 use crate::scoring::clicks::network::ClickNetwork;
 use crate::scoring::clicks::shape::ClickShape;
+use crate::train::checkpoint::RunContext;
+use crate::train::epochs::{BatchLoss, EarlyStop, Learner, LearnerState, LearningRate, Run, Schedule};
+use crate::train::error::TrainError;
+use crate::train::optimizer::{RowOptimizer, StepRates};
+use crate::train::sampling::ShuffledExamples;
 use crate::train::torch::click_networks::{ClickGradients, gradients as compute_gradients};
-use crate::train::{TrainError, checkpoint};
 
 /// Rows to learn from, or to be measured on.
 #[derive(Debug, Clone, Copy)]
@@ -58,85 +53,52 @@ pub struct TrainedNetwork {
     pub rows_per_second: f64,
 }
 
-/// What a learning rate is multiplied with when an epoch brought nothing.
-const DROP: f64 = 0.1;
-/// Drops of the learning rate before training ends.
+/// How often the learning rate may drop before training ends.
 const DROPS: usize = 2;
 
-/// Trains a network. `resume_file` is where the state is kept; none keeps none.
+/// Trains a network, with its state in the file of `stage`.
 pub fn train_network(
     task: &NetworkTask<'_>,
     settings: &ClickSettings,
-    resume_file: Option<&Path>,
-    interrupt: &Interrupt,
+    stage: &str,
+    context: RunContext<'_>,
 ) -> Result<TrainedNetwork, TrainError> {
-    let mut run = Run::new(task, settings);
-    if let Some(path) = resume_file.filter(|path| path.exists()) {
-        run.load(path)?;
-    }
-    let epochs = if task.validation.is_some() { settings.epochs as usize } else { task.rates.len() };
-    let progress = Progress::start("training", epochs as u64);
-    let started = (Instant::now(), run.rates.len());
-    while run.rates.len() < epochs && !run.is_done(settings) {
-        let epoch = run.rates.len() + 1;
-        if interrupt.is_raised() {
-            return Err(TrainError::Interrupted { epoch, epochs });
+    let schedule = if task.validation.is_some() {
+        Schedule {
+            epochs: settings.epochs as usize,
+            rate: LearningRate::Decaying(settings.learning_rate, settings.decay),
+            early_stop: Some(EarlyStop { patience: settings.patience as usize, drops: DROPS }),
         }
-        let rate = match &task.validation {
-            None => task.rates[run.rates.len()],
-            Some(_) => {
-                let decay = settings.decay.powi(run.rates.len() as i32);
-                settings.learning_rate * decay * DROP.powi(run.drops as i32)
-            }
-        };
-        run.epoch(task, settings, rate);
-        if !run.loss.is_finite() {
-            return Err(TrainError::Diverged { epoch, loss: run.loss, learning_rate: rate });
-        }
-        if let Some(validation) = &task.validation {
-            let scores = run.network.score(&validation.inputs.fields, &validation.inputs.numbers);
-            run.measured(auc(&scores, validation.targets), settings);
-        }
-        if let Some(path) = resume_file {
-            run.save(path)?;
-        }
-        progress.at(epoch as u64, || format!("epoch {epoch}/{epochs}, loss {:.4}, AUC {:.4}", run.loss, run.best_auc));
-    }
-    let rows = task.training.targets.len() * (run.rates.len() - started.1);
-    let rows_per_second = rows as f64 / started.0.elapsed().as_secs_f64().max(1e-9);
-    let rates = match task.validation {
-        Some(_) => run.rates[..run.best_epoch].to_vec(),
-        None => run.rates,
+    } else {
+        Schedule { epochs: task.rates.len(), rate: LearningRate::Listed(task.rates.clone()), early_stop: None }
     };
-    let network = if task.validation.is_some() { run.best } else { run.network };
-    Ok(TrainedNetwork { network, rates, auc: run.best_auc, rows_per_second })
+    let examples = task.training.targets.len();
+    let sampler = ShuffledExamples { examples, batch: settings.batch as usize, seed: task.seed };
+    let mut run = Run::new(ClickLearner::new(task, settings), schedule);
+    run.train(&sampler, Some("training"), context.file(stage).as_ref(), context.interrupt, |_| ())?;
+    let rows_per_second = (examples * run.epochs()) as f64 / run.seconds().max(1e-9);
+    let rates = run.finish()?;
+    Ok(TrainedNetwork { rates, auc: run.best_score(), rows_per_second, network: run.learner.network })
 }
 
-/// The network and its optimiser, and how far they are.
-struct Run {
+/// A network and its optimizer.
+struct ClickLearner<'a> {
+    task: &'a NetworkTask<'a>,
+    settings: &'a ClickSettings,
     network: ClickNetwork,
-    best: ClickNetwork,
     table: RowOptimizer,
     dense: Vec<RowOptimizer>,
-    seed: u64,
-    /// batches done
-    step: u64,
-    /// learning rate of each epoch done
-    rates: Vec<f64>,
-    best_auc: f64,
-    best_epoch: usize,
-    /// epochs since the best one or the last drop of the learning rate
-    waited: usize,
-    drops: usize,
-    loss: f64,
-    /// for each row of the table its place among those that a batch touched, and in which batch
+    /// for each row of the table its place among those that a batch touched, and in which step
     touched: Vec<(u32, u64)>,
     buffers: Buffers,
 }
 
-/// What a batch works in, and the next one again.
+/// Arrays that a batch works in, reused by the next one.
 #[derive(Default)]
 struct Buffers {
+    fields: Vec<u32>,
+    numbers: Vec<f32>,
+    targets: Vec<f32>,
     gradients: ClickGradients,
     /// rows that the batch touched
     rows: Vec<u32>,
@@ -144,83 +106,54 @@ struct Buffers {
     sums: Vec<f32>,
 }
 
-impl Run {
-    fn new(task: &NetworkTask<'_>, settings: &ClickSettings) -> Self {
+impl<'a> ClickLearner<'a> {
+    fn new(task: &'a NetworkTask<'a>, settings: &'a ClickSettings) -> Self {
         let network = ClickNetwork::new(task.shape.clone(), &mut Xoshiro256PlusPlus::seed_from_u64(task.seed));
         let optimizer = |values: &Vec<f32>| RowOptimizer::new(settings.optimizer, values.len());
         Self {
-            best: network.clone(),
+            task,
+            settings,
             table: optimizer(&network.table),
             dense: network.dense.iter().map(optimizer).collect(),
             touched: vec![(0, 0); task.shape.rows],
             network,
-            seed: task.seed,
-            step: 0,
-            rates: Vec::new(),
-            best_auc: 0.0,
-            best_epoch: 0,
-            waited: 0,
-            drops: 0,
-            loss: f64::NAN,
             buffers: Buffers::default(),
         }
     }
+}
 
-    fn is_done(&self, settings: &ClickSettings) -> bool {
-        settings.patience > 0 && self.drops >= DROPS
+impl Learner for ClickLearner<'_> {
+    type Sampler = ShuffledExamples;
+    const UNIT: &'static str = "listens";
+    /// What a step drops depends on the steps before it.
+    const STOPS_WITHIN_EPOCHS: bool = false;
+
+    fn begin_epoch(&mut self, epoch: usize, sampler: &ShuffledExamples) {
+        tch::manual_seed(sampler.seed_of(epoch) as i64);
     }
 
-    /// Notes what an epoch brought. When it was nothing for a while, the learning rate falls.
-    fn measured(&mut self, auc: f64, settings: &ClickSettings) {
-        self.waited += 1;
-        if auc > self.best_auc {
-            (self.best_auc, self.best_epoch, self.waited) = (auc, self.rates.len(), 0);
-            self.best.clone_from(&self.network);
-        } else if settings.patience > 0 && self.waited >= settings.patience as usize {
-            self.drops += 1;
-            self.waited = 0;
+    fn step(&mut self, batch: &Vec<u32>, learning_rate: f64, step: u64) -> BatchLoss {
+        let Buffers { fields, numbers, targets, gradients, rows, sums } = &mut self.buffers;
+        let (of_fields, of_numbers, training) =
+            (self.task.shape.fields(), self.task.shape.numbers(), self.task.training);
+        fields.clear();
+        numbers.clear();
+        targets.clear();
+        for &place in batch {
+            let place = place as usize;
+            fields.extend_from_slice(&training.inputs.fields[place * of_fields..(place + 1) * of_fields]);
+            numbers.extend_from_slice(&training.inputs.numbers[place * of_numbers..(place + 1) * of_numbers]);
+            targets.push(f32::from(u8::from(training.targets[place])));
         }
-    }
-
-    fn epoch(&mut self, task: &NetworkTask<'_>, settings: &ClickSettings, rate: f64) {
-        // A generator for each epoch: a resumed run sees what an uninterrupted one would.
-        let seed = self.seed.wrapping_add((self.rates.len() as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
-        let mut rng = Xoshiro256PlusPlus::seed_from_u64(seed);
-        tch::manual_seed(seed as i64);
-        let mut order: Vec<u32> = (0..task.training.targets.len() as u32).collect();
-        order.shuffle(&mut rng);
-        let (fields, numbers) = (task.shape.fields(), task.shape.numbers());
-        let (mut batch_fields, mut batch_numbers, mut targets) = (Vec::new(), Vec::new(), Vec::new());
-        let mut loss = 0.0;
-        for places in order.chunks(settings.batch as usize) {
-            batch_fields.clear();
-            batch_numbers.clear();
-            targets.clear();
-            for &place in places {
-                let place = place as usize;
-                let inputs = task.training.inputs;
-                batch_fields.extend_from_slice(&inputs.fields[place * fields..(place + 1) * fields]);
-                batch_numbers.extend_from_slice(&inputs.numbers[place * numbers..(place + 1) * numbers]);
-                targets.push(f32::from(u8::from(task.training.targets[place])));
-            }
-            loss += self.batch(&batch_fields, &batch_numbers, &targets, settings, rate as f32) * places.len() as f64;
-        }
-        self.loss = loss / order.len().max(1) as f64;
-        self.rates.push(rate);
-    }
-
-    /// One step; gives the loss before it.
-    fn batch(&mut self, fields: &[u32], numbers: &[f32], targets: &[f32], settings: &ClickSettings, rate: f32) -> f64 {
-        let Buffers { gradients, rows, sums } = &mut self.buffers;
         compute_gradients(&self.network, fields, numbers, targets, gradients);
-        self.step += 1;
+        let rates = StepRates::single(self.settings.optimizer, learning_rate as f32, step);
         let width = self.network.shape.width();
         rows.clear();
         sums.clear();
         for (&row, gradient) in fields.iter().zip(gradients.looked_up.chunks_exact(width)) {
-            let (place, step) = &mut self.touched[row as usize];
-            if *step != self.step {
-                (*place, *step) = (rows.len() as u32, self.step);
+            let (place, last) = &mut self.touched[row as usize];
+            if *last != step {
+                (*place, *last) = (rows.len() as u32, step);
                 rows.push(row);
                 sums.extend_from_slice(gradient);
                 continue;
@@ -228,81 +161,30 @@ impl Run {
             let sum = &mut sums[*place as usize * width..(*place as usize + 1) * width];
             sum.iter_mut().zip(gradient).for_each(|(sum, value)| *sum += value);
         }
-        self.table.step(&mut self.network.table, width, rows, sums, settings.l2 as f32, rate, self.step);
+        self.table.step(&mut self.network.table, width, rows, sums, self.settings.l2 as f32, rates);
         for ((values, state), gradient) in self.network.dense.iter_mut().zip(&mut self.dense).zip(&gradients.dense) {
             let width = values.len();
             // Biases and the one weight of the whole are free.
-            let l2 = if width == 1 { 0.0 } else { settings.dense_l2 as f32 };
+            let l2 = if width == 1 { 0.0 } else { self.settings.dense_l2 as f32 };
             if !gradient.is_empty() {
-                state.step(values, width, &[0], gradient, l2, rate, self.step);
+                state.step(values, width, &[0], gradient, l2, rates);
             }
         }
-        gradients.loss
+        BatchLoss { mean: gradients.loss, examples: batch.len() }
     }
 
-    /// All arrays by name.
-    fn arrays(&self) -> Vec<(String, &Vec<f32>)> {
-        let mut arrays = vec![
-            ("table".to_owned(), &self.network.table),
-            ("best.table".to_owned(), &self.best.table),
-            ("table.first".to_owned(), &self.table.first),
-            ("table.second".to_owned(), &self.table.second),
-        ];
-        let of = |network: &str, number: usize| format!("{network}.{number}");
-        for number in 0..self.dense.len() {
-            arrays.push((of("dense", number), &self.network.dense[number]));
-            arrays.push((of("best.dense", number), &self.best.dense[number]));
-            arrays.push((of("first", number), &self.dense[number].first));
-            arrays.push((of("second", number), &self.dense[number].second));
+    fn score(&self) -> f64 {
+        let Some(validation) = &self.task.validation else { return 0.0 };
+        let scores = self.network.score(&validation.inputs.fields, &validation.inputs.numbers);
+        auc(&scores, validation.targets)
+    }
+
+    fn state(&mut self) -> LearnerState<'_> {
+        let mut state = LearnerState::default();
+        state.add("table", &mut self.network.table, [&mut self.table.first, &mut self.table.second]);
+        for (number, (values, optimizer)) in self.network.dense.iter_mut().zip(&mut self.dense).enumerate() {
+            state.add(&format!("dense.{number}"), values, [&mut optimizer.first, &mut optimizer.second]);
         }
-        arrays
-    }
-
-    fn save(&self, path: &Path) -> Result<(), TrainError> {
-        let mut tensors: Vec<(String, Tensor)> =
-            self.arrays().into_iter().map(|(name, values)| (name, Tensor::from_slice(values))).collect();
-        let mut rates = self.rates.clone();
-        rates.resize(RATES, 0.0);
-        tensors.push(("rates".to_owned(), Tensor::from_slice(&rates)));
-        let progress = [
-            self.step as f64,
-            self.rates.len() as f64,
-            self.best_auc,
-            self.best_epoch as f64,
-            self.waited as f64,
-            self.drops as f64,
-            self.loss,
-        ];
-        checkpoint::save(path, tensors, &progress)
-    }
-
-    fn load(&mut self, path: &Path) -> Result<(), TrainError> {
-        let mut tensors: Vec<(String, Tensor)> =
-            self.arrays().into_iter().map(|(name, values)| (name, Tensor::from_slice(values))).collect();
-        tensors.push(("rates".to_owned(), Tensor::from_slice(&[0.0f64; RATES])));
-        let places = tensors.iter_mut().map(|(name, tensor)| (name.clone(), tensor)).collect();
-        let [step, epochs, best_auc, best_epoch, waited, drops, loss] = checkpoint::load::<7>(path, places)?;
-        let mut values = tensors.into_iter().map(|(_, tensor)| tensor);
-        let mut next = || -> Result<Vec<f32>, TrainError> {
-            Ok(values.next().map(Vec::<f32>::try_from).transpose()?.unwrap_or_default())
-        };
-        self.network.table = next()?;
-        self.best.table = next()?;
-        self.table.first = next()?;
-        self.table.second = next()?;
-        for number in 0..self.dense.len() {
-            self.network.dense[number] = next()?;
-            self.best.dense[number] = next()?;
-            self.dense[number].first = next()?;
-            self.dense[number].second = next()?;
-        }
-        self.rates = values.next().map(Vec::<f64>::try_from).transpose()?.unwrap_or_default();
-        self.rates.truncate(epochs as usize);
-        (self.step, self.best_auc, self.best_epoch) = (step as u64, best_auc, best_epoch as usize);
-        (self.waited, self.drops, self.loss) = (waited as usize, drops as usize, loss);
-        Ok(())
+        state
     }
 }
-
-/// Epochs whose learning rates a file of a run holds.
-const RATES: usize = 1_000;

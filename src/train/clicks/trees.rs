@@ -1,42 +1,40 @@
-//! Boosted oblivious trees on the numbers: the member of the ensemble that is no network.
+//! Boosted oblivious trees on the numbers: the one member of the ensemble that is not a network.
 
-use super::{ClickSettings, Fitted, Running};
-use crate::bundle::Scorer;
-use crate::dataset::listens::table::{ClickTable, Encoding};
+use super::settings::ClickSettings;
+use crate::dataset::listens::{ClickTable, Encoding};
 use crate::evaluate::auc;
 use crate::recommend::clicks::tree_features;
 use crate::scoring::oblivious_trees::ObliviousTrees;
-use crate::train::TrainError;
-use crate::train::gradient_boosting::{BoostingData, BoostingSettings, Objective, boost};
+use crate::train::checkpoint::RunContext;
+use crate::train::error::TrainError;
+use crate::train::gradient_boosting::{BoostingData, BoostingSettings, Examples, Objective, boost};
 
 const BINS: usize = 64;
-/// Share of the listens that a tree sees, and of the features that a level may ask about.
+/// Share of the listens that a tree sees, and of the features that a level may split on.
 const SHARES: (f64, f64) = (0.8, 0.4);
-/// Trees between two looks at the validation part.
-const LOOK: usize = 20;
-/// Looks without a better one before it ends.
+/// Trees between two evaluations on the validation part.
+const INTERVAL: usize = 20;
+/// Evaluations without a better one before it ends.
 const PATIENCE: usize = 5;
 
-/// Fits trees: with a validation part as many as predict it best, else as many as the plan has entries.
-pub(super) fn fit(
+/// Fits `count` trees, or with a validation part those of them that predict it best.
+pub(super) fn fit_trees(
     settings: &ClickSettings,
-    encoding: Encoding,
+    encoding: &Encoding,
     training: &ClickTable,
     validation: Option<&ClickTable>,
-    plans: &[Vec<f64>],
+    count: usize,
     seed: u64,
-    running: Running<'_>,
-) -> Result<Fitted, TrainError> {
-    let features = tree_features(&encoding.numbers, &training.numbers);
-    let data = BoostingData::new(
-        &features,
-        encoding.numbers.len(),
-        training.targets.clone(),
-        (0..=training.rows()).collect(),
-        BINS,
-    );
+    context: RunContext<'_>,
+) -> Result<ObliviousTrees, TrainError> {
+    let examples = Examples {
+        features: tree_features(&encoding.numbers, &training.numbers),
+        labels: training.targets.clone(),
+        groups: (0..=training.rows()).collect(),
+    };
+    let data = BoostingData::new(examples, encoding.numbers.len(), BINS);
     let boosting = BoostingSettings {
-        trees: if validation.is_some() { settings.epochs as usize } else { plans.first().map_or(0, Vec::len) },
+        trees: count,
         depth: settings.depth as usize,
         learning_rate: settings.learning_rate as f32,
         regularization: settings.l2 as f32,
@@ -45,15 +43,15 @@ pub(super) fn fit(
         feature_share: SHARES.1,
         objective: Objective::Logistic,
         seed,
-        threads: running.threads,
+        threads: context.threads,
     };
-    let asked = validation.map(|rows| (tree_features(&encoding.numbers, &rows.numbers), &rows.targets));
+    let evaluated = validation.map(|rows| (tree_features(&encoding.numbers, &rows.numbers), &rows.targets));
     let (mut best, mut waited) = ((0.0, 0), 0);
     let mut trees = boost(&data, &boosting, None, |trees| {
-        if running.interrupt.is_raised() {
+        if context.interrupt.is_raised() {
             return false;
         }
-        let Some((features, targets)) = asked.as_ref().filter(|_| trees.trees().is_multiple_of(LOOK)) else {
+        let Some((features, targets)) = evaluated.as_ref().filter(|_| trees.trees().is_multiple_of(INTERVAL)) else {
             return true;
         };
         let found = auc(&trees.score(features), targets);
@@ -64,18 +62,15 @@ pub(super) fn fit(
         }
         waited < PATIENCE
     });
-    if running.interrupt.is_raised() {
-        return Err(TrainError::Stopped);
-    }
+    context.check()?;
     if validation.is_some() {
-        keep(&mut trees, best.1);
+        truncate(&mut trees, best.1);
     }
-    let plan = vec![settings.learning_rate; trees.trees()];
-    Ok(Fitted { encoding, scorer: Scorer::Trees(trees), plans: vec![plan], rows_per_second: 0.0 })
+    Ok(trees)
 }
 
-/// Keeps the first trees alone.
-fn keep(trees: &mut ObliviousTrees, count: usize) {
+/// Keeps the first `count` trees.
+fn truncate(trees: &mut ObliviousTrees, count: usize) {
     trees.features.truncate(count * trees.depth);
     trees.thresholds.truncate(count * trees.depth);
     trees.leaves.truncate(count << trees.depth);

@@ -1,20 +1,22 @@
-//! A random search for settings of a model, and an ensemble of the best runs.
+//! The random search for settings of a model, and an ensemble of the best runs.
 //!
 //! Ranges are around those of the winning networks of the WSDM Cup 2018: widths and learning rates uniform on a logarithmic
 //! scale, everything else uniform.
 
-use rand::{RngExt, SeedableRng};
-use rand_xoshiro::Xoshiro256PlusPlus;
 use serde::Serialize;
 
-use super::{ClickModelName, ClickSettings, ClickTask, Running, choose, learn, parts};
+use super::learning::{ClickTask, choose, learn, parts};
+use super::settings::{ClickModelName, ClickSettings};
 use crate::evaluate::{ClickMetrics, measure_clicks};
 use crate::progress::Progress;
 use crate::recommend::clicks::ENSEMBLE;
-use crate::train::TrainError;
+use crate::train::checkpoint::RunContext;
+use crate::train::error::TrainError;
+use crate::train::tuning::Scale::{Even, Logarithmic};
+use crate::train::tuning::{Parameter, Tuner, sort_best};
 
 /// What to search.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct TuneTask<'a> {
     /// what is learned from
     pub task: ClickTask<'a>,
@@ -52,65 +54,69 @@ pub struct Tuned {
     pub trials: Vec<Trial>,
     /// the best ones together, on the validation part
     pub ensemble: ClickMetrics,
-    /// the same on what was set aside and never looked at, if anything was: each of the best ones, and the ensemble
+    /// the same on what was set aside, if anything was: each of the best ones, and the ensemble
     pub set_aside: Vec<(String, ClickMetrics)>,
 }
 
-/// Tries settings drawn at random; `tell` hears of each.
-pub fn tune(search: &TuneTask<'_>, running: Running<'_>, mut tell: impl FnMut(&Trial)) -> Result<Tuned, TrainError> {
-    let (training, validation) = parts(&search.task, running.threads)?;
-    let mut rng = Xoshiro256PlusPlus::seed_from_u64(search.task.seed);
-    let mut trials: Vec<Trial> = Vec::new();
-    let progress = Progress::start("searching", search.trials as u64);
-    for number in 0..search.trials {
-        let settings = match number {
-            0 => search.start.clone(),
-            _ => draw(search.model, &search.start, &mut rng),
-        };
+/// Tries settings drawn at random; calls `each` with every trial.
+pub fn tune(search: &TuneTask<'_>, context: RunContext<'_>, mut each: impl FnMut(&Trial)) -> Result<Tuned, TrainError> {
+    let (task, model) = (search.task, search.model);
+    let (training, validation) = parts(&task, context.threads)?;
+    let evaluate = |settings: &ClickSettings, _| {
         settings.check()?;
-        let seed = search.task.seed;
-        let (member, chosen) = choose("trial", search.model, &settings, &training, &validation, seed, None, running)?;
+        let (member, chosen) = choose("trial", model, settings, &training, &validation, task.seed, context)?;
         let scores = member.score(&validation.fields, &validation.numbers);
-        let metrics = measure_clicks(&scores, &validation.targets, &validation.users);
-        let epochs = chosen.plans.iter().map(Vec::len).max().unwrap_or_default();
-        let flags = flags(search.model, &settings);
-        let trial = Trial { settings, flags, auc: metrics.auc, logloss: metrics.logloss, epochs };
-        tell(&trial);
-        trials.push(trial);
-        progress.at(number as u64 + 1, || format!("{} of {}", number + 1, search.trials));
-    }
-    trials.sort_by(|left, right| right.auc.total_cmp(&left.auc));
+        let ClickMetrics { auc, logloss, .. } = measure_clicks(&scores, &validation.targets, &validation.users);
+        let flags = flags(model, settings);
+        Ok(Trial { settings: settings.clone(), flags, auc, logloss, epochs: chosen.epochs() })
+    };
+    let progress = Progress::start("searching", search.trials as u64);
+    let mut done = 0;
+    let mut trials =
+        Tuner::new(space(model, &search.start), evaluate).random(&search.start, search.trials, task.seed, |trial| {
+            each(trial);
+            done += 1;
+            progress.at(done, || format!("{done} of {}", search.trials));
+        })?;
+    sort_best(&mut trials, |trial| trial.auc);
     let best = trials.iter().take(search.best).zip(1..);
     let models: Vec<(String, ClickModelName, ClickSettings)> =
-        best.map(|(trial, place)| (format!("trial-{place}"), search.model, trial.settings.clone())).collect();
-    let learned = learn(&search.task, &models, running)?;
+        best.map(|(trial, place)| (format!("trial-{place}"), model, trial.settings.clone())).collect();
+    let learned = learn(&task, &models, context)?;
     let ensemble = learned.validation.iter().find(|(name, _)| name == ENSEMBLE);
     let ensemble = ensemble.map(|(_, metrics)| metrics.clone()).unwrap_or_default();
     let table = &learned.table;
-    let rows: Vec<usize> = (0..table.rows()).filter(|&row| search.task.set_aside[table.clicks[row]]).collect();
+    let rows: Vec<usize> = (0..table.rows()).filter(|&row| task.set_aside[table.clicks[row]]).collect();
     let set_aside = if rows.is_empty() { Vec::new() } else { learned.measure(&table.select(&rows)) };
-    Ok(Tuned { model: search.model, trials, ensemble, set_aside })
+    Ok(Tuned { model, trials, ensemble, set_aside })
 }
 
-/// Settings at random.
-fn draw(model: ClickModelName, start: &ClickSettings, rng: &mut Xoshiro256PlusPlus) -> ClickSettings {
-    let mut settings = start.clone();
-    let mut between = |low: f64, high: f64| (rng.random_range(low.ln()..high.ln())).exp();
+/// What is drawn, around `start`.
+fn space(model: ClickModelName, start: &ClickSettings) -> Vec<Parameter<ClickSettings>> {
+    let drawn = |from, to, set: fn(&mut ClickSettings, f64)| Parameter::new("", set).range(from, to, Logarithmic);
     if model == ClickModelName::Trees {
-        settings.learning_rate = between(0.01, 0.1);
-        settings.l2 = between(1.0, 50.0);
-        settings.depth = between(3.0, 8.0).floor() as u32;
-        return settings;
+        return vec![
+            drawn(0.01, 0.1, |settings, value| settings.learning_rate = value),
+            drawn(1.0, 50.0, |settings, value| settings.l2 = value),
+            drawn(3.0, 8.0, |settings, value| settings.depth = value as u32),
+        ];
     }
-    settings.learning_rate = between(3e-4, 3e-3);
-    settings.l2 = between(1e-4, 1e-2);
-    settings.dense_l2 = between(1e-4, 2e-2);
-    settings.dim = between(2.0, 17.0) as u32;
-    settings.batch = 1 << (between(64.0, 1024.0).log2().round() as u32);
-    settings.hidden = settings.hidden.iter().map(|&units| (f64::from(units) * between(0.5, 2.0)) as u32).collect();
-    settings.hidden.iter_mut().for_each(|units| *units = (*units).max(4));
-    settings.dropout = rng.random_range(0.0..0.6);
-    settings
+    let mut space = vec![
+        drawn(3e-4, 3e-3, |settings, value| settings.learning_rate = value),
+        drawn(1e-4, 1e-2, |settings, value| settings.l2 = value),
+        drawn(1e-4, 2e-2, |settings, value| settings.dense_l2 = value),
+        drawn(2.0, 17.0, |settings, value| settings.dim = value as u32),
+        drawn(64.0, 1024.0, |settings, value| settings.batch = 1 << (value.log2().round() as u32)),
+    ];
+    space.extend(start.hidden.iter().enumerate().map(|(layer, &units)| {
+        let set = move |settings: &mut ClickSettings, factor| {
+            settings.hidden[layer] = ((f64::from(units) * factor) as u32).max(4);
+        };
+        Parameter::new("", set).range(0.5, 2.0, Logarithmic)
+    }));
+    space
+        .push(Parameter::new("", |settings: &mut ClickSettings, value| settings.dropout = value).range(0.0, 0.6, Even));
+    space
 }
 
 /// Settings as flags, those that a search may change.

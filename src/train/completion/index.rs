@@ -2,12 +2,15 @@
 
 use std::collections::HashMap;
 
-use crate::bundle::{CompletionIndex, Derived};
-use crate::dataset::{Corpus, HeldOut, NONE, TextIndex, Unit, normalise};
+use crate::bundle::{CompletionIndex, DerivedTables};
+use crate::dataset::{Corpus, HeldOutSequences, NONE, TextIndex, Unit, normalise};
 use crate::math::Csr;
 use crate::math::linear::gram;
 use crate::math::top_k::sort_best;
-use crate::train::als::{AlsSettings, factorise};
+use crate::progress::Progress;
+use crate::train::als::{AlsSettings, factorize};
+use crate::train::checkpoint::RunContext;
+use crate::train::error::TrainError;
 use crate::train::similarity::track2vec::Architecture;
 use crate::train::similarity::{SimilaritySettings, fit};
 
@@ -15,20 +18,23 @@ use crate::train::similarity::{SimilaritySettings, fit};
 const VECTOR_LENGTH: usize = 64;
 /// Tracks that fewer playlists hold get no vector: one playlist says too little.
 const FEWEST_PLACEMENTS: usize = 2;
-/// Neighbours kept of an artist.
+/// Epochs of Track2Vec.
+const EPOCHS: u32 = 4;
+/// Neighbors of an artist, at most.
 const ARTIST_NEIGHBOURS: usize = 50;
 /// An artist's neighbours are counted in at most this many of its playlists.
 const ARTIST_SAMPLE: usize = 2_000;
 
-/// An index of those of the corpus' playlists that `members` names. `each_iteration` hears of every iteration of the
-/// factorisation, and of the vectors' training often in between, with the number of iterations done; it may stop it by
-/// answering false, and then there is no index.
+/// Builds an index of those of the corpus' playlists that `members` names. Progress is shown as that of `stage`.
 pub fn build_index(
     corpus: &Corpus,
     members: &[u32],
     settings: &AlsSettings,
-    mut each_iteration: impl FnMut(usize) -> bool,
-) -> Option<CompletionIndex> {
+    stage: &'static str,
+    context: RunContext<'_>,
+) -> Result<CompletionIndex, TrainError> {
+    let iterations = settings.iterations;
+    let progress = Progress::start(stage, iterations as u64 + 1);
     let tracks = corpus.artist_of.len();
     let mut last_seen = vec![NONE; tracks];
     let playlists = Csr::from_lists(members.iter().map(|&member| {
@@ -86,8 +92,14 @@ pub fn build_index(
     }
     let artist_names: Vec<String> = corpus.artist_names.iter().map(|name| normalise(name)).collect();
     let track_names: Vec<String> = corpus.track_names.iter().map(|name| normalise(name)).collect();
-    let factors = factorise(&playlists, &postings, settings, |iteration| each_iteration(iteration + 1))?;
-    let vectors = vectors(&playlists, &postings, &popular, settings, || each_iteration(settings.iterations))?;
+    let factors = factorize(&playlists, &postings, settings, |iteration| {
+        progress.at(iteration as u64 + 1, || format!("least squares {}/{iterations}", iteration + 1));
+        !context.interrupt.is_raised()
+    });
+    let factors = factors.ok_or(TrainError::Stopped)?;
+    let vectors = vectors(&playlists, &postings, &popular, settings.seed, context, |epoch| {
+        progress.at(iterations as u64, || format!("vectors {epoch}/{EPOCHS}"));
+    })?;
     let mut gram = gram(&factors, settings.factors, settings.threads);
     for diagonal in 0..settings.factors {
         gram[diagonal * settings.factors + diagonal] += settings.regularization;
@@ -115,20 +127,21 @@ pub fn build_index(
         vectors: vectors.into(),
         playlists,
         postings,
-        derived: Derived::default(),
+        derived: DerivedTables::default(),
     };
     index.derive();
-    Some(index)
+    Ok(index)
 }
 
-/// `[tracks, VECTOR_LENGTH]`: what Track2Vec makes of the playlists' order.
+/// `[tracks, VECTOR_LENGTH]`: vectors of Track2Vec from the playlists' order.
 fn vectors(
     playlists: &Csr,
     postings: &Csr,
     popular: &[u32],
-    settings: &AlsSettings,
-    each_batch: impl FnMut() -> bool,
-) -> Option<Vec<f32>> {
+    seed: u64,
+    context: RunContext<'_>,
+    after_epoch: impl Fn(usize),
+) -> Result<Vec<f32>, TrainError> {
     let popularity = |row: u32| postings.row(row as usize).len();
     let common = &popular[..popular.partition_point(|&row| popularity(row) >= FEWEST_PLACEMENTS)];
     let mut number = vec![NONE; postings.rows()];
@@ -136,7 +149,7 @@ fn vectors(
         number[*row as usize] = place;
     }
     let numbered = |row: &u32| Some(number[*row as usize]).filter(|&number| number != NONE);
-    let data = HeldOut {
+    let data = HeldOutSequences {
         playlists: Csr::from_lists(playlists.iter().map(|rows| rows.iter().filter_map(numbered))),
         queries: Vec::new(),
         vocabulary: common.len(),
@@ -151,19 +164,21 @@ fn vectors(
         alpha: -0.5,
         subsample: 1e-5,
         min_count: FEWEST_PLACEMENTS as u32,
-        epochs: 4,
+        epochs: EPOCHS,
         batch: 4096,
         learning_rate: 0.005,
-        seed: settings.seed,
+        seed,
     };
     let mut vectors = vec![0.0; postings.rows() * VECTOR_LENGTH];
     if !common.is_empty() {
-        let trained = fit(&data, &training, settings.threads, each_batch, |_| ())?;
+        // Too short a stage for a checkpoint of its own.
+        let context = RunContext { checkpoint: None, ..context };
+        let trained = fit(&data, &training, None, context, |run| after_epoch(run.epochs()))?;
         for (&row, vector) in common.iter().zip(trained.vectors.chunks_exact(VECTOR_LENGTH)) {
             vectors[row as usize * VECTOR_LENGTH..(row as usize + 1) * VECTOR_LENGTH].copy_from_slice(vector);
         }
     }
-    Some(vectors)
+    Ok(vectors)
 }
 
 /// For each artist the ones that most often share playlists with it, popularity discounted.

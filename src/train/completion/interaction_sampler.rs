@@ -1,19 +1,16 @@
 //! Interactions of playlists with tracks, and negatives for them.
 
-use rand::seq::SliceRandom;
-use rand::{RngExt, SeedableRng};
+use rand::RngExt;
 use rand_distr::Distribution;
 use rand_distr::weighted::WeightedAliasIndex;
 use rand_xoshiro::Xoshiro256PlusPlus;
 
 use crate::math::Csr;
-use crate::train::similarity::pair_sampler::Slots;
+use crate::train::sampling::{Mixing, Sampler, Slots};
 use crate::train::torch::neumf::InteractionBatch;
 
-/// Interactions that are mixed with one another before they are cut into batches.
-const SHUFFLE: usize = 1 << 20;
-/// Draws after which a track of the playlist itself passes as a negative: only a playlist with nearly all tracks of the
-/// catalog comes to that.
+/// Draws after which a track of the playlist itself passes as a negative: that happens only for a playlist of nearly all
+/// tracks of the catalog.
 const MOST_DRAWS: usize = 32;
 
 /// How to sample.
@@ -56,37 +53,6 @@ impl InteractionSampler {
         let weight = |&count: &u32| f64::from(count.max(1)).powf(sampling.exponent);
         let negatives = WeightedAliasIndex::new(counts.iter().map(weight).collect()).ok()?;
         (!playlists.items().is_empty()).then_some(Self { playlists, tracks, sampling, negatives })
-    }
-
-    /// Interactions of an epoch: distinct pairs of playlist and track.
-    pub fn interactions(&self) -> usize {
-        self.playlists.items().len()
-    }
-
-    /// Hands all batches of an epoch to `each` until it returns false.
-    pub fn epoch(&self, epoch: usize, mut each: impl FnMut(InteractionBatch) -> bool) {
-        // A generator of its own for every epoch, so that a resumed run sees what an uninterrupted one would.
-        let mut rng =
-            Xoshiro256PlusPlus::seed_from_u64(self.sampling.seed ^ (epoch as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15));
-        let mut order: Vec<u32> = (0..self.playlists.rows() as u32).collect();
-        order.shuffle(&mut rng);
-        let (mut playlist_slots, mut track_slots) = (Slots::new(self.playlists.rows()), Slots::new(self.tracks));
-        let mut interactions: Vec<(u32, u32)> = Vec::with_capacity(SHUFFLE.min(self.interactions()));
-        for (nth, &playlist) in order.iter().enumerate() {
-            interactions.extend(self.playlists.row(playlist as usize).iter().map(|&track| (playlist, track)));
-            let last = nth + 1 == order.len();
-            if interactions.len() >= SHUFFLE || last {
-                interactions.shuffle(&mut rng);
-                let batch = self.sampling.batch;
-                let whole = if last { interactions.len() } else { interactions.len() / batch * batch };
-                for chunk in interactions[..whole].chunks(batch) {
-                    if !each(self.batch(chunk, &mut playlist_slots, &mut track_slots, &mut rng)) {
-                        return;
-                    }
-                }
-                interactions.drain(..whole);
-            }
-        }
     }
 
     fn batch(
@@ -132,6 +98,26 @@ impl InteractionSampler {
             track = draw();
         }
         track
+    }
+}
+
+impl Sampler for InteractionSampler {
+    type Batch = InteractionBatch;
+
+    fn epoch(&self, epoch: usize, mut each: impl FnMut(InteractionBatch) -> bool) {
+        let (mut playlist_slots, mut track_slots) = (Slots::new(self.playlists.rows()), Slots::new(self.tracks));
+        let push = |playlist: u32, interactions: &mut Vec<(u32, u32)>, _: &mut Xoshiro256PlusPlus| {
+            interactions.extend(self.playlists.row(playlist as usize).iter().map(|&track| (playlist, track)));
+        };
+        let InteractionSampling { batch, seed, .. } = self.sampling;
+        Mixing { sources: self.playlists.rows(), batch, seed }.epoch(epoch, push, |interactions, rng| {
+            each(self.batch(interactions, &mut playlist_slots, &mut track_slots, rng))
+        });
+    }
+
+    /// Distinct pairs of playlist and track.
+    fn examples(&self) -> f64 {
+        self.playlists.items().len() as f64
     }
 }
 

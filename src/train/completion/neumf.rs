@@ -1,13 +1,5 @@
 //! NeuMF from playlists: the network (He et al. 2017) on interactions with sampled negatives, then k-means on the
 //! playlists' MLP embeddings, whose clusters say which tracks are candidates for a playlist.
-//!
-//! One thread samples batches, this one steps the network. The state is written to a file now and then and when the run
-//! is asked to stop; a run with the same arguments goes on from there, and ends in the same network bit by bit.
-
-use std::fs;
-use std::path::Path;
-use std::sync::mpsc::sync_channel;
-use std::time::{Duration, Instant};
 
 use rand::SeedableRng;
 use rand_xoshiro::Xoshiro256PlusPlus;
@@ -18,16 +10,14 @@ use tracing::info;
 use super::interaction_sampler::{InteractionSampler, InteractionSampling};
 use crate::bundle::NeumfBundle;
 use crate::math::{Array, Csr};
-use crate::progress::{Interrupt, Progress};
 use crate::scoring::neumf::DenseLayer;
+use crate::train::checkpoint::RunContext;
+use crate::train::epochs::{BatchLoss, Learner, LearnerState, LearningRate, Run, Schedule};
+use crate::train::error::TrainError;
 use crate::train::k_means::k_means;
-use crate::train::row_adam::RowAdam;
+use crate::train::optimizer::RowAdam;
+use crate::train::settings::{above_0, check, from_0};
 use crate::train::torch::neumf::{InteractionBatch, Neumf, NeumfShape, Penalties};
-use crate::train::{TrainError, checkpoint};
-
-const PROGRESS_PER_EPOCH: u64 = 1_000;
-/// How much training a kill may cost.
-const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Hyper-parameters of NeuMF and of the clusters of its playlists.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, clap::Args)]
@@ -36,19 +26,26 @@ pub struct NeumfSettings {
     /// Length of a GMF embedding
     #[arg(id = "neumf_latent", long = "neumf-latent", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub latent: u32,
-    /// Inputs of the first dense layer, half a playlist's and half a track's MLP embedding; then outputs of each layer
+    /// Sizes of the MLP's dense layers
+    ///
+    /// Inputs of the first dense layer, half of them the playlist's embedding and half the track's; then the outputs of each
+    /// layer.
     #[arg(id = "neumf_dense", long = "neumf-dense", value_delimiter = ',', default_values_t = [256, 128, 128, 64], value_parser = clap::value_parser!(u32).range(1..=8192))]
     pub dense: Vec<u32>,
-    /// Negatives of each interaction
+    /// Negatives for each interaction
     #[arg(id = "neumf_negatives", long = "neumf-negatives", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub negatives: u32,
-    /// Negatives are drawn in proportion to (playlists with the track)^exponent; 0 draws all tracks alike
+    /// Popularity exponent of negatives
+    ///
+    /// Negatives are drawn in proportion to (playlists with the track)^exponent; 0 draws all tracks alike.
     #[arg(id = "neumf_exponent", long = "neumf-exponent", default_value_t = 0.5, allow_negative_numbers = true)]
     pub exponent: f64,
     /// Passes over all interactions
     #[arg(id = "neumf_epochs", long = "neumf-epochs", default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub epochs: u32,
-    /// Interactions in a mini-batch, negatives not counted
+    /// Interactions in a mini-batch
+    ///
+    /// Negatives come on top.
     #[arg(id = "neumf_batch", long = "neumf-batch", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub batch: u32,
     /// Learning rate of Adam
@@ -57,33 +54,28 @@ pub struct NeumfSettings {
     /// L2 penalty on the embeddings
     #[arg(id = "neumf_l2", long = "neumf-l2", default_value_t = 0.0)]
     pub l2: f64,
-    /// L2 penalty on the outputs of the dense layers
+    /// L2 penalty on dense layer outputs
     #[arg(id = "neumf_activation_l2", long = "neumf-activation-l2", default_value_t = 0.0)]
     pub activation_l2: f64,
-    /// Clusters that k-means puts the playlists into
+    /// Clusters of playlists (k-means)
     #[arg(id = "neumf_clusters", long = "neumf-clusters", default_value_t = 250, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub clusters: u32,
-    /// Random seed: the same data, settings and seed give the same network on the same machine
+    /// Random seed
+    ///
+    /// The same data, settings and seed give the same network on the same machine.
     #[arg(id = "neumf_seed", long = "neumf-seed", default_value_t = 1)]
     pub seed: u64,
 }
 
 impl NeumfSettings {
     fn check(&self) -> Result<(), TrainError> {
-        let refuse = |text: &str| Err(TrainError::Settings(text.to_owned()));
         if self.dense.len() < 2 || !self.dense[0].is_multiple_of(2) || self.dense.contains(&0) {
-            return refuse("--neumf-dense needs two sizes or more, the first of them even");
+            let text = "--neumf-dense must be two sizes or more, the first of them even";
+            return Err(TrainError::Settings(text.to_owned()));
         }
-        if !(self.learning_rate > 0.0 && self.learning_rate.is_finite()) {
-            return refuse("--neumf-learning-rate must be above 0");
-        }
-        if [self.l2, self.activation_l2].iter().any(|penalty| !(*penalty >= 0.0 && penalty.is_finite())) {
-            return refuse("--neumf-l2 and --neumf-activation-l2 must be 0 or more");
-        }
-        if !(-10.0..=10.0).contains(&self.exponent) {
-            return refuse("--neumf-exponent must be between -10 and 10");
-        }
-        Ok(())
+        above_0(&[("--neumf-learning-rate", self.learning_rate)])?;
+        from_0(&[("--neumf-l2", self.l2), ("--neumf-activation-l2", self.activation_l2)])?;
+        check(&[("--neumf-exponent", self.exponent)], |value| (-10.0..=10.0).contains(&value), "from -10 to 10")
     }
 }
 
@@ -100,9 +92,8 @@ pub struct TrainedNeumf {
 
 /// Trains on `playlists`, whose rows are below `tracks`.
 ///
-/// Blocking, for minutes to hours, with as many threads as LibTorch is set to. `interrupt` stops it at the end of a
-/// batch. `resume_file` holds the state of a run that was stopped, or that ended: it is the caller's to name it by the
-/// settings and data, and to remove it once the network is published; without one, a run can't be gone on with.
+/// Blocking, for minutes to hours, with as many threads as LibTorch is set to. The interrupt stops it at the end of a
+/// batch.
 ///
 /// # Errors
 ///
@@ -111,8 +102,7 @@ pub fn train_neumf(
     playlists: &Csr,
     tracks: usize,
     settings: &NeumfSettings,
-    resume_file: Option<&Path>,
-    interrupt: &Interrupt,
+    context: RunContext<'_>,
 ) -> Result<TrainedNeumf, TrainError> {
     settings.check()?;
     let sampling = InteractionSampling {
@@ -123,24 +113,21 @@ pub fn train_neumf(
     };
     let sampler = InteractionSampler::new(playlists, tracks, sampling)
         .ok_or_else(|| TrainError::TooLittleData("there is no playlist with a track to learn from".to_owned()))?;
-    let mut run = Run::new(settings, playlists.rows(), tracks);
-    if let Some(file) = resume_file.filter(|file| file.exists()) {
-        run.load(file)?;
-        info!(epochs_done = run.epochs, "resuming the training of NeuMF");
-    }
-    run.train(settings, &sampler, resume_file, interrupt)?;
-    info!(loss = run.loss, train_seconds = run.seconds, "trained NeuMF");
+    let mut run = new_run(settings, playlists.rows(), tracks);
+    run.train(&sampler, Some("NeuMF"), context.file("neumf").as_ref(), context.interrupt, |_| ())?;
+    let (loss, seconds, model) = (run.loss(), run.seconds(), run.learner.model);
+    info!(loss, train_seconds = seconds, "trained NeuMF");
     // What sets playlists apart is the direction in which training moved them off the centre. How far it moved them says
     // how many tracks they have.
-    let centre = run.model.tables[2].mean_dim([0i64].as_slice(), false, Kind::Float);
-    let off_centre = &run.model.tables[2] - &centre;
+    let centre = model.tables[2].mean_dim([0i64].as_slice(), false, Kind::Float);
+    let off_centre = &model.tables[2] - &centre;
     let directions = &off_centre / off_centre.norm_scalaropt_dim(2, [1], true).clamp_min(1e-12);
     let clustering = k_means(&directions, settings.clusters as usize, settings.seed)?;
     info!(clusters = clustering.centroids.size()[0], inertia = clustering.inertia, "clustered the playlists");
 
-    let dense = &run.model.dense;
+    let dense = &model.dense;
     let (layers, output) = dense.split_at(dense.len() - 2);
-    let [gmf_playlists, gmf_tracks, mlp_playlists, mlp_tracks] = &run.model.tables;
+    let [gmf_playlists, gmf_tracks, mlp_playlists, mlp_tracks] = &model.tables;
     let bundle = NeumfBundle {
         gmf_playlists: array(gmf_playlists)?,
         gmf_tracks: array(gmf_tracks)?,
@@ -156,7 +143,7 @@ pub fn train_neumf(
         centroids: array(&clustering.centroids)?,
         clusters: Array { shape: vec![clustering.cluster_of.len()], values: clustering.cluster_of },
     };
-    Ok(TrainedNeumf { bundle, loss: run.loss, seconds: run.seconds })
+    Ok(TrainedNeumf { bundle, loss, seconds })
 }
 
 fn array(tensor: &Tensor) -> Result<Array<f32>, TrainError> {
@@ -164,163 +151,69 @@ fn array(tensor: &Tensor) -> Result<Array<f32>, TrainError> {
     Ok(Array { shape, values: Vec::<f32>::try_from(tensor.to_kind(Kind::Float).contiguous().view(-1))? })
 }
 
-/// The network and its optimiser, and how far they are.
-struct Run {
+/// NeuMF and its optimizer.
+#[derive(Debug)]
+struct NeumfLearner {
     model: Neumf,
     tables: Vec<RowAdam>,
     dense: Vec<RowAdam>,
-    /// epochs done whole
-    epochs: usize,
-    /// batches done of the epoch under way, their interactions and the sum of those interactions' losses
-    batches: usize,
-    interactions: u64,
-    loss_sum: f64,
-    /// batches done in all
-    step: u64,
-    /// mean loss in the last whole epoch
-    loss: f64,
-    /// time spent training, in all its stretches
-    seconds: f64,
+    penalties: Penalties,
 }
 
-impl Run {
-    fn new(settings: &NeumfSettings, playlists: usize, tracks: usize) -> Self {
-        let shape = NeumfShape {
-            playlists,
-            tracks,
-            latent: settings.latent as usize,
-            dense: settings.dense.iter().map(|&size| size as usize).collect(),
-        };
-        let model = Neumf::new(&shape, &mut Xoshiro256PlusPlus::seed_from_u64(settings.seed));
-        let tables = model.tables.iter().map(RowAdam::new).collect();
-        let dense = model.dense.iter().map(RowAdam::new).collect();
-        Self {
-            model,
-            tables,
-            dense,
-            epochs: 0,
-            batches: 0,
-            interactions: 0,
-            loss_sum: 0.0,
-            step: 0,
-            loss: f64::NAN,
-            seconds: 0.0,
-        }
-    }
+fn new_run(settings: &NeumfSettings, playlists: usize, tracks: usize) -> Run<NeumfLearner> {
+    let shape = NeumfShape {
+        playlists,
+        tracks,
+        latent: settings.latent as usize,
+        dense: settings.dense.iter().map(|&size| size as usize).collect(),
+    };
+    let model = Neumf::new(&shape, &mut Xoshiro256PlusPlus::seed_from_u64(settings.seed));
+    let tables = model.tables.iter().map(RowAdam::new).collect();
+    let dense = model.dense.iter().map(RowAdam::new).collect();
+    let penalties = Penalties { embeddings: settings.l2, activations: settings.activation_l2 };
+    let rate = LearningRate::Constant(settings.learning_rate);
+    let schedule = Schedule { epochs: settings.epochs as usize, rate, early_stop: None };
+    Run::new(NeumfLearner { model, tables, dense, penalties }, schedule)
+}
 
-    fn train(
-        &mut self,
-        settings: &NeumfSettings,
-        sampler: &InteractionSampler,
-        resume_file: Option<&Path>,
-        interrupt: &Interrupt,
-    ) -> Result<(), TrainError> {
-        let epochs = settings.epochs as usize;
-        if self.epochs >= epochs {
-            return Ok(());
-        }
-        let progress = Progress::start("training", epochs as u64 * PROGRESS_PER_EPOCH);
-        let (mut saved, mut clock) = (Instant::now(), Instant::now());
-        while self.epochs < epochs {
-            let (epoch, skipped) = (self.epochs, self.batches);
-            let (started, interactions_before) = (Instant::now(), self.interactions);
-            let (sender, receiver) = sync_channel(8);
-            std::thread::scope(|scope| {
-                scope.spawn(move || sampler.epoch(epoch, |batch| sender.send(batch).is_ok()));
-                // Leaving the loop drops the receiver, which ends the sampler.
-                for batch in receiver.into_iter().skip(skipped) {
-                    if interrupt.is_raised() {
-                        self.save(resume_file)?;
-                        return Err(TrainError::Interrupted { epoch: epoch + 1, epochs });
-                    }
-                    self.step(&batch, settings);
-                    self.seconds += clock.elapsed().as_secs_f64();
-                    clock = Instant::now();
-                    if saved.elapsed() >= CHECKPOINT_INTERVAL {
-                        self.save(resume_file)?;
-                        saved = Instant::now();
-                    }
-                    let done = epoch as f64 + self.interactions as f64 / sampler.interactions() as f64;
-                    progress.at((done * PROGRESS_PER_EPOCH as f64) as u64, || {
-                        let speed = (self.interactions - interactions_before) as f64 / started.elapsed().as_secs_f64();
-                        let loss = self.loss_sum / self.interactions as f64;
-                        format!("epoch {}/{epochs}, loss {loss:.4}, {speed:.0} interactions/s", epoch + 1)
-                    });
-                }
-                Ok(())
-            })?;
-            self.epochs += 1;
-            self.loss = self.loss_sum / self.interactions.max(1) as f64;
-            (self.batches, self.interactions, self.loss_sum) = (0, 0, 0.0);
-            if !self.loss.is_finite() {
-                let _ = resume_file.map(fs::remove_file); // to go on from it would not help
-                let learning_rate = settings.learning_rate;
-                return Err(TrainError::Diverged { epoch: self.epochs, loss: self.loss, learning_rate });
-            }
-        }
-        // Other models of the same bundle may train after this one: a kill there does not cost this training.
-        self.save(resume_file)
-    }
+impl Learner for NeumfLearner {
+    type Sampler = InteractionSampler;
+    const UNIT: &'static str = "interactions";
+    const STOPS_WITHIN_EPOCHS: bool = true;
 
-    fn step(&mut self, batch: &InteractionBatch, settings: &NeumfSettings) {
-        self.step += 1;
-        let penalties = Penalties { embeddings: settings.l2, activations: settings.activation_l2 };
-        let gradients = self.model.gradients(batch, penalties);
-        let (rate, step) = (settings.learning_rate, self.step);
+    fn step(&mut self, batch: &InteractionBatch, learning_rate: f64, step: u64) -> BatchLoss {
+        let gradients = self.model.gradients(batch, self.penalties);
         for (table, adam) in self.tables.iter_mut().enumerate() {
-            adam.step(&mut self.model.tables[table], &gradients.rows[table], &gradients.tables[table], rate, step);
+            let (rows, gradient) = (&gradients.rows[table], &gradients.tables[table]);
+            adam.step(&mut self.model.tables[table], rows, gradient, learning_rate, step);
         }
         for (tensor, (adam, gradient)) in self.model.dense.iter_mut().zip(self.dense.iter_mut().zip(&gradients.dense)) {
-            adam.step_whole(tensor, gradient, rate, step);
+            adam.step_whole(tensor, gradient, learning_rate, step);
         }
-        self.batches += 1;
-        self.interactions += batch.playlists.len() as u64;
-        self.loss_sum += gradients.loss * batch.playlists.len() as f64;
+        BatchLoss { mean: gradients.loss, examples: batch.playlists.len() }
     }
 
-    /// All tensors of the state by name, progress excepted.
-    fn tensors(&mut self) -> Vec<(String, &mut Tensor)> {
-        let tables = Neumf::TABLES.iter().map(|name| (*name).to_owned());
-        let dense = (0..self.model.dense.len()).map(|number| format!("dense.{number}"));
-        let parameters = self.model.tables.iter_mut().chain(&mut self.model.dense);
-        let adams = self.tables.iter_mut().chain(&mut self.dense);
-        let mut tensors = Vec::new();
-        for (name, (parameter, adam)) in tables.chain(dense).zip(parameters.zip(adams)) {
-            tensors.push((format!("{name}.first"), &mut adam.first));
-            tensors.push((format!("{name}.second"), &mut adam.second));
-            tensors.push((name, parameter));
+    fn state(&mut self) -> LearnerState<'_> {
+        let mut state = LearnerState::default();
+        for ((name, table), adam) in Neumf::TABLES.iter().zip(&mut self.model.tables).zip(&mut self.tables) {
+            state.add(name, table, [&mut adam.first, &mut adam.second]);
         }
-        tensors
-    }
-
-    /// Writes all state, whole or not at all.
-    fn save(&mut self, path: Option<&Path>) -> Result<(), TrainError> {
-        let Some(path) = path else { return Ok(()) };
-        let progress = [
-            self.epochs as f64,
-            self.batches as f64,
-            self.interactions as f64,
-            self.loss_sum,
-            self.step as f64,
-            self.loss,
-            self.seconds,
-        ];
-        let tensors = self.tensors().into_iter().map(|(name, tensor)| (name, tensor.shallow_clone())).collect();
-        checkpoint::save(path, tensors, &progress)
-    }
-
-    fn load(&mut self, path: &Path) -> Result<(), TrainError> {
-        let [epochs, batches, interactions, loss_sum, step, loss, seconds] = checkpoint::load(path, self.tensors())?;
-        (self.epochs, self.batches, self.interactions) = (epochs as usize, batches as usize, interactions as u64);
-        (self.loss_sum, self.step, self.loss, self.seconds) = (loss_sum, step as u64, loss, seconds);
-        Ok(())
+        for (number, (tensor, adam)) in self.model.dense.iter_mut().zip(&mut self.dense).enumerate() {
+            state.add(&format!("dense.{number}"), tensor, [&mut adam.first, &mut adam.second]);
+        }
+        state
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
+    use crate::progress::Interrupt;
     use crate::recommend::NeumfModel;
+    use crate::train::checkpoint::Checkpoint;
+    use crate::train::sampling::Sampler;
 
     /// Forty playlists in two halves, each of eight of the twenty tracks of its half.
     fn playlists() -> Csr {
@@ -357,24 +250,31 @@ mod tests {
         InteractionSampler::new(&playlists(), 45, sampling).expect("interactions")
     }
 
+    /// Trains with the state in a folder.
+    fn train_in(folder: &Path, settings: &NeumfSettings, interrupt: &Interrupt) -> Result<TrainedNeumf, TrainError> {
+        let checkpoint = Checkpoint::in_folder(folder.to_owned())?;
+        let context = RunContext { checkpoint: Some(&checkpoint), ..RunContext::new(1, interrupt) };
+        train_neumf(&playlists(), 45, settings, context)
+    }
+
     #[test]
-    fn a_stopped_run_goes_on_to_the_same_bits() {
+    fn a_stopped_run_continues_to_the_same_bits() {
         let folder = tempfile::tempdir().expect("a folder");
         let train = |settings: &NeumfSettings, name: &str| {
-            train_neumf(&playlists(), 45, settings, Some(&folder.path().join(name)), &Interrupt::default())
-                .expect("trains")
+            train_in(&folder.path().join(name), settings, &Interrupt::default()).expect("trains")
         };
         let whole = train(&settings(4), "whole");
         // Stopped three batches into the second epoch.
-        let (mut run, sampler) = (Run::new(&settings(4), 40, 45), sampler(&settings(4)));
-        run.train(&settings(1), &sampler, Some(&folder.path().join("first")), &Interrupt::default()).expect("trains");
+        let (mut run, sampler) = (new_run(&settings(1), 40, 45), sampler(&settings(4)));
+        run.train(&sampler, None, None, &Interrupt::default(), |_| ()).expect("trains");
         let mut left = 3;
         sampler.epoch(1, |batch| {
-            run.step(&batch, &settings(4));
+            run.step(&batch, sampler.examples());
             left -= 1;
             left > 0
         });
-        run.save(Some(&folder.path().join("stopped"))).expect("saves");
+        let stopped = Checkpoint::in_folder(folder.path().join("stopped")).expect("a folder");
+        run.save(&stopped.file("neumf")).expect("saves");
         let resumed = train(&settings(4), "stopped");
         assert_eq!(resumed.bundle, whole.bundle);
         assert_eq!(resumed.loss, whole.loss);
@@ -384,30 +284,28 @@ mod tests {
     #[test]
     fn an_interrupted_run_says_so_and_keeps_its_state() {
         let folder = tempfile::tempdir().expect("a folder");
-        let resume_file = folder.path().join("state");
         let interrupt = Interrupt::default();
         interrupt.raise();
-        let stopped = train_neumf(&playlists(), 45, &settings(2), Some(&resume_file), &interrupt).expect_err("stopped");
+        let stopped = train_in(folder.path(), &settings(2), &interrupt).expect_err("stopped");
         assert!(matches!(stopped, TrainError::Interrupted { epoch: 1, epochs: 2 }), "{stopped}");
-        assert!(resume_file.exists());
+        assert!(folder.path().join("neumf.safetensors").exists());
         let other = NeumfSettings { latent: 5, ..settings(2) };
-        let error =
-            train_neumf(&playlists(), 45, &other, Some(&resume_file), &Interrupt::default()).expect_err("other size");
-        assert!(error.to_string().contains("delete it to start anew"), "{error}");
+        let error = train_in(folder.path(), &other, &Interrupt::default()).expect_err("other size");
+        assert!(error.to_string().contains("delete the file to start over"), "{error}");
     }
 
     #[test]
     fn a_step_moves_the_rows_of_its_batch_and_no_others() {
         let settings = NeumfSettings { batch: 4, ..settings(1) };
-        let mut run = Run::new(&settings, 40, 45);
-        let before: Vec<Tensor> = run.model.tables.iter().map(Tensor::copy).collect();
+        let mut run = new_run(&settings, 40, 45);
+        let before: Vec<Tensor> = run.learner.model.tables.iter().map(Tensor::copy).collect();
         let mut touched = [Vec::new(), Vec::new()];
         sampler(&settings).epoch(0, |batch| {
-            run.step(&batch, &settings);
+            run.step(&batch, 1.0);
             touched = [batch.playlist_rows, batch.track_rows];
             false
         });
-        for (table, (before, after)) in before.iter().zip(&run.model.tables).enumerate() {
+        for (table, (before, after)) in before.iter().zip(&run.learner.model.tables).enumerate() {
             let moved = after.ne_tensor(before).any_dim(1, false).nonzero().view(-1);
             let mut rows = touched[table % 2].clone();
             rows.sort_unstable();
@@ -418,10 +316,8 @@ mod tests {
     #[test]
     fn a_new_playlist_gets_the_tracks_of_those_like_it() {
         let folder = tempfile::tempdir().expect("a folder");
-        let resume_file = folder.path().join("state");
         let settings = NeumfSettings { dense: vec![64, 16, 8], learning_rate: 0.005, ..settings(15) };
-        let trained =
-            train_neumf(&playlists(), 45, &settings, Some(&resume_file), &Interrupt::default()).expect("trains");
+        let trained = train_in(folder.path(), &settings, &Interrupt::default()).expect("trains");
         assert!(trained.loss < 0.4, "{}", trained.loss);
         let clusters = trained.bundle.clusters.values.clone();
         assert!((0..40).all(|playlist| clusters[playlist] == clusters[playlist % 2]) && clusters[0] != clusters[1]);
@@ -438,19 +334,18 @@ mod tests {
     #[test]
     fn the_server_computes_what_the_trainer_does() {
         let folder = tempfile::tempdir().expect("a folder");
-        let resume_file = folder.path().join("state");
         let settings = settings(5);
-        let bundle =
-            train_neumf(&playlists(), 45, &settings, Some(&resume_file), &Interrupt::default()).expect("trains").bundle;
-        let mut run = Run::new(&settings, 40, 45);
-        run.load(&resume_file).expect("the state of the end");
+        let bundle = train_in(folder.path(), &settings, &Interrupt::default()).expect("trains").bundle;
+        let mut run = new_run(&settings, 40, 45);
+        let checkpoint = Checkpoint::in_folder(folder.path().to_owned()).expect("a folder");
+        assert!(run.load(&checkpoint.file("neumf")).expect("the state of the end"));
         let batch = InteractionBatch {
             playlist_rows: vec![3],
             track_rows: (0..45).collect(),
             playlists: vec![0],
             tracks: (0..45).collect(),
         };
-        let expected = Vec::<f32>::try_from(run.model.logits(&batch).view(-1)).expect("logits");
+        let expected = Vec::<f32>::try_from(run.learner.model.logits(&batch).view(-1)).expect("logits");
         let model = NeumfModel::new(bundle, &playlists());
         let embedding = model.fold_in(&[(3, 0.7)]).expect("a neighbour");
         let rows: Vec<u32> = (0..45).collect();
@@ -460,14 +355,14 @@ mod tests {
     }
 
     #[test]
-    fn settings_and_data_that_make_no_sense_are_refused() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let refused = |playlists: &Csr, settings: &NeumfSettings| {
-            let error = train_neumf(playlists, 45, settings, Some(&folder.path().join("state")), &Interrupt::default());
-            error.expect_err("refused").to_string()
+    fn settings_and_data_that_are_out_of_range_are_rejected() {
+        let interrupt = Interrupt::default();
+        let rejected = |playlists: &Csr, settings: &NeumfSettings| {
+            let error = train_neumf(playlists, 45, settings, RunContext::new(1, &interrupt));
+            error.expect_err("rejected").to_string()
         };
-        assert!(refused(&playlists(), &NeumfSettings { dense: vec![7, 4], ..settings(1) }).contains("--neumf-dense"));
-        assert!(refused(&playlists(), &NeumfSettings { l2: -1.0, ..settings(1) }).contains("--neumf-l2"));
-        assert!(refused(&Csr::from_lists([vec![], vec![]]), &settings(1)).contains("no playlist with a track"));
+        assert!(rejected(&playlists(), &NeumfSettings { dense: vec![7, 4], ..settings(1) }).contains("--neumf-dense"));
+        assert!(rejected(&playlists(), &NeumfSettings { l2: -1.0, ..settings(1) }).contains("--neumf-l2"));
+        assert!(rejected(&Csr::from_lists([vec![], vec![]]), &settings(1)).contains("no playlist with a track"));
     }
 }

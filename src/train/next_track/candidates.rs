@@ -11,14 +11,14 @@ use crate::recommend::retrieve::Sparse;
 
 /// Tracks this far apart count as neighbours.
 const WINDOW: usize = 10;
-/// Placements of the track itself that are looked at.
+/// Placements of the track itself that are inspected.
 const OWN_PLACEMENTS: usize = 500;
 /// Its playlists that are gone through whole.
 const PLAYLISTS: usize = 200;
-/// Neighbours whose own neighbours are looked at, and placements of each.
+/// Neighbors whose own neighbors are inspected, and placements of each.
 const NEIGHBOURS: usize = 40;
 const NEIGHBOUR_PLACEMENTS: usize = 100;
-/// Placements of an artist that are looked at for the artists that come next, and how many of those are kept.
+/// Placements of an artist that are inspected for the artists that come next, and how many of those count.
 const ARTIST_PLACEMENTS: usize = 5_000;
 const NEXT_ARTISTS: usize = 64;
 

@@ -1,14 +1,11 @@
 //! Training of the networks that predict ratings: mini-batches in random order by Adam, at the learning rates of a plan.
 //!
 //! With a validation part the best epoch's parameters are kept, and training ends when there was none better for a
-//! while. The state is written to a file after each epoch; a run with the same arguments goes on from there.
+//! while.
 
-use std::path::Path;
 use std::str::FromStr;
-use std::time::Instant;
 
 use rand::SeedableRng;
-use rand::seq::SliceRandom;
 use rand_xoshiro::Xoshiro256PlusPlus;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
@@ -17,18 +14,21 @@ use super::gaussian::{counts, moments};
 use crate::bundle::{RatingsBundle, RatingsShape, Vocabulary};
 use crate::dataset::{Event, Feedback};
 use crate::math::Array;
-use crate::progress::{Interrupt, Progress};
 use crate::scoring::ratings::HiddenLayer;
-use crate::train::row_adam::RowAdam;
+use crate::train::checkpoint::RunContext;
+use crate::train::epochs::{BatchLoss, EarlyStop, Learner, LearnerState, LearningRate, Run, Schedule};
+use crate::train::error::TrainError;
+use crate::train::optimizer::RowAdam;
+use crate::train::sampling::ShuffledExamples;
+use crate::train::settings::{below_1, from_0};
 use crate::train::torch::rating_network::{RatingArchitecture, RatingBatch, RatingNetwork, RatingShape};
-use crate::train::{TrainError, checkpoint};
 
 /// What a user's bias is drawn to that of all others by, in ratings: the networks leave it free.
 const BIAS_PRECISION: f32 = 1.0;
 /// The plan for which the published figures were measured.
 const PLAN: &str = "0.001x1,0.01x3,0.001x6";
 
-/// A learning rate and for how many epochs it is kept.
+/// A learning rate and its number of epochs.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Stage {
     /// of Adam
@@ -41,12 +41,12 @@ impl FromStr for Stage {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let refuse = || format!("{text:?} is no stage: expected a learning rate, x and epochs, such as 0.001x6");
-        let (rate, epochs) = text.split_once('x').ok_or_else(refuse)?;
+        let reject = || format!("{text:?} is no stage: expected a learning rate, x and epochs, such as 0.001x6");
+        let (rate, epochs) = text.split_once('x').ok_or_else(reject)?;
         let stage =
-            Self { learning_rate: rate.parse().map_err(|_| refuse())?, epochs: epochs.parse().map_err(|_| refuse())? };
+            Self { learning_rate: rate.parse().map_err(|_| reject())?, epochs: epochs.parse().map_err(|_| reject())? };
         let makes_sense = stage.learning_rate > 0.0 && stage.learning_rate.is_finite() && stage.epochs <= 10_000;
-        if makes_sense { Ok(stage) } else { Err(refuse()) }
+        if makes_sense { Ok(stage) } else { Err(reject()) }
     }
 }
 
@@ -60,7 +60,7 @@ pub struct NetworkSettings {
     /// L2 penalty on the embeddings
     #[arg(long, default_value_t = 1e-4)]
     pub l2: f64,
-    /// Learning rates of Adam, each for so many epochs
+    /// Learning rates and their epochs
     #[arg(long, value_delimiter = ',', default_value = PLAN, value_name = "RATExEPOCHS")]
     pub plan: Vec<Stage>,
     /// Ratings in a mini-batch
@@ -69,59 +69,28 @@ pub struct NetworkSettings {
     /// Units of the hidden layer (mlp)
     #[arg(long, default_value_t = 70, value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub units: u32,
-    /// Chance that an input of the hidden layer is dropped in training (mlp)
+    /// Dropout on the hidden layer's inputs (mlp)
     #[arg(long, default_value_t = 0.3)]
     pub input_dropout: f64,
-    /// Chance that an output of the hidden layer is dropped in training (mlp)
+    /// Dropout on the hidden layer's outputs (mlp)
     #[arg(long, default_value_t = 0.75)]
     pub hidden_dropout: f64,
-    /// End training when the error on withheld ratings did not fall for so many epochs, and keep the best epoch; 0 goes
-    /// through the plan
+    /// Epochs without improvement before stopping
+    ///
+    /// The error on held-out ratings decides, and the best epoch is used; 0 trains all epochs.
     #[arg(long, default_value_t = 0)]
     pub patience: u32,
 }
 
-impl Default for NetworkSettings {
-    /// The published ones.
-    fn default() -> Self {
-        Self {
-            factors: 50,
-            l2: 1e-4,
-            plan: PLAN.split(',').filter_map(|stage| stage.parse().ok()).collect(),
-            batch: 64,
-            units: 70,
-            input_dropout: 0.3,
-            hidden_dropout: 0.75,
-            patience: 0,
-        }
-    }
-}
-
 impl NetworkSettings {
     pub(super) fn check(&self) -> Result<(), TrainError> {
-        let refuse = |text: &str| Err(TrainError::Settings(text.to_owned()));
-        if !(self.l2 >= 0.0 && self.l2.is_finite()) {
-            return refuse("--l2 must be 0 or above");
-        }
-        if ![self.input_dropout, self.hidden_dropout].iter().all(|chance| (0.0..1.0).contains(chance)) {
-            return refuse("--input-dropout and --hidden-dropout must be from 0 to below 1");
-        }
-        Ok(())
+        from_0(&[("--l2", self.l2)])?;
+        below_1(&[("--input-dropout", self.input_dropout), ("--hidden-dropout", self.hidden_dropout)])
     }
 
-    fn epochs(&self) -> usize {
-        self.plan.iter().map(|stage| stage.epochs as usize).sum()
-    }
-
-    fn learning_rate(&self, epoch: usize) -> f64 {
-        let mut left = epoch;
-        for stage in &self.plan {
-            match left.checked_sub(stage.epochs as usize) {
-                None => return stage.learning_rate,
-                Some(rest) => left = rest,
-            }
-        }
-        0.0
+    /// Learning rate of each epoch.
+    fn rates(&self) -> Vec<f64> {
+        self.plan.iter().flat_map(|stage| std::iter::repeat_n(stage.learning_rate, stage.epochs as usize)).collect()
     }
 }
 
@@ -155,67 +124,39 @@ pub struct NetworkTask<'a> {
     pub seed: u64,
 }
 
-/// Trains a network. `resume_file` is where the state is kept; none keeps none.
+/// Trains a network.
 pub fn train_network(
     task: &NetworkTask<'_>,
     settings: &NetworkSettings,
-    resume_file: Option<&Path>,
-    interrupt: &Interrupt,
+    context: RunContext<'_>,
 ) -> Result<TrainedNetwork, TrainError> {
     settings.check()?;
     let ratings: Vec<Event> = task.events.iter().filter(|event| event.rating.is_some()).copied().collect();
     if ratings.is_empty() {
         return Err(TrainError::TooLittleData(
-            "there are no ratings to learn from; `segue import ratings` or POST /ratings brings some".to_owned(),
+            "there are no ratings to learn from: add some with `segue import ratings` or POST /ratings".to_owned(),
         ));
     }
-    let mut run = Run::new(task, settings, &ratings);
-    if let Some(path) = resume_file.filter(|path| path.exists()) {
-        run.load(path)?;
-    }
-    let epochs = task.epochs.unwrap_or(settings.epochs()).min(settings.epochs());
-    let progress = Progress::start("training", epochs as u64);
-    let (mut best, mut best_error) = (None, f64::INFINITY);
-    while run.epochs < epochs {
-        if interrupt.is_raised() {
-            return Err(TrainError::Interrupted { epoch: run.epochs + 1, epochs });
-        }
-        let learning_rate = settings.learning_rate(run.epochs);
-        run.epoch(&ratings, learning_rate, settings);
-        if !run.loss.is_finite() {
-            return Err(TrainError::Diverged { epoch: run.epochs, loss: run.loss, learning_rate });
-        }
-        if let Some(path) = resume_file {
-            run.save(path)?;
-        }
-        progress.at(run.epochs as u64, || format!("epoch {}/{epochs}, loss {:.4}", run.epochs, run.loss));
-        if task.validation.is_empty() || settings.patience == 0 {
-            continue;
-        }
-        let error = mean_squared_error(&run.network, task.validation, moments_of(&ratings));
-        if error < best_error {
-            best_error = error;
-            best = Some((run.epochs, run.parameters()));
-        }
-        if best.as_ref().is_some_and(|(epoch, _)| run.epochs - epoch >= settings.patience as usize) {
-            break;
-        }
-    }
-    let (loss, epoch_seconds) = (run.loss, run.seconds / run.epochs.max(1) as f64);
-    let mut epochs = run.epochs;
-    if let Some((epoch, parameters)) = best {
-        epochs = epoch;
-        let targets = run.network.tables.iter_mut().chain(&mut run.network.dense);
-        targets.zip(parameters).for_each(|(target, best)| *target = best);
-    }
-    Ok(TrainedNetwork { network: run.network, epochs, loss, epoch_seconds })
+    let rates = settings.rates();
+    let stops_early = !task.validation.is_empty() && settings.patience > 0;
+    let schedule = Schedule {
+        epochs: task.epochs.unwrap_or(rates.len()).min(rates.len()),
+        rate: LearningRate::Listed(rates),
+        early_stop: stops_early.then_some(EarlyStop { patience: settings.patience as usize, drops: 1 }),
+    };
+    let sampler = ShuffledExamples { examples: ratings.len(), batch: settings.batch as usize, seed: task.seed };
+    let mut run = Run::new(RatingLearner::new(task, settings, &ratings), schedule);
+    run.train(&sampler, Some("training"), context.file("network").as_ref(), context.interrupt, |_| ())?;
+    let (loss, epoch_seconds) = (run.loss(), run.seconds() / run.epochs().max(1) as f64);
+    let epochs = run.finish()?.len();
+    Ok(TrainedNetwork { network: run.learner.network, epochs, loss, epoch_seconds })
 }
 
-fn moments_of(ratings: &[Event]) -> (f32, f32) {
+fn range_of(ratings: &[Event]) -> (f32, f32) {
     moments(ratings.iter().filter_map(|event| event.rating)).2
 }
 
-/// Of predictions kept within the `range` of ratings.
+/// Of predictions clamped to the `range` of ratings.
 fn mean_squared_error(network: &RatingNetwork, ratings: &[Event], range: (f32, f32)) -> f64 {
     let predicted = predict(network, ratings, range);
     let errors = ratings.iter().zip(predicted);
@@ -232,26 +173,21 @@ pub fn predict(network: &RatingNetwork, events: &[Event], range: (f32, f32)) -> 
     predicted.into_iter().map(|rating| rating.clamp(range.0, range.1)).collect()
 }
 
-/// The network and its optimiser, and how far they are.
-struct Run {
+/// A network and its optimizer.
+struct RatingLearner<'a> {
     network: RatingNetwork,
     tables: [RowAdam; 2],
     dense: Vec<RowAdam>,
     /// for each user, and each track, the penalty that a rating of its carries
     penalties: [Vec<f32>; 2],
-    seed: u64,
-    /// epochs done
-    epochs: usize,
-    /// batches done
-    step: u64,
-    /// mean squared error in the last epoch
-    loss: f64,
-    /// time spent training
-    seconds: f64,
+    ratings: &'a [Event],
+    validation: &'a [Event],
+    /// draws what is dropped
+    rng: Xoshiro256PlusPlus,
 }
 
-impl Run {
-    fn new(task: &NetworkTask<'_>, settings: &NetworkSettings, ratings: &[Event]) -> Self {
+impl<'a> RatingLearner<'a> {
+    fn new(task: &NetworkTask<'a>, settings: &NetworkSettings, ratings: &'a [Event]) -> Self {
         let shape = RatingShape {
             architecture: task.architecture,
             users: task.rows.0,
@@ -261,7 +197,8 @@ impl Run {
             dropouts: (settings.input_dropout, settings.hidden_dropout),
         };
         let mean = moments(ratings.iter().filter_map(|event| event.rating)).0;
-        let network = RatingNetwork::new(shape, mean, &mut Xoshiro256PlusPlus::seed_from_u64(task.seed));
+        let mut rng = Xoshiro256PlusPlus::seed_from_u64(task.seed);
+        let network = RatingNetwork::new(shape, mean, &mut rng);
         let tables = [RowAdam::new(&network.tables[0]), RowAdam::new(&network.tables[1])];
         let dense = network.dense.iter().map(RowAdam::new).collect();
         // The penalty of a whole table at every step, dealt to the ratings of each row.
@@ -271,39 +208,7 @@ impl Run {
         let mut of_users = vec![0; task.rows.0];
         ratings.iter().for_each(|event| of_users[event.user as usize] += 1);
         let penalties = [share(of_users).collect(), share(counts(ratings, task.rows.1)).collect()];
-        Self { network, tables, dense, penalties, seed: task.seed, epochs: 0, step: 0, loss: f64::NAN, seconds: 0.0 }
-    }
-
-    fn epoch(&mut self, ratings: &[Event], learning_rate: f64, settings: &NetworkSettings) {
-        let started = Instant::now();
-        // A generator for each epoch: a resumed run sees what an uninterrupted one would.
-        let seed = self.seed.wrapping_add((self.epochs as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
-        let mut rng = Xoshiro256PlusPlus::seed_from_u64(seed);
-        let mut order: Vec<u32> = (0..ratings.len() as u32).collect();
-        order.shuffle(&mut rng);
-        let mut loss = 0.0;
-        for places in order.chunks(settings.batch as usize) {
-            let batch = self.batch(places.iter().map(|&place| ratings[place as usize]));
-            let gradients = self.network.gradients(&batch, &mut rng);
-            self.step += 1;
-            for table in 0..2 {
-                self.tables[table].step(
-                    &mut self.network.tables[table],
-                    &gradients.rows[table],
-                    &gradients.tables[table],
-                    learning_rate,
-                    self.step,
-                );
-            }
-            let parameters = self.network.dense.iter_mut().zip(&mut self.dense);
-            for ((tensor, adam), gradient) in parameters.zip(&gradients.dense) {
-                adam.step_whole(tensor, gradient, learning_rate, self.step);
-            }
-            loss += gradients.loss * batch.ratings.len() as f64;
-        }
-        self.loss = loss / ratings.len() as f64;
-        self.epochs += 1;
-        self.seconds += started.elapsed().as_secs_f64();
+        Self { network, tables, dense, penalties, ratings, validation: task.validation, rng }
     }
 
     fn batch(&self, events: impl Iterator<Item = Event> + Clone) -> RatingBatch {
@@ -316,36 +221,46 @@ impl Run {
         let ratings = events.filter_map(|event| event.rating).collect();
         RatingBatch { user_rows, track_rows, users, tracks, ratings, penalties }
     }
+}
 
-    fn parameters(&self) -> Vec<Tensor> {
-        self.network.tables.iter().chain(&self.network.dense).map(Tensor::copy).collect()
+impl Learner for RatingLearner<'_> {
+    type Sampler = ShuffledExamples;
+    const UNIT: &'static str = "ratings";
+    /// What a step drops depends on the steps before it.
+    const STOPS_WITHIN_EPOCHS: bool = false;
+
+    /// The generator that shuffled the ratings draws what is dropped.
+    fn begin_epoch(&mut self, epoch: usize, sampler: &ShuffledExamples) {
+        self.rng = sampler.shuffled(epoch).1;
     }
 
-    /// All tensors of the state by name, counters excepted.
-    fn tensors(&mut self) -> Vec<(String, &mut Tensor)> {
-        let names = ["users", "tracks"].map(ToOwned::to_owned).into_iter();
-        let names = names.chain((0..self.network.dense.len()).map(|number| format!("dense.{number}")));
-        let parameters = self.network.tables.iter_mut().chain(&mut self.network.dense);
-        let adams = self.tables.iter_mut().chain(&mut self.dense);
-        let mut tensors = Vec::new();
-        for (name, (parameter, adam)) in names.zip(parameters.zip(adams)) {
-            tensors.push((format!("{name}.first"), &mut adam.first));
-            tensors.push((format!("{name}.second"), &mut adam.second));
-            tensors.push((name, parameter));
+    fn step(&mut self, batch: &Vec<u32>, learning_rate: f64, step: u64) -> BatchLoss {
+        let batch = self.batch(batch.iter().map(|&place| self.ratings[place as usize]));
+        let gradients = self.network.gradients(&batch, &mut self.rng);
+        for table in 0..2 {
+            let (rows, gradient) = (&gradients.rows[table], &gradients.tables[table]);
+            self.tables[table].step(&mut self.network.tables[table], rows, gradient, learning_rate, step);
         }
-        tensors
+        let parameters = self.network.dense.iter_mut().zip(&mut self.dense);
+        for ((tensor, adam), gradient) in parameters.zip(&gradients.dense) {
+            adam.step_whole(tensor, gradient, learning_rate, step);
+        }
+        BatchLoss { mean: gradients.loss, examples: batch.ratings.len() }
     }
 
-    fn save(&mut self, path: &Path) -> Result<(), TrainError> {
-        let progress = [self.epochs as f64, self.step as f64, self.loss, self.seconds];
-        let tensors = self.tensors().into_iter().map(|(name, tensor)| (name, tensor.shallow_clone())).collect();
-        checkpoint::save(path, tensors, &progress)
+    fn score(&self) -> f64 {
+        -mean_squared_error(&self.network, self.validation, range_of(self.ratings))
     }
 
-    fn load(&mut self, path: &Path) -> Result<(), TrainError> {
-        let [epochs, step, loss, seconds] = checkpoint::load(path, self.tensors())?;
-        (self.epochs, self.step, self.loss, self.seconds) = (epochs as usize, step as u64, loss, seconds);
-        Ok(())
+    fn state(&mut self) -> LearnerState<'_> {
+        let mut state = LearnerState::default();
+        for ((name, table), adam) in ["users", "tracks"].iter().zip(&mut self.network.tables).zip(&mut self.tables) {
+            state.add(name, table, [&mut adam.first, &mut adam.second]);
+        }
+        for (number, (tensor, adam)) in self.network.dense.iter_mut().zip(&mut self.dense).enumerate() {
+            state.add(&format!("dense.{number}"), tensor, [&mut adam.first, &mut adam.second]);
+        }
+        state
     }
 }
 
@@ -431,6 +346,8 @@ pub fn into_bundle(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::progress::Interrupt;
+    use crate::train::checkpoint::Checkpoint;
 
     /// Forty users of two tastes: each likes the ten tracks of one half and not the other's.
     fn events() -> Vec<Event> {
@@ -469,46 +386,46 @@ mod tests {
         for architecture in [Dot, Bias, Mlp] {
             let settings = NetworkSettings { patience: 4, ..settings("0.02x60") };
             let task = NetworkTask { validation: &validation, ..task(architecture, &training) };
-            let trained = train_network(&task, &settings, None, &Interrupt::default()).expect("trains");
+            let trained = train_network(&task, &settings, RunContext::new(1, &Interrupt::default())).expect("trains");
             let error = mean_squared_error(&trained.network, &validation, (1.0, 5.0));
             assert!(error < 1.0, "{architecture:?}: {error} after {}", trained.epochs);
-            let again = train_network(&task, &settings, None, &Interrupt::default()).expect("trains");
+            let again = train_network(&task, &settings, RunContext::new(1, &Interrupt::default())).expect("trains");
             assert_eq!(mean_squared_error(&again.network, &validation, (1.0, 5.0)), error, "the seed decides");
         }
     }
 
     #[test]
-    fn a_stopped_run_goes_on_to_the_same_bits() {
+    fn a_stopped_run_continues_to_the_same_bits() {
         let (events, folder) = (events(), tempfile::tempdir().expect("a folder"));
-        let path = folder.path().join("state");
+        let checkpoint = Checkpoint::in_folder(folder.path().to_owned()).expect("a folder");
         let task = task(RatingArchitecture::Mlp, &events);
-        let whole = train_network(&task, &settings("0.01x2,0.001x2"), None, &Interrupt::default()).expect("trains");
-        let part = NetworkTask { epochs: Some(3), ..task };
-        train_network(&part, &settings("0.01x2,0.001x2"), Some(&path), &Interrupt::default()).expect("trains");
-        let resumed =
-            train_network(&task, &settings("0.01x2,0.001x2"), Some(&path), &Interrupt::default()).expect("trains");
+        let interrupt = Interrupt::default();
+        let kept = RunContext { checkpoint: Some(&checkpoint), ..RunContext::new(1, &interrupt) };
+        let train = |task: &NetworkTask<'_>, context: RunContext<'_>| {
+            train_network(task, &settings("0.01x2,0.001x2"), context).expect("trains")
+        };
+        let whole = train(&task, RunContext::new(1, &interrupt));
+        train(&NetworkTask { epochs: Some(3), ..task }, kept);
+        let resumed = train(&task, kept);
         assert_eq!(resumed.network.tables, whole.network.tables);
         assert_eq!(resumed.network.dense, whole.network.dense);
-        let stopped = Interrupt::default();
-        stopped.raise();
-        let error = train_network(&task, &settings("0.01x9"), Some(&path), &stopped).expect_err("stopped");
+        interrupt.raise();
+        let error = train_network(&task, &settings("0.01x9"), kept).expect_err("stopped");
         assert!(matches!(error, TrainError::Interrupted { epoch: 5, epochs: 9 }), "{error}");
     }
 
     #[test]
     fn a_plan_is_read_and_gives_each_epoch_its_rate() {
-        let settings = settings(PLAN);
-        assert_eq!(settings.epochs(), 10);
-        let rates: Vec<f64> = (0..11).map(|epoch| settings.learning_rate(epoch)).collect();
-        assert_eq!(rates, [0.001, 0.01, 0.01, 0.01, 0.001, 0.001, 0.001, 0.001, 0.001, 0.001, 0.0]);
+        assert_eq!(settings(PLAN).rates(), [0.001, 0.01, 0.01, 0.01, 0.001, 0.001, 0.001, 0.001, 0.001, 0.001]);
         assert!("0.001".parse::<Stage>().is_err() && "-1x3".parse::<Stage>().is_err());
     }
 
     #[test]
     fn without_ratings_there_is_nothing_to_train() {
         let listens = [Event { user: 0, track: 0, rating: None, at: 0 }];
-        let error =
-            train_network(&task(RatingArchitecture::Dot, &listens), &settings(PLAN), None, &Interrupt::default());
-        assert!(error.expect_err("refused").to_string().contains("no ratings"));
+        let interrupt = Interrupt::default();
+        let context = RunContext::new(1, &interrupt);
+        let error = train_network(&task(RatingArchitecture::Dot, &listens), &settings(PLAN), context);
+        assert!(error.expect_err("rejected").to_string().contains("no ratings"));
     }
 }

@@ -1,25 +1,22 @@
-//! A search for settings of the default model: one after another is made smaller and larger, and stays where the error
+//! The search for settings of the default model: one after another is made smaller and larger, and stays where the error
 //! on withheld ratings is least.
 
 use serde::Serialize;
 
 use super::gaussian::GaussianSettings;
-use super::{RatingsModelName, RatingsSettings, Running, learn};
+use super::settings::RatingsModelName;
+use super::training::learn_gaussian;
 use crate::dataset::{Feedback, FeedbackSplit};
-use crate::train::TrainError;
-use crate::train::ratings::network::NetworkSettings;
-
-/// What a setting is multiplied with and divided by in the first round; its root in the next, and so on.
-const FACTOR: f32 = 2.0;
-/// A change that gains less is chance.
-const LEAST_GAIN: f64 = 1e-4;
+use crate::train::checkpoint::RunContext;
+use crate::train::error::TrainError;
+use crate::train::tuning::{Change, Parameter, Tuner};
 
 /// A setting that was tried.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Trial {
     /// the flag, without dashes
     pub setting: String,
-    /// what it was set to
+    /// its value
     pub value: f32,
     /// mean squared error on the withheld ratings
     pub mse: f64,
@@ -42,38 +39,30 @@ pub struct Tuned {
     pub trials: Vec<Trial>,
 }
 
-/// A setting by name, and how it is read and changed.
-type Knob = (&'static str, fn(&GaussianSettings) -> f32, fn(&mut GaussianSettings, f32));
+fn space() -> Vec<Parameter<GaussianSettings>> {
+    type Of<T> = fn(&mut GaussianSettings) -> &mut T;
+    let variance = |name, of: Of<f32>| {
+        Parameter::new(name, move |settings, value| *of(settings) = value as f32)
+            .read_by(move |settings| f64::from(*of(&mut settings.clone())))
+    };
+    let count = |name, of: Of<u32>| {
+        Parameter::new(name, move |settings, value| *of(settings) = (value as f32).round().max(1.0) as u32)
+            .read_by(move |settings| f64::from(*of(&mut settings.clone())))
+    };
+    vec![
+        variance("session-variance", |settings| &mut settings.session_variance),
+        count("session-gap", |settings| &mut settings.session_gap),
+        variance("direction-variance", |settings| &mut settings.direction_variance),
+        variance("genre-variance", |settings| &mut settings.genre_variance),
+        variance("popularity-variance", |settings| &mut settings.popularity_variance),
+        variance("track-variance", |settings| &mut settings.track_variance),
+        variance("user-variance", |settings| &mut settings.user_variance),
+        count("directions", |settings| &mut settings.directions),
+    ]
+}
 
-const KNOBS: [Knob; 8] = [
-    ("session-variance", |settings| settings.session_variance, |settings, value| settings.session_variance = value),
-    (
-        "session-gap",
-        |settings| settings.session_gap as f32,
-        |settings, value| settings.session_gap = value.round().max(1.0) as u32,
-    ),
-    (
-        "direction-variance",
-        |settings| settings.direction_variance,
-        |settings, value| settings.direction_variance = value,
-    ),
-    ("genre-variance", |settings| settings.genre_variance, |settings, value| settings.genre_variance = value),
-    (
-        "popularity-variance",
-        |settings| settings.popularity_variance,
-        |settings, value| settings.popularity_variance = value,
-    ),
-    ("track-variance", |settings| settings.track_variance, |settings, value| settings.track_variance = value),
-    ("user-variance", |settings| settings.user_variance, |settings, value| settings.user_variance = value),
-    (
-        "directions",
-        |settings| settings.directions as f32,
-        |settings, value| settings.directions = value.round().max(1.0) as u32,
-    ),
-];
-
-/// Searches from `start` on for `rounds`, learning from `parts.training` and measuring on `parts.held_out`; `each` hears
-/// of every trial.
+/// Searches from `start` on for `rounds`, learning from `parts.training` and measuring on `parts.held_out`; calls `each`
+/// with every trial.
 ///
 /// # Errors
 ///
@@ -84,47 +73,25 @@ pub fn tune(
     start: &GaussianSettings,
     rounds: usize,
     seed: u64,
-    running: Running<'_>,
-    mut each: impl FnMut(&Trial),
+    context: RunContext<'_>,
+    each: impl FnMut(&Trial),
 ) -> Result<Tuned, TrainError> {
     if parts.held_out.is_empty() {
         return Err(TrainError::TooLittleData("the catalog has too few ratings to withhold any".to_owned()));
     }
-    let mut trials = Vec::new();
-    let mut attempt = |settings: &GaussianSettings, name: &str, value: f32| -> Result<Trial, TrainError> {
-        if running.interrupt.is_raised() {
-            return Err(TrainError::Stopped);
-        }
-        let network = NetworkSettings::default();
-        let settings = RatingsSettings { withheld: 0.0, seed, gaussian: settings.clone(), network };
-        let trained = learn(feedback, &parts.training, RatingsModelName::Gp, &settings, running)?;
+    let evaluate = |gaussian: &GaussianSettings, (setting, value): Change| {
+        context.check()?;
+        let trained = learn_gaussian(feedback, &parts.training, RatingsModelName::Gp, gaussian, seed, context)?;
         let metrics = trained.measure(&parts.training, &parts.held_out, feedback.users());
-        let trial = Trial { setting: name.to_owned(), value, mse: metrics.mse, ndcg_at_10: metrics.ndcg_at_10 };
-        each(&trial);
-        trials.push(trial.clone());
-        Ok(trial)
+        let (setting, value) = (setting.to_owned(), value as f32);
+        Ok(Trial { setting, value, mse: metrics.mse, ndcg_at_10: metrics.ndcg_at_10 })
     };
-    let mut settings = start.clone();
-    let mut best = attempt(&settings, "start", 0.0)?;
-    let mut factor = FACTOR;
-    for _ in 0..rounds {
-        for (name, read, write) in KNOBS {
-            let value = read(&settings);
-            for changed in [value * factor, value / factor] {
-                let mut candidate = settings.clone();
-                write(&mut candidate, changed);
-                if candidate == settings || candidate.check().is_err() {
-                    continue;
-                }
-                let trial = attempt(&candidate, name, changed)?;
-                if trial.mse < best.mse - LEAST_GAIN {
-                    (settings, best) = (candidate, trial);
-                    break; // a gain in one direction is a loss in the other
-                }
-            }
-        }
-        factor = factor.sqrt();
-    }
-    let flags: Vec<String> = KNOBS.iter().map(|(name, read, _)| format!("--{name} {}", read(&settings))).collect();
-    Ok(Tuned { flags: flags.join(" "), settings, mse: best.mse, ndcg_at_10: best.ndcg_at_10, trials })
+    let mut tuner = Tuner::new(space(), evaluate);
+    let is_valid = |settings: &GaussianSettings| settings.check().is_ok();
+    let (settings, Trial { mse, ndcg_at_10, .. }) =
+        tuner.coordinate(start, rounds, is_valid, |trial| -trial.mse, each)?;
+    let flags =
+        space().into_iter().map(|parameter| format!("--{} {}", parameter.name, parameter.value(&settings) as f32));
+    let trials = std::mem::take(&mut tuner.trials).into_iter().map(|(_, trial)| trial).collect();
+    Ok(Tuned { flags: flags.collect::<Vec<String>>().join(" "), settings, mse, ndcg_at_10, trials })
 }

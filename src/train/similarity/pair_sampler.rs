@@ -1,16 +1,13 @@
 //! Pairs and negatives for skip-gram.
 
-use rand::seq::SliceRandom;
-use rand::{RngExt, SeedableRng};
+use rand::RngExt;
 use rand_distr::Distribution;
 use rand_distr::weighted::WeightedAliasIndex;
 use rand_xoshiro::Xoshiro256PlusPlus;
 
 use super::track2vec::{PairBatch, TILE};
-use crate::dataset::HeldOut;
-
-/// Pairs that are mixed with one another before they are cut into batches.
-const SHUFFLE: usize = 1 << 20;
+use crate::dataset::HeldOutSequences;
+use crate::train::sampling::{Mixing, Sampler, Slots};
 
 /// How to sample.
 #[derive(Debug, Clone, Copy)]
@@ -34,7 +31,7 @@ pub struct PairSampling {
 /// Samples batches of pairs from sequences, the same ones for the same seed and epoch.
 #[derive(Debug)]
 pub struct PairSampler<'a> {
-    data: &'a HeldOut,
+    data: &'a HeldOutSequences,
     sampling: PairSampling,
     /// chance that a pair with that target stays
     keep: Vec<f32>,
@@ -45,7 +42,7 @@ pub struct PairSampler<'a> {
 
 impl<'a> PairSampler<'a> {
     /// `None` when no track is left to sample.
-    pub fn new(data: &'a HeldOut, sampling: PairSampling) -> Option<Self> {
+    pub fn new(data: &'a HeldOutSequences, sampling: PairSampling) -> Option<Self> {
         let total = data.playlists.items().len() as f64;
         let keep =
             data.counts.iter().map(|&count| keep_probability(f64::from(count) / total, sampling.subsample)).collect();
@@ -54,54 +51,6 @@ impl<'a> PairSampler<'a> {
         let weights = present.iter().map(|&row| f64::from(data.counts[row as usize]).powf(sampling.exponent)).collect();
         let negatives = WeightedAliasIndex::new(weights).ok()?;
         Some(Self { data, sampling, keep, negatives, present })
-    }
-
-    /// Pairs of an epoch, on average.
-    pub fn expected_pairs(&self) -> f64 {
-        let pairs_of = |playlist: &[u32]| {
-            let (last, window) = (playlist.len().saturating_sub(1), self.sampling.window);
-            let neighbours = |position: usize| position.min(window) + (last - position).min(window);
-            let pairs =
-                |(position, &row): (usize, &u32)| f64::from(self.keep[row as usize]) * neighbours(position) as f64;
-            playlist.iter().enumerate().map(pairs).sum::<f64>()
-        };
-        (0..self.data.playlists.rows()).map(|playlist| pairs_of(self.data.playlists.row(playlist))).sum()
-    }
-
-    /// Hands all batches of an epoch to `each` until it returns false.
-    pub fn epoch(&self, epoch: usize, mut each: impl FnMut(PairBatch) -> bool) {
-        // A generator of its own for every epoch, so that a resumed run sees what an uninterrupted one would.
-        let mut rng =
-            Xoshiro256PlusPlus::seed_from_u64(self.sampling.seed ^ (epoch as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15));
-        let mut order: Vec<u32> = (0..self.data.playlists.rows() as u32).collect();
-        order.shuffle(&mut rng);
-        let mut slots = Slots::new(self.data.vocabulary);
-        let mut pairs: Vec<(u32, u32)> =
-            Vec::with_capacity(SHUFFLE.min(self.data.playlists.items().len() * 2 * self.sampling.window));
-        for (nth, &playlist) in order.iter().enumerate() {
-            let tracks = self.data.playlists.row(playlist as usize);
-            for (position, &target) in tracks.iter().enumerate() {
-                let keep = self.keep[target as usize];
-                let from = position.saturating_sub(self.sampling.window);
-                let to = (position + self.sampling.window + 1).min(tracks.len());
-                for (other, &context) in tracks.iter().enumerate().take(to).skip(from) {
-                    if other != position && context != target && (keep >= 1.0 || rng.random::<f32>() < keep) {
-                        pairs.push((target, context));
-                    }
-                }
-            }
-            let last = nth + 1 == order.len();
-            if pairs.len() >= SHUFFLE || last {
-                pairs.shuffle(&mut rng);
-                let whole = if last { pairs.len() } else { pairs.len() / self.sampling.batch * self.sampling.batch };
-                for chunk in pairs[..whole].chunks(self.sampling.batch) {
-                    if !each(self.batch(chunk, &mut slots, &mut rng)) {
-                        return;
-                    }
-                }
-                pairs.drain(..whole);
-            }
-        }
     }
 
     fn batch(&self, pairs: &[(u32, u32)], slots: &mut Slots, rng: &mut Xoshiro256PlusPlus) -> PairBatch {
@@ -137,28 +86,37 @@ fn keep_probability(frequency: f64, threshold: f64) -> f32 {
     (1.0 - drop.clamp(0.0, 1.0)) as f32
 }
 
-/// Numbers distinct rows in order of first sight. Clearing it costs nothing: an entry counts only in its own round.
-pub(crate) struct Slots {
-    round: u32,
-    slot: Vec<(u32, u32)>,
-}
+impl Sampler for PairSampler<'_> {
+    type Batch = PairBatch;
 
-impl Slots {
-    pub(crate) fn new(rows: usize) -> Self {
-        Self { round: 0, slot: vec![(0, 0); rows] }
+    fn epoch(&self, epoch: usize, mut each: impl FnMut(PairBatch) -> bool) {
+        let PairSampling { window, batch, seed, .. } = self.sampling;
+        let mut slots = Slots::new(self.data.vocabulary);
+        let push = |playlist: u32, pairs: &mut Vec<(u32, u32)>, rng: &mut Xoshiro256PlusPlus| {
+            let tracks = self.data.playlists.row(playlist as usize);
+            for (position, &target) in tracks.iter().enumerate() {
+                let keep = self.keep[target as usize];
+                let (from, to) = (position.saturating_sub(window), (position + window + 1).min(tracks.len()));
+                for (other, &context) in tracks.iter().enumerate().take(to).skip(from) {
+                    if other != position && context != target && (keep >= 1.0 || rng.random::<f32>() < keep) {
+                        pairs.push((target, context));
+                    }
+                }
+            }
+        };
+        let mixing = Mixing { sources: self.data.playlists.rows(), batch, seed };
+        mixing.epoch(epoch, push, |pairs, rng| each(self.batch(pairs, &mut slots, rng)));
     }
 
-    pub(crate) fn clear(&mut self) {
-        self.round += 1;
-    }
-
-    pub(crate) fn of<T: From<u32>>(&mut self, row: u32, rows: &mut Vec<T>) -> T {
-        let slot = &mut self.slot[row as usize];
-        if slot.0 != self.round {
-            *slot = (self.round, rows.len() as u32);
-            rows.push(row.into());
-        }
-        slot.1.into()
+    fn examples(&self) -> f64 {
+        let pairs_of = |playlist: &[u32]| {
+            let (last, window) = (playlist.len().saturating_sub(1), self.sampling.window);
+            let neighbours = |position: usize| position.min(window) + (last - position).min(window);
+            let pairs =
+                |(position, &row): (usize, &u32)| f64::from(self.keep[row as usize]) * neighbours(position) as f64;
+            playlist.iter().enumerate().map(pairs).sum::<f64>()
+        };
+        (0..self.data.playlists.rows()).map(|playlist| pairs_of(self.data.playlists.row(playlist))).sum()
     }
 }
 
@@ -167,9 +125,9 @@ mod tests {
     use super::*;
     use crate::math::Csr;
 
-    fn data() -> HeldOut {
+    fn data() -> HeldOutSequences {
         let playlists = Csr::from_lists([0..20, 20..40].map(|items| items.map(|item| item % 10)));
-        HeldOut { playlists, queries: Vec::new(), vocabulary: 10, counts: vec![4; 10] }
+        HeldOutSequences { playlists, queries: Vec::new(), vocabulary: 10, counts: vec![4; 10] }
     }
 
     fn sampling(one_table: bool) -> PairSampling {

@@ -20,9 +20,9 @@ use crate::math::linear::{LANES, axpy, dot, multiply_add, vectorised};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Architecture {
-    /// one table, cosine, one sigmoid unit
+    /// one table, cosine, a sigmoid unit
     Cosine,
-    /// two tables, dot product
+    /// skip-gram with negative sampling: two tables, dot product
     Sgns,
 }
 
@@ -105,7 +105,7 @@ impl Track2Vec {
         let stride = self.dimensions.next_multiple_of(LANES);
         let mut vectors = self.gather(batch, stride);
         let lengths = match self.architecture {
-            Architecture::Cosine => normalise(&mut vectors, stride),
+            Architecture::Cosine => normalize(&mut vectors, stride),
             Architecture::Sgns => Vec::new(),
         };
         let tiles = batch.targets.len().div_ceil(TILE);
@@ -268,9 +268,9 @@ impl Track2Vec {
     }
 
     /// The tracks' vectors, `[tracks, dimensions]`, each row of length 1 (or zero), and what their lengths were.
-    pub fn normalised_vectors(&self) -> (Vec<f32>, Vec<f32>) {
+    pub fn normalized_vectors(&self) -> (Vec<f32>, Vec<f32>) {
         let mut vectors = self.tables[0].clone();
-        let lengths = normalise(&mut vectors, self.dimensions);
+        let lengths = normalize(&mut vectors, self.dimensions);
         (vectors, lengths)
     }
 
@@ -279,7 +279,7 @@ impl Track2Vec {
     pub fn accuracy(&self, batch: &PairBatch, negatives: f64) -> (f64, f64) {
         let mut vectors = self.gather(batch, self.dimensions);
         if self.architecture == Architecture::Cosine {
-            normalise(&mut vectors, self.dimensions);
+            normalize(&mut vectors, self.dimensions);
         }
         let vector = |slot: u32| &vectors[slot as usize * self.dimensions..(slot as usize + 1) * self.dimensions];
         let is_positive = |target: u32, other: u32| {
@@ -340,7 +340,7 @@ impl Scratch {
 }
 
 /// Brings rows to length 1, and gives the lengths that they had.
-fn normalise(vectors: &mut [f32], stride: usize) -> Vec<f32> {
+fn normalize(vectors: &mut [f32], stride: usize) -> Vec<f32> {
     vectors
         .chunks_exact_mut(stride)
         .map(|row| {

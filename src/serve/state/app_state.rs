@@ -1,0 +1,152 @@
+//! The state that handlers share.
+
+use std::ops::Deref;
+use std::path::Path;
+use std::sync::Arc;
+
+use tokio::sync::Semaphore;
+
+use super::catalog_watch::{CatalogGate, CatalogWatch};
+use super::hidden_tracks::HiddenTracks;
+use super::track_names::TrackNames;
+use crate::bundle::Kind;
+use crate::catalog::{Catalog, RatingScale};
+use crate::serve::access::keys::KeyRing;
+use crate::serve::access::rate_limit::Limits;
+use crate::serve::capacity::catalog_admission::{CatalogAdmission, Permit};
+use crate::serve::capacity::engine::Engine;
+use crate::serve::http::problem::ApiError;
+use crate::serve::metrics::Metrics;
+use crate::serve::models::batches::{NearestBatch, ScoreBatch, nearest_batch, score_batch};
+use crate::serve::models::shadow::ShadowThread;
+use crate::serve::models::store::StoredModel;
+use crate::serve::models::{LoadedModel, ModelStore};
+use crate::serve::settings::ServeSettings;
+
+/// The state that handlers share. Cheap to clone: each layer that a request passes has one.
+#[derive(Debug, Clone)]
+pub struct AppState(Arc<Parts>);
+
+impl Deref for AppState {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.0
+    }
+}
+
+/// The parts of [`AppState`].
+#[derive(Debug)]
+pub struct Parts {
+    /// the catalog, available or not: [`AppState::catalog`] checks first
+    pub catalog: Catalog,
+    /// whether it is available
+    pub gate: CatalogGate,
+    /// admits requests that use it
+    pub catalog_admission: CatalogAdmission,
+    /// tracks that must not be recommended
+    pub hidden_tracks: HiddenTracks,
+    /// the metrics
+    pub metrics: Metrics,
+    /// where shadow versions answer
+    pub shadow: ShadowThread,
+    /// the valid API keys
+    pub keys: KeyRing,
+    /// limits on numbers of requests
+    pub limits: Limits,
+    /// bulk requests that may still begin
+    pub bulk: Arc<Semaphore>,
+    /// names of recommended tracks
+    pub names: TrackNames,
+    /// the loaded models
+    pub models: ModelStore,
+    /// the threads that compute recommendations
+    pub engine: Engine,
+    /// requests for click probabilities that wait
+    pub scores: ScoreBatch,
+    /// requests for similar tracks that wait
+    pub nearest: NearestBatch,
+    /// the scale on which the app's users rate
+    pub scale: RatingScale,
+}
+
+impl AppState {
+    /// Starts the engine; loads no model yet.
+    pub fn new(catalog: Catalog, models: &Path, settings: &ServeSettings) -> std::io::Result<Self> {
+        let threads = match settings.engine_threads {
+            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            threads => threads,
+        };
+        let catalog = catalog.for_requests(settings.database_connections);
+        let metrics = Metrics::new();
+        let engine = Engine::start(threads, settings.engine_queue, metrics.clone())?;
+        let models = ModelStore::new(models, &metrics, &engine);
+        let gate = CatalogGate::default();
+        Ok(Self(Arc::new(Parts {
+            names: TrackNames::new(catalog.clone(), models.clone(), gate.clone(), metrics.clone()),
+            gate,
+            catalog_admission: CatalogAdmission::new(settings.database_connections as usize),
+            hidden_tracks: HiddenTracks::default(),
+            keys: KeyRing::new(settings.needs_keys()),
+            shadow: ShadowThread::start()?,
+            limits: Limits::new(
+                settings.rate_limit_per_key,
+                settings.rate_limit_per_address,
+                settings.proxies,
+                settings.max_requests,
+            ),
+            bulk: Arc::new(Semaphore::new(settings.max_bulk_requests)),
+            catalog,
+            models,
+            engine,
+            scores: score_batch(),
+            nearest: nearest_batch(),
+            metrics,
+            scale: RatingScale { lowest: settings.rating_lowest, highest: settings.rating_highest },
+        })))
+    }
+
+    /// Returns the catalog if it is available and not too many requests wait for a connection already: those would wait
+    /// long, and be rejected in the end. Work that has begun continues with the field of the same name, so that it is not
+    /// rejected halfway.
+    pub fn catalog(&self) -> Result<AdmittedCatalog<'_>, ApiError> {
+        if !self.gate.is_open() {
+            return Err(ApiError::CatalogUnavailable);
+        }
+        let permit = self.catalog_admission.admit().ok_or(ApiError::Overloaded)?;
+        Ok(AdmittedCatalog { catalog: &self.catalog, _permit: permit })
+    }
+
+    /// Returns a version of a model, the current one if none is named.
+    pub async fn model<M: StoredModel>(&self, version: Option<&str>) -> Result<Arc<LoadedModel<M>>, ApiError> {
+        self.models.version(version).await?.ok_or(ApiError::NoModel(M::KIND))
+    }
+
+    /// Lets a shadow version of a model answer, off the path of the request, and only if there is time. `work` returns how
+    /// far the answers agree, see [`Metrics::shadowed`].
+    pub fn run_shadow(&self, kind: Kind, work: impl FnOnce() -> f64 + Send + 'static) {
+        let metrics = self.metrics.clone();
+        if !self.shadow.offer(move || metrics.shadowed(kind, work())) {
+            self.metrics.shadow_outcome(kind, "dropped");
+        }
+    }
+
+    /// Returns the watch that keeps what is cached of the catalog up to date.
+    pub fn catalog_watch(&self) -> CatalogWatch {
+        CatalogWatch::new(&self.catalog, &self.gate, &self.keys, &self.hidden_tracks)
+    }
+}
+
+/// The catalog for one request, which counts among those that use it as long as it holds this.
+pub struct AdmittedCatalog<'a> {
+    catalog: &'a Catalog,
+    _permit: Permit<'a>,
+}
+
+impl Deref for AdmittedCatalog<'_> {
+    type Target = Catalog;
+
+    fn deref(&self) -> &Catalog {
+        self.catalog
+    }
+}

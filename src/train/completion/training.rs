@@ -1,0 +1,244 @@
+//! The training for completions: the playlists laid out for retrieval, and a ranking learned over what the retrievers
+//! find.
+//!
+//! The ranking must be learned from playlists that the retrievers have not seen, or it would trust them too much. So the
+//! playlists are dealt into folds; each fold is masked in the ten ways and is queried in an index of the other folds
+//! ([`super::examples`]). The bundle then gets an index of all playlists.
+
+use std::path::Path;
+use std::time::Instant;
+
+use rand::SeedableRng;
+use rand::seq::SliceRandom;
+use rand_xoshiro::Xoshiro256PlusPlus;
+use tracing::info;
+
+use super::examples::{Sampling, collect_examples, load_examples, save_examples};
+use super::index::build_index;
+use super::neumf::train_neumf;
+use super::settings::{BINS, CompletionSettings, Ensemble};
+use crate::bundle::{
+    BundleWriter, CompletionBundle, CompletionIndex, Kind, Manifest, NeumfBundle, NewManifest, Vocabulary,
+};
+use crate::dataset::{Corpus, Texts};
+use crate::progress::{self, Interrupt, Progress};
+use crate::recommend::rank::FEATURES;
+use crate::scoring::oblivious_trees::ObliviousTrees;
+use crate::train::checkpoint::{Checkpoint, RunContext, SAVE_INTERVAL};
+use crate::train::error::TrainError;
+use crate::train::gradient_boosting::{BoostingData, Examples, boost};
+
+/// Fewer playlists than this make no ranking.
+const FEWEST_PLAYLISTS: usize = 20;
+
+/// What is learned from a corpus for completions.
+#[derive(Debug)]
+pub struct TrainedCompletion {
+    /// the playlists laid out for retrieval
+    pub index: CompletionIndex,
+    /// the ranking
+    pub trees: ObliviousTrees,
+    /// NeuMF, unless the settings leave it out
+    pub neumf: Option<NeumfBundle>,
+    /// what was measured on the way
+    pub metrics: serde_json::Value,
+}
+
+impl TrainedCompletion {
+    /// With the names of `corpus`, which it was learned from.
+    pub fn into_bundle(self, corpus: &Corpus) -> Result<CompletionBundle, TrainError> {
+        Ok(CompletionBundle {
+            vocabulary: Vocabulary::new(corpus.sequences.track_ids.iter().map(String::as_str))
+                .map_err(TrainError::TooLittleData)?,
+            track_names: Texts::new(corpus.track_names.iter().map(String::as_str)),
+            artist_names: Texts::new(corpus.artist_names.iter().map(String::as_str)),
+            index: self.index,
+            trees: self.trees,
+            neumf: self.neumf,
+        })
+    }
+}
+
+/// Trains on `corpus` and publishes a bundle below `models`.
+///
+/// Blocking, for minutes to hours. `interrupt` stops it; the same call continues from there.
+pub fn train_completion(
+    corpus: &Corpus,
+    settings: &CompletionSettings,
+    models: &Path,
+    threads: usize,
+    interrupt: &Interrupt,
+) -> Result<Manifest, TrainError> {
+    check(settings, corpus.sequences.playlists.rows())?;
+    let mut writer = BundleWriter::begin(models, Kind::Completion)?;
+    let checkpoint =
+        Checkpoint::open(models, Kind::Completion, &(settings, FEATURES.as_slice()), &corpus.sequences.fingerprint)?;
+    let members: Vec<u32> = (0..corpus.sequences.playlists.rows() as u32).collect();
+    let context = RunContext { threads, checkpoint: Some(&checkpoint), interrupt };
+    let trained = learn(corpus, &members, settings, context)?;
+    let metrics = trained.metrics.clone();
+    let bundle = trained.into_bundle(corpus)?;
+    bundle.write(&mut writer)?;
+    let manifest = writer.publish(NewManifest {
+        seed: settings.seed,
+        parameters: serde_json::json!({ "model": "completion", "settings": settings, "features": FEATURES.as_slice() }),
+        data: corpus.sequences.fingerprint.clone(),
+        metrics,
+    })?;
+    checkpoint.delete();
+    Ok(manifest)
+}
+
+/// Learns from those of the corpus' playlists that `members` names.
+pub fn learn(
+    corpus: &Corpus,
+    members: &[u32],
+    settings: &CompletionSettings,
+    context: RunContext<'_>,
+) -> Result<TrainedCompletion, TrainError> {
+    check(settings, members.len())?;
+    let started = Instant::now();
+    let trees = match load_trees(context, "ranking")? {
+        Some(trees) => trees,
+        None => {
+            let examples = collect(corpus, members, settings, context)?;
+            info!(playlists = examples.groups.len() - 1, candidates = examples.labels.len(), "learning the ranking");
+            rank(examples, settings, context)?
+        }
+    };
+    let ranked = started.elapsed();
+    let index = build_index(corpus, members, &settings.als(context.threads), "index", context)?;
+    let mut metrics = serde_json::json!({
+        "ranking_seconds": ranked.as_secs_f64().round(),
+        "index_seconds": (started.elapsed() - ranked).as_secs_f64().round(),
+    });
+    let mut neumf = None;
+    if !settings.without_neumf {
+        // LibTorch's threads wait for each other spinning: on a busy machine more of them are slower.
+        tch::set_num_threads(1);
+        let trained = train_neumf(&index.playlists, index.tracks(), &settings.neumf, context)?;
+        metrics["neumf"] = serde_json::json!({ "loss": trained.loss, "train_seconds": trained.seconds.round() });
+        neumf = Some(trained.bundle);
+    }
+    Ok(TrainedCompletion { index, trees, neumf, metrics })
+}
+
+/// That it makes sense to begin.
+fn check(settings: &CompletionSettings, playlists: usize) -> Result<(), TrainError> {
+    settings.check()?;
+    if playlists < FEWEST_PLAYLISTS {
+        return Err(TrainError::TooLittleData(format!(
+            "completions are learned from {FEWEST_PLAYLISTS} or more playlists with tracks, the catalog has {playlists}; \
+             import playlists first"
+        )));
+    }
+    Ok(())
+}
+
+/// Examples of every fold.
+fn collect(
+    corpus: &Corpus,
+    members: &[u32],
+    settings: &CompletionSettings,
+    context: RunContext<'_>,
+) -> Result<Examples, TrainError> {
+    let mut rng = Xoshiro256PlusPlus::seed_from_u64(settings.seed);
+    let mut dealt = members.to_vec();
+    dealt.shuffle(&mut rng);
+    let folds = settings.folds as usize;
+    let a_fold = (settings.ranking_playlists as usize).div_ceil(folds);
+    let sampling =
+        Sampling { maskings: settings.maskings as usize, negatives: settings.negatives as usize, seed: settings.seed };
+    let mut all = Examples::default();
+    for fold in 0..folds {
+        let file = context.file(&format!("fold-{fold}"));
+        if let Some(examples) = file.as_ref().map_or(Ok(None), load_examples)? {
+            progress::skip(&["fold", "examples"]);
+            all.append(examples);
+            continue;
+        }
+        let of_fold = |place: usize| place % folds == fold;
+        let mut others: Vec<u32> =
+            (0..dealt.len()).filter(|&place| !of_fold(place)).map(|place| dealt[place]).collect();
+        others.sort_unstable();
+        let own: Vec<u32> = (fold..dealt.len()).step_by(folds).take(a_fold).map(|place| dealt[place]).collect();
+        let index = build_index(corpus, &others, &settings.als(context.threads), "fold", context)?;
+        let examples = collect_examples(corpus, &index, &own, &sampling, context)?;
+        info!(fold = fold + 1, of = folds, candidates = examples.labels.len(), "collected examples");
+        if let Some(file) = file {
+            save_examples(&file, &examples)?;
+        }
+        all.append(examples);
+    }
+    if all.labels.iter().any(|&label| label) && all.labels.iter().any(|&label| !label) {
+        Ok(all)
+    } else {
+        Err(TrainError::TooLittleData("the playlists have too few tracks in common to learn a ranking".to_owned()))
+    }
+}
+
+fn rank(
+    examples: Examples,
+    settings: &CompletionSettings,
+    context: RunContext<'_>,
+) -> Result<ObliviousTrees, TrainError> {
+    /// Examples that the spread of scores is taken from.
+    const SPREAD_SAMPLE: usize = 100_000;
+    let width = FEATURES.len();
+    let stride = (examples.labels.len() / SPREAD_SAMPLE).max(1);
+    let sample: Vec<f32> = examples.features.chunks_exact(width).step_by(stride).flatten().copied().collect();
+    let data = BoostingData::new(examples, width, BINS);
+    let mut ranking: Option<ObliviousTrees> = None;
+    for ensemble in [Ensemble::Belonging, Ensemble::Order] {
+        let trees = boost_ensemble(&data, ensemble, settings, context)?;
+        let scores = trees.score(&sample);
+        let mean = scores.iter().sum::<f32>() / scores.len() as f32;
+        let variance = scores.iter().map(|score| (score - mean).powi(2)).sum::<f32>() / scores.len() as f32;
+        let factor = 1.0 / variance.sqrt().max(1e-6);
+        let ranking = ranking.get_or_insert_with(|| ObliviousTrees {
+            binning: trees.binning.clone(),
+            depth: trees.depth,
+            ..ObliviousTrees::default()
+        });
+        ranking.append(&trees, factor);
+    }
+    let ranking = ranking.unwrap_or_default();
+    save_trees(context, "ranking", &ranking)?;
+    Ok(ranking)
+}
+
+fn boost_ensemble(
+    data: &BoostingData,
+    ensemble: Ensemble,
+    settings: &CompletionSettings,
+    context: RunContext<'_>,
+) -> Result<ObliviousTrees, TrainError> {
+    let (name, boosting) = (ensemble.name(), settings.boosting(ensemble, context.threads));
+    let begun = load_trees(context, name)?;
+    let progress = Progress::start("ranking", boosting.trees as u64);
+    let (mut saved, mut outcome) = (Instant::now(), Ok(()));
+    let trees = boost(data, &boosting, begun, |trees| {
+        progress.at(trees.trees() as u64, || format!("{name}: tree {}/{}", trees.trees(), boosting.trees));
+        let stop = context.interrupt.is_raised();
+        if stop || saved.elapsed() > SAVE_INTERVAL || trees.trees() == boosting.trees {
+            saved = Instant::now();
+            outcome = save_trees(context, name, trees);
+        }
+        !stop && outcome.is_ok()
+    });
+    outcome?;
+    context.check().map(|()| trees)
+}
+
+/// The trees of a stage, as far as a stopped run came.
+fn load_trees(context: RunContext<'_>, stage: &str) -> Result<Option<ObliviousTrees>, TrainError> {
+    let mut json: Vec<u8> = Vec::new();
+    let loaded = context.file(stage).map_or(Ok(false), |file| file.load(vec![("trees".to_owned(), &mut json)]))?;
+    Ok(if loaded { serde_json::from_slice(&json).ok() } else { None })
+}
+
+fn save_trees(context: RunContext<'_>, stage: &str, trees: &ObliviousTrees) -> Result<(), TrainError> {
+    let Some(file) = context.file(stage) else { return Ok(()) };
+    let mut json = serde_json::to_vec(trees).map_err(|error| TrainError::Settings(error.to_string()))?;
+    file.save(vec![("trees".to_owned(), &mut json)])
+}
