@@ -248,7 +248,7 @@ mod tests {
         fields.add("files", count(1_000_u64));
         fields.add("new playlists", 2);
         fields.add_json("", &serde_json::json!({"loss": {"mean": 0.123_456_789, "list": vec![0; 11], "none": null}}));
-        let json = "loss.mean      0.123457\nloss.list      11 values; --format json lists them\n";
+        let json = "loss.list      11 values; --format json lists them\nloss.mean      0.123457\n";
         assert_eq!(fields.to_string(), "files          1,000\nnew playlists  2\n".to_owned() + json);
     }
 }
