@@ -14,7 +14,9 @@ pub(super) const INTERRUPTED: u8 = 130;
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Global options")]
 pub struct Global {
-    /// Folder with bundles (models/) and private PostgreSQL (data/)
+    /// Folder of bundles and private PostgreSQL
+    ///
+    /// Folder with bundles (models/) and the private PostgreSQL (data/).
     #[arg(long, env = "SEGUE_HOME", default_value = ".", global = true, value_name = "FOLDER")]
     pub home: PathBuf,
     /// PostgreSQL with the catalog [default: a private one]
@@ -32,7 +34,7 @@ pub struct Global {
     /// Settings file [default: segue.toml, if it exists]
     #[arg(long, env = "SEGUE_CONFIG", global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Format of logs on standard error
+    /// Log format
     #[arg(
         long,
         env = "SEGUE_LOG_FORMAT",

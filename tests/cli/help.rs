@@ -95,7 +95,7 @@ fn man_pages_are_written_for_every_command_and_can_be_rendered() {
         let page = std::fs::read_to_string(home.path().join(format!("man1/{name}.1"))).expect("a page");
         assert!(page.contains(".TH") && page.contains("OPTIONS"), "{name}: {page}");
     }
-    let groff = ["-man", "-Tutf8", "-ww", "man1/segue-train-completion.1"];
+    let groff = ["-man", "-Kutf8", "-Tutf8", "-P-cbou", "-ww", "man1/segue-train-completion.1"];
     let Ok(rendered) = Command::new("groff").args(groff).current_dir(home.path()).output() else { return };
     assert!(rendered.status.success() && rendered.stderr.is_empty(), "{rendered:?}");
     assert!(String::from_utf8_lossy(&rendered.stdout).contains("als-iterations"), "{rendered:?}");

@@ -48,7 +48,7 @@ fn stages(settings: &CompletionSettings) -> Vec<Stage> {
         Stage::new("index", &["index"]).weighing(2.0),
     ];
     if !settings.without_neumf {
-        stages.push(Stage::new("NeuMF", &["training"]).weighing(60.0));
+        stages.push(Stage::new("NeuMF", &["NeuMF"]).weighing(60.0));
     }
     stages
 }
