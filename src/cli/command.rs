@@ -23,7 +23,7 @@ use super::{
     disable_version_flag = true,
     after_help = "\
 Settings come from flags, then environment variables, then segue.toml, then defaults; `segue config` prints them.
-Set SEGUE_LOG to error, warn, info (default) or debug to filter logs, also by module: segue::serve=debug.
+SEGUE_LOG filters logs: error, warn, info (default) or debug; or by module, such as segue::serve=debug.
 Exit codes: 0 success, 1 failure, 2 wrong usage, 130 interrupted."
 )]
 pub struct Cli {
