@@ -173,24 +173,19 @@ fn redact(key: &str, value: &str) -> String {
     }
 }
 
-#[cfg(all(test, feature = "train"))]
+#[cfg(test)]
 mod tests {
-    use clap::{CommandFactory, FromArgMatches};
-
     use super::*;
-    use crate::cli::{Cli, Command as Subcommand, TrainCommand};
 
+    /// What `segue train similarity` makes of its arguments and a file.
     fn dim(arguments: &[&str], file: &str) -> Result<u32, ConfigError> {
-        let command = with_defaults(Cli::command(), Path::new("segue.toml"), &file.parse().expect("TOML"))?;
+        let dim = Arg::new("dim").long("dim").default_value("64").value_parser(clap::value_parser!(u32));
+        let similarity = Command::new("similarity").arg(dim);
+        let command = Command::new("segue").subcommand(Command::new("train").subcommand(similarity));
+        let command = with_defaults(command, Path::new("segue.toml"), &file.parse().expect("TOML"))?;
         let matches = command.get_matches_from(arguments);
-        let cli = Cli::from_arg_matches(&matches).expect("arguments");
-        match cli.command {
-            Subcommand::Train(train) => match train.command {
-                TrainCommand::Similarity(arguments) => Ok(arguments.settings.dim),
-                _ => panic!("not the command given"),
-            },
-            _ => panic!("not a training command"),
-        }
+        let train = matches.subcommand_matches("train").expect("the subcommand");
+        Ok(*train.subcommand_matches("similarity").expect("the subcommand").get_one("dim").expect("a default"))
     }
 
     #[test]

@@ -21,6 +21,8 @@
 //! `train` (default) adds all that needs LibTorch: the module [`train`] and the commands `demo`, `train`, `evaluate` and
 //! `tune`. A build without it serves, imports and administers, and links no LibTorch.
 
+#![warn(clippy::print_stdout, clippy::print_stderr)] // a reader that stops early must not stop the program: see cli::output
+
 pub mod bundle;
 pub mod catalog;
 pub mod cli;

@@ -1,8 +1,8 @@
-//! Logs, and traces where someone collects them.
+//! Logs, and traces if a collector is configured.
 //!
 //! Traces go out by OTLP over HTTP when OpenTelemetry's own variables say where to (`OTEL_EXPORTER_OTLP_ENDPOINT`, or
 //! `…_TRACES_ENDPOINT`); `OTEL_SERVICE_NAME`, `OTEL_RESOURCE_ATTRIBUTES`, `OTEL_TRACES_SAMPLER` and their like are
-//! honoured too.
+//! honored too.
 
 use std::io::IsTerminal;
 
@@ -10,6 +10,8 @@ use opentelemetry::trace::TracerProvider;
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use opentelemetry_sdk::trace::SdkTracerProvider;
+use tracing::warn;
+use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, fmt};
@@ -19,11 +21,11 @@ use tracing_subscriber::{EnvFilter, Layer, fmt};
 pub enum LogFormat {
     /// for people
     Text,
-    /// one JSON object a line
+    /// one JSON object per line
     Json,
 }
 
-/// Sends out, when it goes, what has not been sent yet.
+/// Sends the remaining traces when dropped.
 #[must_use]
 #[derive(Debug)]
 pub struct Telemetry(Option<SdkTracerProvider>);
@@ -33,35 +35,45 @@ impl Drop for Telemetry {
         if let Some(provider) = &self.0
             && let Err(error) = provider.shutdown()
         {
-            eprintln!("warning: the last traces were not sent: {error}");
+            warn!("the last traces were not sent: {error}");
         }
     }
 }
 
-/// Sends logs to standard error. `SEGUE_LOG` filters them (`info`, `segue=debug`, …), or `filter` where it is not set.
+/// Sends logs to `writer`, in colors if that is a terminal that shows them. `SEGUE_LOG` filters them (`info`,
+/// `segue=debug`, …), or `filter` if it is not set.
 ///
-/// To be called outside of any runtime: the exporter of traces blocks.
-pub fn init(format: LogFormat, filter: &str) -> Telemetry {
+/// Must be called outside any runtime: the exporter of traces blocks.
+pub fn init<W>(format: LogFormat, filter: &str, writer: W) -> Telemetry
+where
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
     let filter = EnvFilter::try_from_env("SEGUE_LOG").unwrap_or_else(|_| EnvFilter::new(filter));
-    let lines = fmt::layer().with_writer(std::io::stderr).with_target(false);
+    // A log that nobody reads any more is no reason to complain, which would go to the same place.
+    let lines = fmt::layer().with_writer(writer).with_target(false).log_internal_errors(false);
     let lines = match format {
-        LogFormat::Text => lines.with_ansi(std::io::stderr().is_terminal()).compact().boxed(),
+        LogFormat::Text => lines.with_ansi(shows_colors()).compact().boxed(),
         LogFormat::Json => lines.json().flatten_event(true).with_span_list(false).boxed(),
     };
-    let provider = match tracer_provider() {
-        Ok(provider) => provider,
-        Err(error) => {
-            eprintln!("warning: traces can't be sent: {error}");
-            None
-        }
+    let (provider, failure) = match tracer_provider() {
+        Ok(provider) => (provider, None),
+        Err(error) => (None, Some(error)),
     };
     let traces = provider.as_ref().map(|provider| tracing_opentelemetry::layer().with_tracer(provider.tracer("segue")));
     // A second call, as tests make, leaves the first one's subscriber in place.
     let _ = tracing_subscriber::registry().with(filter).with(lines).with(traces).try_init();
+    if let Some(error) = failure {
+        warn!("cannot send traces: {error}");
+    }
     Telemetry(provider)
 }
 
-/// `None` where no variable says that traces are wanted.
+/// Whether standard error is a terminal and `NO_COLOR` (https://no-color.org) is not set.
+fn shows_colors() -> bool {
+    std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+/// Returns `None` if no variable asks for traces.
 fn tracer_provider() -> Result<Option<SdkTracerProvider>, opentelemetry_otlp::ExporterBuildError> {
     let is_set = |name| std::env::var(name).is_ok_and(|value| !value.is_empty());
     let is_off = std::env::var("OTEL_SDK_DISABLED").is_ok_and(|value| value.eq_ignore_ascii_case("true"))

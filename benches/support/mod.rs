@@ -9,7 +9,7 @@ use rand::seq::SliceRandom;
 use rand_xoshiro::Xoshiro256PlusPlus;
 use segue::catalog::PlaylistRecord;
 use segue::import::mpd::{find_slices, parse_slice};
-use segue::import::read_file;
+use segue::import::{BytesRead, read_file};
 
 /// Imports what `--data` names, or synthetic playlists, and trains briefly; some of the playlists, shuffled.
 pub fn prepare(home: &Path) -> Vec<PlaylistRecord> {
@@ -34,7 +34,7 @@ pub fn prepare(home: &Path) -> Vec<PlaylistRecord> {
 
     let mut playlists: Vec<PlaylistRecord> = Vec::new();
     for file in find_slices(&slices).expect("slices").iter().take(2) {
-        let bytes = read_file(file).expect("a slice");
+        let bytes = read_file(file, &BytesRead::default()).expect("a slice");
         playlists.extend(parse_slice(file, &bytes).expect("a slice").playlists);
     }
     playlists.shuffle(&mut Xoshiro256PlusPlus::seed_from_u64(1));

@@ -4,7 +4,7 @@
 //! * `user_ids.utf8`, `user_ids.offsets.npy`, `track_ids.utf8`, `track_ids.offsets.npy`: the vocabularies, rising.
 //! * `users.npy`: uint32 `[U, 6]`, `tracks.npy`: uint32 `[T, 10]`: what is known of them, see
 //!   [`UserFields::words`](crate::dataset::listens::UserFields::words) and its like for tracks.
-//! * `state.*.npy`: what the listens so far tell, see [`StateArrays`]; a server goes on from there.
+//! * `state.*.npy`: what is known from the listens so far, see [`StateArrays`]; a server continues from there.
 //! * `taste.{tracks,artists}.{users,items}.npy`: uint32, rising, and `.user_vectors.npy`, `.item_vectors.npy`: float32
 //!   `[users, length]`, `[items, length]`, see [`Taste`].
 //! * `member<n>.rows<f>.npy`: uint32, for field f of member n the row of each value in the table of embeddings.
@@ -88,7 +88,7 @@ pub struct ClickBundle {
     pub track_fields: Vec<TrackFields>,
     /// what sources are called
     pub sources: SourceValues,
-    /// what the listens so far tell
+    /// what is known from the listens so far
     pub state: ClickState,
     /// the models
     pub members: Vec<ClickMember>,
@@ -99,23 +99,10 @@ pub struct ClickBundle {
 impl ClickBundle {
     /// Reads and checks all of it.
     pub fn load(folder: &BundleFolder) -> Result<(Manifest, Self), BundleError> {
-        let refuse = |name: &str, reason: &str| BundleError::file(&folder.path(name), reason);
-        let model: Model =
-            serde_json::from_slice(&folder.read(MODEL)?).map_err(|error| refuse(MODEL, &error.to_string()))?;
-        let vocabulary = |name: &str| -> Result<Vocabulary, BundleError> {
-            let (text, offsets) = (format!("{name}.utf8"), format!("{name}.offsets.npy"));
-            let ids = String::from_utf8(folder.read(&text)?).map_err(|_| refuse(&text, "it is not UTF-8"))?;
-            Vocabulary::from_parts(ids, folder.read_array::<u64>(&offsets)?.values)
-                .map_err(|reason| refuse(&offsets, &reason))
-        };
-        let (users, tracks) = (vocabulary("user_ids")?, vocabulary("track_ids")?);
-        let words = |name: &str, shape: [usize; 2]| -> Result<Vec<u32>, BundleError> {
-            let array = folder.read_array::<u32>(name)?;
-            if array.shape != shape {
-                return Err(refuse(name, &format!("its shape is {:?}, expected {shape:?}", array.shape)));
-            }
-            Ok(array.values)
-        };
+        let model: Model = folder.read_json(MODEL)?;
+        let (users, tracks) = (folder.read_vocabulary("user_ids")?, folder.read_vocabulary("track_ids")?);
+        let words =
+            |name: &str, shape: [usize; 2]| Ok(folder.shaped(name, folder.read_array::<u32>(name)?, &shape)?.values);
         let user_words = words("users.npy", [users.len(), 6])?;
         let track_words = words("tracks.npy", [tracks.len(), 10])?;
         let mut members = model.members;
@@ -123,7 +110,7 @@ impl ClickBundle {
             load_member(folder, number, member)?;
         }
         if members.is_empty() {
-            return Err(refuse(MODEL, "it has no member"));
+            return Err(folder.invalid(MODEL, "it has no member"));
         }
         let numbers = |name: &str| Ok(folder.read_array::<u64>(&format!("state.{name}.npy"))?.values);
         let small = |name: &str| Ok(folder.read_array::<u32>(&format!("state.{name}.npy"))?.values);
@@ -137,13 +124,13 @@ impl ClickBundle {
             last_of_track: numbers("last_of_track")?,
             recent: small("recent")?,
         };
-        let mut state = ClickState::from_arrays(&arrays).map_err(|reason| refuse("state.keys.npy", &reason))?;
+        let mut state = ClickState::from_arrays(&arrays).map_err(|reason| folder.invalid("state.keys.npy", reason))?;
         let taste = |of: &str| -> Result<Taste, BundleError> {
             let name = |part: &str| format!("taste.{of}.{part}.npy");
             let rows = |part: &str| Ok(folder.read_array::<u32>(&name(part))?.values);
             let vectors = |part: &str| Ok(folder.read_array::<f32>(&name(part))?.values);
             Taste::from_parts(rows("users")?, vectors("user_vectors")?, rows("items")?, vectors("item_vectors")?)
-                .map_err(|reason| refuse(&name("item_vectors"), reason))
+                .map_err(|reason| folder.invalid(&name("item_vectors"), reason))
         };
         state.tastes = Arc::new(Tastes { tracks: taste("tracks")?, artists: taste("artists")? });
         let bundle = Self {
@@ -163,27 +150,21 @@ impl ClickBundle {
     pub fn write(&self, writer: &mut BundleWriter) -> Result<(), BundleError> {
         let model =
             Model { members: self.members.clone(), ensemble: self.ensemble, sources: self.sources.fields.clone() };
-        let json =
-            serde_json::to_vec(&model).map_err(|error| BundleError::file(Path::new(MODEL), error.to_string()))?;
-        writer.write(MODEL, &json)?;
-        for (name, vocabulary) in [("user_ids", &self.users), ("track_ids", &self.tracks)] {
-            let (text, offsets) = vocabulary.parts();
-            writer.write(&format!("{name}.utf8"), text.as_bytes())?;
-            writer.write(&format!("{name}.offsets.npy"), &encode_array(&[offsets.len()], offsets))?;
-        }
+        writer.write_json(MODEL, &model)?;
+        writer.write_vocabulary("user_ids", &self.users)?;
+        writer.write_vocabulary("track_ids", &self.tracks)?;
         let words: Vec<u32> = self.user_fields.iter().flat_map(UserFields::words).collect();
-        writer.write("users.npy", &encode_array(&[self.user_fields.len(), 6], &words))?;
+        writer.write_array("users.npy", &[self.user_fields.len(), 6], &words)?;
         let words: Vec<u32> = self.track_fields.iter().flat_map(TrackFields::words).collect();
-        writer.write("tracks.npy", &encode_array(&[self.track_fields.len(), 10], &words))?;
+        writer.write_array("tracks.npy", &[self.track_fields.len(), 10], &words)?;
         let state = self.state.to_arrays();
-        let numbers = [
-            ("scalars", &state.scalars),
-            ("keys", &state.keys),
-            ("histories", &state.histories),
-            ("last_of_track", &state.last_of_track),
+        let large = [
+            ("scalars", &state.scalars, 1),
+            ("keys", &state.keys, 1),
+            ("histories", &state.histories, HISTORY),
+            ("last_of_track", &state.last_of_track, 1),
         ];
-        for (name, values) in numbers {
-            let columns = if name == "histories" { HISTORY } else { 1 };
+        for (name, values, columns) in large {
             writer.write(&format!("state.{name}.npy"), &array(values, columns))?;
         }
         let small = [
@@ -201,13 +182,12 @@ impl ClickBundle {
             {
                 let length = vectors.len().checked_div(rows.len()).unwrap_or(0);
                 writer.write(&format!("taste.{of}.{part}s.npy"), &array(rows, 1))?;
-                let vectors = encode_array(&[rows.len(), length], vectors);
-                writer.write(&format!("taste.{of}.{part}_vectors.npy"), &vectors)?;
+                writer.write_array(&format!("taste.{of}.{part}_vectors.npy"), &[rows.len(), length], vectors)?;
             }
         }
         for (number, member) in self.members.iter().enumerate() {
             for (field, rows) in member.encoding.rows.iter().enumerate() {
-                writer.write(&format!("member{number}.rows{field}.npy"), &encode_array(&[rows.len()], rows))?;
+                writer.write_values(&format!("member{number}.rows{field}.npy"), rows)?;
             }
             let Scorer::Networks(networks) = &member.scorer else { continue };
             for (seed, network) in networks.iter().enumerate() {
@@ -237,7 +217,6 @@ fn array<T: super::array::Element>(values: &[T], columns: usize) -> Vec<u8> {
 
 /// Reads a member's arrays, and checks that nothing in it leads out of them.
 fn load_member(folder: &BundleFolder, number: usize, member: &mut ClickMember) -> Result<(), BundleError> {
-    let refuse = |name: &str, reason: &str| BundleError::file(&folder.path(name), reason);
     let encoding = &mut member.encoding;
     let numbers = encoding.numbers.len();
     let fits = encoding.offsets.len() == encoding.fields.len() + 1
@@ -248,7 +227,7 @@ fn load_member(folder: &BundleFolder, number: usize, member: &mut ClickMember) -
         && encoding.numbers.iter().all(|&place| place < NUMBERS)
         && encoding.missing.iter().all(|&place| place < numbers);
     if !fits {
-        return Err(refuse(MODEL, &format!("the encoding of {} does not fit together", member.name)));
+        return Err(folder.invalid(MODEL, format!("the encoding of {} does not fit together", member.name)));
     }
     encoding.rows.clear();
     for field in 0..encoding.fields.len() {
@@ -256,7 +235,7 @@ fn load_member(folder: &BundleFolder, number: usize, member: &mut ClickMember) -
         let rows = folder.read_array::<u32>(&name)?.values;
         let most = encoding.offsets[field + 1] - encoding.offsets[field];
         if rows.iter().any(|&row| row >= most) {
-            return Err(refuse(&name, "it leads out of the table"));
+            return Err(folder.invalid(&name, "it refers to a row beyond the table"));
         }
         encoding.rows.push(rows);
     }
@@ -269,7 +248,7 @@ fn load_member(folder: &BundleFolder, number: usize, member: &mut ClickMember) -
                 && trees.binning.borders.len() == numbers
                 && trees.binning.borders.iter().all(|borders| borders.len() < MOST_BINS - 1);
             if !usable {
-                return Err(refuse(MODEL, "its trees do not fit together"));
+                return Err(folder.invalid(MODEL, "its trees do not fit together"));
             }
         }
         Scorer::Networks(networks) => {
@@ -281,20 +260,15 @@ fn load_member(folder: &BundleFolder, number: usize, member: &mut ClickMember) -
                     || shape.numbers() != encoding.width()
                     || shape.number_groups.len() != shape.numbers()
                 {
-                    return Err(refuse(MODEL, &format!("a network of {} is not of its encoding's size", member.name)));
+                    return Err(folder
+                        .invalid(MODEL, format!("a network of {} has another size than its encoding", member.name)));
                 }
-                let read = |name: String| -> Result<Vec<f32>, BundleError> {
-                    let values = folder.read_array::<f32>(&name)?.values;
-                    match values.iter().all(|value| value.is_finite()) {
-                        true => Ok(values),
-                        false => Err(refuse(&name, "it has values that are not finite")),
-                    }
-                };
+                let read = |name: String| Ok::<_, BundleError>(folder.read_finite(&name)?.values);
                 let table = read(format!("{prefix}.table.npy"))?;
                 let dense = (0..parameters(&shape).len()).map(|place| read(format!("{prefix}.dense{place}.npy")));
                 let dense = dense.collect::<Result<Vec<_>, _>>()?;
                 *network = ClickNetwork::from_parts(shape, table, dense)
-                    .map_err(|reason| refuse(&format!("{prefix}.table.npy"), &reason))?;
+                    .map_err(|reason| folder.invalid(&format!("{prefix}.table.npy"), reason))?;
             }
         }
     }

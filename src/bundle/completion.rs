@@ -9,14 +9,14 @@
 //! * `neumf_*.npy`: NeuMF, see [`NeumfBundle`]; not there if it was trained without.
 //! * `trees.*.npy`: the ranking, see [`ObliviousTrees`].
 
-use super::{BundleError, BundleFolder, BundleWriter, Kind, Manifest, NeumfBundle, Vocabulary, encode_array};
+use super::{BundleError, BundleFolder, BundleWriter, Kind, Manifest, NeumfBundle, Vocabulary};
 use crate::dataset::{NONE, TextIndex, Texts, Unit};
 use crate::math::ByteTable;
 use crate::math::{Csr, Values};
 use crate::scoring::oblivious_trees::{Binning, ObliviousTrees};
 
-/// The most popular tracks that the factorisation and the vectors may bring in by themselves.
-const POPULAR: usize = 6_000;
+/// The most popular tracks that the factorization and the vectors may propose by themselves.
+const LATENT_CANDIDATES: usize = 6_000;
 
 /// All that completions need.
 #[derive(Debug)]
@@ -38,12 +38,7 @@ pub struct CompletionBundle {
 impl CompletionBundle {
     /// Maps all that serving needs, and checks all files.
     pub fn load(folder: &BundleFolder) -> Result<(Manifest, Self), BundleError> {
-        let refuse = |name: &str, reason: &str| BundleError::file(&folder.path(name), reason);
-        let ids = folder.map_texts("track_ids")?;
-        let (bytes, offsets) = ids.parts();
-        let text = String::from_utf8_lossy(bytes).into_owned();
-        let vocabulary = Vocabulary::from_parts(text, offsets.to_vec())
-            .map_err(|reason| refuse("track_ids.offsets.npy", &reason))?;
+        let vocabulary = folder.read_vocabulary("track_ids")?;
         let index = CompletionIndex::load(folder, vocabulary.len())?;
         let neumf = match NeumfBundle::files(folder).is_empty() {
             true => None,
@@ -58,19 +53,17 @@ impl CompletionBundle {
             vocabulary,
         };
         if bundle.track_names.len() != bundle.vocabulary.len() {
-            return Err(refuse("track_names.offsets.npy", "it has not as many rows as track_ids"));
+            return Err(folder.invalid("track_names.offsets.npy", "its number of rows differs from track_ids"));
         }
         if bundle.artist_names.len() != bundle.index.artist_counts.len() {
-            return Err(refuse("artist_names.offsets.npy", "it has not as many rows as artist_counts"));
+            return Err(folder.invalid("artist_names.offsets.npy", "its number of rows differs from artist_counts"));
         }
         Ok((folder.manifest().clone(), bundle))
     }
 
     /// Writes all but the manifest.
     pub fn write(&self, writer: &mut BundleWriter) -> Result<(), BundleError> {
-        let (text, offsets) = self.vocabulary.parts();
-        writer.write("track_ids.utf8", text.as_bytes())?;
-        writer.write("track_ids.offsets.npy", &encode_array(&[offsets.len()], offsets))?;
+        writer.write_vocabulary("track_ids", &self.vocabulary)?;
         writer.write_texts("track_names", &self.track_names)?;
         writer.write_texts("artist_names", &self.artist_names)?;
         self.index.write(writer)?;
@@ -117,15 +110,15 @@ pub struct CompletionIndex {
     pub artist_neighbours: Csr,
     /// for each entry of `artist_neighbours`: how near
     pub artist_neighbour_weights: Values<f32>,
-    /// distinct normalised titles
+    /// distinct normalized titles
     pub titles: TextIndex,
     /// for each of `titles` the playlists that are called so
     pub title_playlists: Csr,
-    /// normalised names of the artists, by n-grams
+    /// normalized names of the artists, by n-grams
     pub artist_names: TextIndex,
-    /// normalised names of the artists, by words
+    /// normalized names of the artists, by words
     pub artist_words: TextIndex,
-    /// normalised titles of the tracks, by words
+    /// normalized titles of the tracks, by words
     pub track_words: TextIndex,
     /// `[N, dimensions]`: factors of the tracks by alternating least squares
     pub factors: Values<f32>,
@@ -136,12 +129,12 @@ pub struct CompletionIndex {
     /// `[N, vector_length]`: the tracks' vectors by Track2Vec, of length 1; zeros for tracks that less than two playlists hold
     pub vectors: Values<f32>,
     /// what follows from the rest
-    pub derived: Derived,
+    pub derived: DerivedTables,
 }
 
 /// What follows from the rest of an index: not stored, computed when it is built or loaded.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct Derived {
+pub struct DerivedTables {
     /// length of a factor
     pub dimensions: usize,
     /// length of a vector
@@ -160,9 +153,9 @@ pub struct Derived {
     pub mean_length: Vec<f32>,
     /// for each artist the playlists that hold it, rising
     pub artist_postings: Csr,
-    /// factors of the first [`POPULAR`] of `popular`
+    /// factors of the first [`LATENT_CANDIDATES`] of `popular`
     pub popular_factors: ByteTable,
-    /// vectors of the first [`POPULAR`] of `popular`
+    /// vectors of the first [`LATENT_CANDIDATES`] of `popular`
     pub popular_vectors: ByteTable,
 }
 
@@ -205,12 +198,12 @@ impl CompletionIndex {
             *length /= popularity(track).max(1.0);
         }
         let vector_length = self.vectors.len() / self.tracks().max(1);
-        let popular = &self.popular[..POPULAR.min(self.popular.len())];
+        let popular = &self.popular[..LATENT_CANDIDATES.min(self.popular.len())];
         let of_popular = |table: &[f32], length: usize| {
             let rows = popular.iter().flat_map(|&row| &table[row as usize * length..][..length]);
             ByteTable::new(&rows.copied().collect::<Vec<f32>>(), length)
         };
-        self.derived = Derived {
+        self.derived = DerivedTables {
             dimensions,
             vector_length,
             popular_factors: of_popular(&self.factors, dimensions),
@@ -247,15 +240,14 @@ impl CompletionIndex {
 
 impl CompletionIndex {
     fn load(folder: &BundleFolder, tracks: usize) -> Result<Self, BundleError> {
-        let refuse = |name: &str, reason: &str| BundleError::file(&folder.path(name), reason);
         let below =
             |name: &str, values: &[u32], limit: usize| match values.iter().all(|&value| (value as usize) < limit) {
                 true => Ok(()),
-                false => Err(refuse(name, "it names a row that there is not")),
+                false => Err(folder.invalid(name, "it refers to a row that does not exist")),
             };
         let finite = |name: &str, values: &[f32]| match values.iter().all(|value| value.is_finite()) {
             true => Ok(()),
-            false => Err(refuse(name, "it has values that are not finite")),
+            false => Err(folder.invalid(name, "it has values that are not finite")),
         };
         let artist_counts: Values<u32> = folder.map_array("artist_counts.npy")?.1;
         let album_counts: Values<u32> = folder.map_array("album_counts.npy")?.1;
@@ -268,7 +260,7 @@ impl CompletionIndex {
         below("artist_of.npy", &artist_of, artists)?;
         let album_of: Values<u32> = folder.map_values("album_of.npy", tracks)?;
         if album_of.iter().any(|&album| album != NONE && album as usize >= albums) {
-            return Err(refuse("album_of.npy", "it names a row that there is not"));
+            return Err(folder.invalid("album_of.npy", "it refers to a row that does not exist"));
         }
         let playlist_artists = folder.map_csr("playlist_artists", Some(count), artists)?;
         let artist_neighbours = folder.map_csr("artist_neighbours", Some(artists), artists)?;
@@ -282,15 +274,15 @@ impl CompletionIndex {
             ("track_words.documents.npy", &track_words, tracks),
         ] {
             if index.documents != documents {
-                return Err(refuse(name, "it has not as many documents as there are rows"));
+                return Err(folder.invalid(name, "its number of documents differs from the number of rows"));
             }
         }
         let (shape, gram) = folder.map_array::<f32>("gram.npy")?;
         let &[dimensions, across] = shape.as_slice() else {
-            return Err(refuse("gram.npy", "it has not two dimensions"));
+            return Err(folder.invalid("gram.npy", "it does not have two dimensions"));
         };
         if dimensions == 0 || dimensions != across {
-            return Err(refuse("gram.npy", "it is not square"));
+            return Err(folder.invalid("gram.npy", "it is not square"));
         }
         let factors: Values<f32> = folder.map_values("factors.npy", tracks * dimensions)?;
         finite("factors.npy", &factors)?;
@@ -298,7 +290,7 @@ impl CompletionIndex {
         let alpha: Values<f32> = folder.map_values("alpha.npy", 1)?;
         let (shape, vectors) = folder.map_array::<f32>("vectors.npy")?;
         if shape.len() != 2 || shape[0] != tracks {
-            return Err(refuse("vectors.npy", "it has not as many rows as track_ids"));
+            return Err(folder.invalid("vectors.npy", "its number of rows differs from track_ids"));
         }
         finite("vectors.npy", &vectors)?;
         let mut index = Self {
@@ -325,7 +317,7 @@ impl CompletionIndex {
             gram,
             alpha: alpha[0],
             vectors,
-            derived: Derived::default(),
+            derived: DerivedTables::default(),
             playlists,
         };
         index.derive();
@@ -352,22 +344,22 @@ impl CompletionIndex {
             ("artist_counts.npy", &self.artist_counts),
             ("album_counts.npy", &self.album_counts),
         ] {
-            writer.write(name, &encode_array(&[values.len()], values))?;
+            writer.write_values(name, values)?;
         }
         for (name, values) in [
             ("playlist_artist_weights.npy", &self.playlist_artist_weights),
             ("artist_neighbour_weights.npy", &self.artist_neighbour_weights),
         ] {
-            writer.write(name, &encode_array(&[values.len()], values))?;
+            writer.write_values(name, values)?;
         }
         write_text_index(writer, "titles", &self.titles)?;
         write_text_index(writer, "artist_grams", &self.artist_names)?;
         write_text_index(writer, "artist_words", &self.artist_words)?;
         write_text_index(writer, "track_words", &self.track_words)?;
-        writer.write("factors.npy", &encode_array(&[self.tracks(), dimensions], &self.factors))?;
-        writer.write("gram.npy", &encode_array(&[dimensions, dimensions], &self.gram))?;
-        writer.write("alpha.npy", &encode_array(&[1], &[self.alpha]))?;
-        writer.write("vectors.npy", &encode_array(&[self.tracks(), self.derived.vector_length], &self.vectors))
+        writer.write_array("factors.npy", &[self.tracks(), dimensions], &self.factors)?;
+        writer.write_array("gram.npy", &[dimensions, dimensions], &self.gram)?;
+        writer.write_array("alpha.npy", &[1], &[self.alpha])?;
+        writer.write_array("vectors.npy", &[self.tracks(), self.derived.vector_length], &self.vectors)
     }
 }
 
@@ -387,31 +379,30 @@ fn load_text_index(folder: &BundleFolder, name: &str, unit: Unit) -> Result<Text
 }
 
 fn write_text_index(writer: &mut BundleWriter, name: &str, index: &TextIndex) -> Result<(), BundleError> {
-    writer.write(&format!("{name}.terms.npy"), &encode_array(&[index.terms.len()], &index.terms))?;
-    writer.write(&format!("{name}.idf.npy"), &encode_array(&[index.idf.len()], &index.idf))?;
-    writer.write(&format!("{name}.weights.npy"), &encode_array(&[index.weights.len()], &index.weights))?;
-    writer.write(&format!("{name}.documents.npy"), &encode_array(&[1], &[index.documents as u32]))?;
+    writer.write_values(&format!("{name}.terms.npy"), &index.terms)?;
+    writer.write_values(&format!("{name}.idf.npy"), &index.idf)?;
+    writer.write_values(&format!("{name}.weights.npy"), &index.weights)?;
+    writer.write_array(&format!("{name}.documents.npy"), &[1], &[index.documents as u32])?;
     writer.write_csr(&format!("{name}.postings"), &index.postings)
 }
 
 fn load_trees(folder: &BundleFolder) -> Result<ObliviousTrees, BundleError> {
-    let refuse = |name: &str, reason: &str| BundleError::file(&folder.path(name), reason);
     let (shape, features) = folder.map_array::<u8>("trees.features.npy")?;
     let &[trees, depth] = shape.as_slice() else {
-        return Err(refuse("trees.features.npy", "it has not two dimensions"));
+        return Err(folder.invalid("trees.features.npy", "it does not have two dimensions"));
     };
     if !(1..=8).contains(&depth) {
-        return Err(refuse("trees.features.npy", "a tree must ask 1 to 8 questions"));
+        return Err(folder.invalid("trees.features.npy", "the depth of the trees must be from 1 to 8"));
     }
     let thresholds: Values<u8> = folder.map_values("trees.thresholds.npy", trees * depth)?;
     let leaves: Values<f32> = folder.map_values("trees.leaves.npy", trees << depth)?;
     let borders: Values<f32> = folder.map_array("trees.borders.npy")?.1;
     let counts: Values<u32> = folder.map_array("trees.border_counts.npy")?.1;
     if counts.iter().map(|&count| count as usize).sum::<usize>() != borders.len() {
-        return Err(refuse("trees.border_counts.npy", "the counts do not divide the borders"));
+        return Err(folder.invalid("trees.border_counts.npy", "the counts do not add up to the number of borders"));
     }
     if features.iter().any(|&feature| feature as usize >= counts.len()) {
-        return Err(refuse("trees.features.npy", "it asks about a feature that there is not"));
+        return Err(folder.invalid("trees.features.npy", "it refers to a feature that does not exist"));
     }
     let mut rest = &borders[..];
     let borders = counts.iter().map(|&count| {
@@ -432,9 +423,9 @@ fn write_trees(trees: &ObliviousTrees, writer: &mut BundleWriter) -> Result<(), 
     let (count, depth) = (trees.trees(), trees.depth);
     let borders = trees.binning.borders.concat();
     let counts: Vec<u32> = trees.binning.borders.iter().map(|borders| borders.len() as u32).collect();
-    writer.write("trees.features.npy", &encode_array(&[count, depth], &trees.features))?;
-    writer.write("trees.thresholds.npy", &encode_array(&[count, depth], &trees.thresholds))?;
-    writer.write("trees.leaves.npy", &encode_array(&[count, 1 << depth], &trees.leaves))?;
-    writer.write("trees.borders.npy", &encode_array(&[borders.len()], &borders))?;
-    writer.write("trees.border_counts.npy", &encode_array(&[counts.len()], &counts))
+    writer.write_array("trees.features.npy", &[count, depth], &trees.features)?;
+    writer.write_array("trees.thresholds.npy", &[count, depth], &trees.thresholds)?;
+    writer.write_array("trees.leaves.npy", &[count, 1 << depth], &trees.leaves)?;
+    writer.write_values("trees.borders.npy", &borders)?;
+    writer.write_values("trees.border_counts.npy", &counts)
 }

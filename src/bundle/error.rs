@@ -11,7 +11,7 @@ pub enum BundleError {
     /// There is no bundle of that kind.
     #[error("no {kind} bundle in {}; `segue train {kind}` publishes one", folder.display())]
     None {
-        /// the kind asked for
+        /// the requested kind
         kind: Kind,
         /// where it was looked for
         folder: PathBuf,
@@ -24,13 +24,13 @@ pub enum BundleError {
         /// what is wrong with it
         reason: String,
     },
-    /// Someone else is writing bundles of this kind.
+    /// Another process is writing bundles of this kind.
     #[error("another process is training or publishing in {}", folder.display())]
     Busy {
         /// the folder of the kind
         folder: PathBuf,
     },
-    /// The file system said no.
+    /// A file operation failed.
     #[error("{}: {source}", path.display())]
     Io {
         /// the file or folder

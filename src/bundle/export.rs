@@ -2,7 +2,7 @@
 //!
 //! * npy: float32 `[rows, dimensions]`, read by `numpy.load`.
 //! * word2vec: the text format of the word2vec program, read by gensim's `KeyedVectors.load_word2vec_format`: a line of
-//!   rows and dimensions, then a line a track with its id and its values, parted by spaces. White space in an id is
+//!   rows and dimensions, then a line a track with its id and its values, separated by spaces. White space in an id is
 //!   percent-encoded there.
 //! * parquet: a row a track, with its id, name, artist, placements, whether it is recommended, and its vector as a list of
 //!   floats.
@@ -104,7 +104,7 @@ struct Unfinished {
 impl Unfinished {
     fn create(place: &Path) -> Result<Self, ExportError> {
         let io = |source| ExportError::Io { path: place.to_owned(), source };
-        let name = place.file_name().ok_or_else(|| io(io::Error::other("not a file's name")))?;
+        let name = place.file_name().ok_or_else(|| io(io::Error::other("not a file name")))?;
         let path = place.with_file_name(format!(".{}.unfinished", name.to_string_lossy()));
         let writer = BufWriter::new(File::create(&path).map_err(io)?);
         Ok(Self { place: place.to_owned(), path, writer })

@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use memmap2::Mmap;
+use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 
-use super::{BundleError, FORMAT_VERSION, FileEntry, Kind, Manifest, array};
+use super::{BundleError, FORMAT_VERSION, FileEntry, Kind, Manifest, Vocabulary, array};
 use crate::dataset::Texts;
 use crate::math::{Array, Csr, Values};
 
@@ -64,7 +65,7 @@ impl BundleFolder {
             return Err(refuse(format!("a {} bundle, expected {kind}", manifest.kind)));
         }
         if manifest.files.iter().any(|file| file.name.contains(['/', '\\']) || file.name.starts_with('.')) {
-            return Err(refuse("it names a file outside its folder".to_owned()));
+            return Err(refuse("it lists a file outside its folder".to_owned()));
         }
         Ok(Self { folder: folder.to_owned(), manifest })
     }
@@ -79,15 +80,55 @@ impl BundleFolder {
         self.folder.join(name)
     }
 
+    /// Whether the manifest lists a file.
+    pub fn has(&self, name: &str) -> bool {
+        self.manifest.files.iter().any(|file| file.name == name)
+    }
+
+    /// The error that a file is not what this kind of bundle needs.
+    pub(super) fn invalid(&self, name: &str, reason: impl Into<String>) -> BundleError {
+        BundleError::file(&self.path(name), reason)
+    }
+
+    /// Reads a JSON file.
+    pub(super) fn read_json<T: DeserializeOwned>(&self, name: &str) -> Result<T, BundleError> {
+        serde_json::from_slice(&self.read(name)?).map_err(|error| self.invalid(name, error.to_string()))
+    }
+
+    /// Reads the ids of rows, written by [`BundleWriter::write_vocabulary`](super::BundleWriter::write_vocabulary).
+    pub(super) fn read_vocabulary(&self, name: &str) -> Result<Vocabulary, BundleError> {
+        let (text, offsets) = (format!("{name}.utf8"), format!("{name}.offsets.npy"));
+        let ids = String::from_utf8(self.read(&text)?).map_err(|_| self.invalid(&text, "it is not UTF-8"))?;
+        Vocabulary::from_parts(ids, self.read_array::<u64>(&offsets)?.values)
+            .map_err(|reason| self.invalid(&offsets, reason))
+    }
+
+    /// Reads an array of finite numbers.
+    pub(super) fn read_finite(&self, name: &str) -> Result<Array<f32>, BundleError> {
+        let array = self.read_array::<f32>(name)?;
+        match array.values.iter().all(|value| value.is_finite()) {
+            true => Ok(array),
+            false => Err(self.invalid(name, "it has values that are not finite")),
+        }
+    }
+
+    /// Checks the shape of an array.
+    pub(super) fn shaped<T>(&self, name: &str, array: Array<T>, shape: &[usize]) -> Result<Array<T>, BundleError> {
+        match array.shape == shape {
+            true => Ok(array),
+            false => Err(self.invalid(name, format!("its shape is {:?}, expected {shape:?}", array.shape))),
+        }
+    }
+
     fn entry(&self, name: &str) -> Result<&FileEntry, BundleError> {
         let entry = self.manifest.files.iter().find(|file| file.name == name);
-        entry.ok_or_else(|| BundleError::file(&self.path(name), "the manifest does not list it"))
+        entry.ok_or_else(|| self.invalid(name, "the manifest does not list it"))
     }
 
     fn check(&self, entry: &FileEntry, bytes: &[u8]) -> Result<(), BundleError> {
-        let refuse = |reason: String| Err(BundleError::file(&self.path(&entry.name), reason));
+        let refuse = |reason: String| Err(self.invalid(&entry.name, reason));
         if bytes.len() as u64 != entry.bytes {
-            return refuse(format!("{} bytes, the manifest says {}", bytes.len(), entry.bytes));
+            return refuse(format!("it has {} bytes, the manifest says {}", bytes.len(), entry.bytes));
         }
         let sha256 = hex::encode(Sha256::digest(bytes));
         if sha256 != entry.sha256 {
@@ -119,7 +160,7 @@ impl BundleFolder {
     /// Maps a file as an array of numbers: its shape and values.
     pub fn map_array<T: array::Element>(&self, name: &str) -> Result<(Vec<usize>, Values<T>), BundleError> {
         let file = self.map(name)?;
-        let refuse = |reason: String| BundleError::file(&self.path(name), reason);
+        let refuse = |reason: String| self.invalid(name, reason);
         let (shape, start) = array::decode_header::<T>(&file).map_err(refuse)?;
         let bytes = start..file.len();
         Ok((shape, Values::mapped(file, bytes).map_err(refuse)?))
@@ -140,7 +181,7 @@ impl BundleFolder {
     /// Maps lists of numbers below `columns`, written by [`BundleWriter::write_csr`]. Any number of them, or `rows`.
     pub fn map_csr(&self, name: &str, rows: Option<usize>, columns: usize) -> Result<Csr, BundleError> {
         let (offsets, items) = (format!("{name}.offsets.npy"), format!("{name}.items.npy"));
-        let refuse = |reason: String| BundleError::file(&self.path(&offsets), reason);
+        let refuse = |reason: String| self.invalid(&offsets, reason);
         let lists = Csr::from_parts(self.map_array(&offsets)?.1, self.map_array(&items)?.1, columns).map_err(refuse)?;
         match rows {
             Some(rows) if lists.rows() != rows => Err(refuse(format!("{} lists, expected {rows}", lists.rows()))),
@@ -153,14 +194,13 @@ impl BundleFolder {
         let (offsets, text) = (format!("{name}.offsets.npy"), format!("{name}.utf8"));
         let file = self.map(&text)?;
         let bytes = 0..file.len();
-        let bytes = Values::mapped(file, bytes).map_err(|reason| BundleError::file(&self.path(&text), reason))?;
-        Texts::from_parts(bytes, self.map_array(&offsets)?.1)
-            .map_err(|reason| BundleError::file(&self.path(&offsets), reason))
+        let bytes = Values::mapped(file, bytes).map_err(|reason| self.invalid(&text, reason))?;
+        Texts::from_parts(bytes, self.map_array(&offsets)?.1).map_err(|reason| self.invalid(&offsets, reason))
     }
 
     /// Reads a file as an array of numbers.
     pub fn read_array<T: array::Element>(&self, name: &str) -> Result<Array<T>, BundleError> {
-        array::decode_array(&self.read(name)?).map_err(|reason| BundleError::file(&self.path(name), reason))
+        array::decode_array(&self.read(name)?).map_err(|reason| self.invalid(name, reason))
     }
 
     /// Checks the files that the manifest lists, except the ones that are `read` anyway.

@@ -10,7 +10,7 @@ use crate::dataset::DataFingerprint;
 /// The format of bundles that this program writes and reads.
 pub const FORMAT_VERSION: u32 = 1;
 
-/// What a bundle answers.
+/// What a bundle is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
@@ -61,7 +61,7 @@ pub struct FileEntry {
 pub struct Manifest {
     /// [`FORMAT_VERSION`] of the program that wrote it
     pub format_version: u32,
-    /// what the bundle answers
+    /// what the bundle is for
     pub kind: Kind,
     /// name of the bundle's folder; sorts by time
     pub version: String,
@@ -83,7 +83,7 @@ pub struct Manifest {
     pub files: Vec<FileEntry>,
 }
 
-/// What a trainer says of a bundle; the rest of the manifest follows from writing it.
+/// What a trainer adds to a manifest; writing the bundle adds the rest.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NewManifest {
     /// random seed of the training

@@ -1,8 +1,8 @@
-//! Bundles: what the trainer and the server agree on, and the only thing that both know.
+//! Bundles: what the trainer publishes and the server loads, and the only interface between the two.
 //!
 //! `models/<kind>/<version>/` holds a `manifest.json` and the files that it lists with size and SHA-256. A version is
 //! written into a folder beside it, synced and renamed, and then `models/<kind>/current`, a symbolic link, is swapped
-//! by rename: at any moment `current` leads to a whole bundle. Reading a bundle checks every file against the manifest.
+//! by rename: `current` always points to a complete bundle. Reading a bundle checks every file against the manifest.
 
 mod array;
 mod clicks;
@@ -19,7 +19,7 @@ mod write;
 
 pub use array::{decode_array, encode_array};
 pub use clicks::{ClickBundle, ClickMember, Scorer};
-pub use completion::{CompletionBundle, CompletionIndex, Derived};
+pub use completion::{CompletionBundle, CompletionIndex, DerivedTables};
 pub use error::BundleError;
 pub use export::{EmbeddingTable, ExportError, ExportFormat, ExportName, export_embeddings, names_file};
 pub use load::{BundleFolder, current_version, versions};

@@ -8,11 +8,11 @@
 //! * `neumf_output_weights.npy`, `neumf_output_bias.npy`: float32 `[latent + outputs of the last layer]`, those of GMF
 //!   first, and `[1]`.
 //! * `neumf_centre.npy`: float32 `[m]`, the mean of the playlists' MLP embeddings.
-//! * `neumf_centroids.npy`: float32 `[clusters, m]`, means of what each playlist's MLP embedding is off the centre, brought
+//! * `neumf_centroids.npy`: float32 `[clusters, m]`, means of what each playlist's MLP embedding is off the center, brought
 //!   to length 1.
 //! * `neumf_clusters.npy`: uint32 `[P]`, cluster of each playlist.
 
-use super::{BundleError, BundleFolder, BundleWriter, encode_array};
+use super::{BundleError, BundleFolder, BundleWriter};
 use crate::math::Array;
 use crate::scoring::neumf::DenseLayer;
 
@@ -40,7 +40,7 @@ pub struct NeumfBundle {
     pub output_bias: Array<f32>,
     /// `[m]`: mean of the playlists' MLP embeddings
     pub centre: Array<f32>,
-    /// `[clusters, m]`: means of the MLP embeddings less the centre, each brought to length 1
+    /// `[clusters, m]`: means of the MLP embeddings less the center, each brought to length 1
     pub centroids: Array<f32>,
     /// `[P]`
     pub clusters: Array<u32>,
@@ -59,8 +59,7 @@ impl NeumfBundle {
 
     /// Adds its files to a bundle.
     pub fn write(&self, writer: &mut BundleWriter) -> Result<(), BundleError> {
-        let mut write =
-            |name: &str, array: &Array<f32>| writer.write(&file(name), &encode_array(&array.shape, &array.values));
+        let mut write = |name: &str, array: &Array<f32>| writer.write_array(&file(name), &array.shape, &array.values);
         let tables = [&self.gmf_playlists, &self.gmf_tracks, &self.mlp_playlists, &self.mlp_tracks];
         for (name, table) in TABLES.iter().zip(tables) {
             write(name, table)?;
@@ -73,7 +72,7 @@ impl NeumfBundle {
         write("output_bias", &self.output_bias)?;
         write("centre", &self.centre)?;
         write("centroids", &self.centroids)?;
-        writer.write(&file("clusters"), &encode_array(&self.clusters.shape, &self.clusters.values))
+        writer.write_array(&file("clusters"), &self.clusters.shape, &self.clusters.values)
     }
 
     /// Reads and checks its files from a bundle of `playlists` and `tracks`.
@@ -86,48 +85,42 @@ impl NeumfBundle {
         let (latent, length) = (tables[0].shape[1], tables[2].shape[1]);
         for (name, table, expected) in [("gmf_tracks", &tables[1], latent), ("mlp_tracks", &tables[3], length)] {
             if table.shape[1] != expected {
-                return Err(refuse(folder, name, "its rows are not as long as the playlists'"));
+                return Err(invalid(folder, name, "its rows differ in length from those of the playlists"));
             }
         }
         let mut dense: Vec<DenseLayer> = Vec::new();
-        let listed = |name: &str| folder.manifest().files.iter().any(|entry| entry.name == file(name));
         let mut inputs = 2 * length;
         for number in 1..=MOST_LAYERS {
             let [weights, biases] = ["weights", "biases"].map(|part| format!("dense_{number}_{part}"));
-            if number > 1 && !listed(&weights) {
+            if number > 1 && !folder.has(&file(&weights)) {
                 break;
             }
             let layer = DenseLayer { weights: array(folder, &weights)?, biases: array(folder, &biases)? };
             let &[outputs] = layer.biases.shape.as_slice() else {
-                return Err(refuse(folder, &biases, "it has not one dimension"));
+                return Err(invalid(folder, &biases, "it does not have one dimension"));
             };
-            if outputs == 0 || layer.weights.shape != [outputs, inputs] {
-                let reason = format!("its shape is {:?}, expected {:?}", layer.weights.shape, [outputs, inputs]);
-                return Err(refuse(folder, &weights, &reason));
-            }
+            let weights = folder.shaped(&file(&weights), layer.weights, &[outputs.max(1), inputs])?;
             inputs = outputs;
-            dense.push(layer);
+            dense.push(DenseLayer { weights, ..layer });
         }
         let output_weights = shaped(folder, "output_weights", &[latent + inputs])?;
         let output_bias = shaped(folder, "output_bias", &[1])?;
         let centre = shaped(folder, "centre", &[length])?;
         let centroids = array(folder, "centroids")?;
         if centroids.shape.len() != 2 || centroids.shape[1] != length {
-            return Err(refuse(folder, "centroids", "its rows are not as long as the playlists' embeddings"));
-        }
-        let clusters = folder.read_array::<u32>(&file("clusters"))?;
-        if clusters.shape != [playlists] {
-            return Err(refuse(
+            return Err(invalid(
                 folder,
-                "clusters",
-                &format!("its shape is {:?}, expected [{playlists}]", clusters.shape),
+                "centroids",
+                "its rows differ in length from those of the playlists embeddings",
             ));
         }
+        let clusters = file("clusters");
+        let clusters = folder.shaped(&clusters, folder.read_array::<u32>(&clusters)?, &[playlists])?;
         if clusters.values.iter().any(|&cluster| cluster as usize >= centroids.shape[0]) {
-            return Err(refuse(folder, "clusters", "it names a cluster that has no centroid"));
+            return Err(invalid(folder, "clusters", "it refers to a cluster that has no centroid"));
         }
         let [gmf_playlists, gmf_tracks, mlp_playlists, mlp_tracks] = <[Array<f32>; 4]>::try_from(tables)
-            .map_err(|_| refuse(folder, TABLES[0], "there are not four tables of embeddings"))?;
+            .map_err(|_| invalid(folder, TABLES[0], "there are not four tables of embeddings"))?;
         Ok(Self {
             gmf_playlists,
             gmf_tracks,
@@ -143,24 +136,16 @@ impl NeumfBundle {
     }
 }
 
-fn refuse(folder: &BundleFolder, name: &str, reason: &str) -> BundleError {
-    BundleError::file(&folder.path(&file(name)), reason)
+fn invalid(folder: &BundleFolder, name: &str, reason: impl Into<String>) -> BundleError {
+    folder.invalid(&file(name), reason)
 }
 
 fn array(folder: &BundleFolder, name: &str) -> Result<Array<f32>, BundleError> {
-    let array = folder.read_array::<f32>(&file(name))?;
-    if array.values.iter().any(|value| !value.is_finite()) {
-        return Err(refuse(folder, name, "it has values that are not finite"));
-    }
-    Ok(array)
+    folder.read_finite(&file(name))
 }
 
 fn shaped(folder: &BundleFolder, name: &str, shape: &[usize]) -> Result<Array<f32>, BundleError> {
-    let array = array(folder, name)?;
-    if array.shape != shape {
-        return Err(refuse(folder, name, &format!("its shape is {:?}, expected {shape:?}", array.shape)));
-    }
-    Ok(array)
+    folder.shaped(&file(name), array(folder, name)?, shape)
 }
 
 /// `[rows, any length above 0]`.
@@ -168,7 +153,7 @@ fn table(folder: &BundleFolder, name: &str, rows: usize) -> Result<Array<f32>, B
     let array = array(folder, name)?;
     match array.shape.as_slice() {
         &[found, length] if found == rows && length > 0 => Ok(array),
-        found => Err(refuse(folder, name, &format!("its shape is {found:?}, expected {rows} rows"))),
+        found => Err(invalid(folder, name, format!("its shape is {found:?}, expected {rows} rows"))),
     }
 }
 

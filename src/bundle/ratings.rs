@@ -15,13 +15,12 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::{BundleError, BundleFolder, BundleWriter, Kind, Manifest, Vocabulary, encode_array};
+use super::{BundleError, BundleFolder, BundleWriter, Kind, Manifest, Vocabulary};
 use crate::math::Array;
 use crate::scoring::ratings::HiddenLayer;
 
 const SHAPE: &str = "model.json";
-const IDS: &str = "track_ids.utf8";
-const ID_OFFSETS: &str = "track_ids.offsets.npy";
+const IDS: &str = "track_ids";
 const BASE: &str = "base.npy";
 const COUNTS: &str = "counts.npy";
 const FEATURES: &str = "features.npy";
@@ -91,51 +90,47 @@ pub struct RatingsBundle {
 impl RatingsBundle {
     /// Reads and checks all of it.
     pub fn load(folder: &BundleFolder) -> Result<(Manifest, Self), BundleError> {
-        let refuse = |name: &str, reason: &str| BundleError::file(&folder.path(name), reason);
-        let shape: RatingsShape =
-            serde_json::from_slice(&folder.read(SHAPE)?).map_err(|error| refuse(SHAPE, &error.to_string()))?;
-        let text = String::from_utf8(folder.read(IDS)?).map_err(|_| refuse(IDS, "it is not UTF-8"))?;
-        let vocabulary = Vocabulary::from_parts(text, folder.read_array::<u64>(ID_OFFSETS)?.values)
-            .map_err(|reason| refuse(ID_OFFSETS, &reason))?;
+        let shape: RatingsShape = folder.read_json(SHAPE)?;
+        let vocabulary = folder.read_vocabulary(IDS)?;
+        let shaped = |name: &str, shape: &[usize]| folder.shaped(name, folder.read_finite(name)?, shape);
         let tracks = vocabulary.len();
-        let features = finite(folder, FEATURES)?;
+        let features = folder.read_finite(FEATURES)?;
         let columns = match features.shape.as_slice() {
             &[rows, columns] if rows == tracks && columns > 0 && shape.plain_columns <= columns => columns,
-            found => return Err(refuse(FEATURES, &format!("its shape is {found:?}, expected {tracks} rows"))),
+            found => return Err(folder.invalid(FEATURES, format!("its shape is {found:?}, expected {tracks} rows"))),
         };
         let counts = folder.read_array::<u32>(COUNTS)?;
         if counts.shape != [tracks] || !counts.values.is_sorted_by(|left, right| left >= right) {
-            return Err(refuse(COUNTS, "it is not a falling count for each track"));
+            return Err(folder.invalid(COUNTS, "it must be one count for each track, in falling order"));
         }
-        let precisions = shaped(folder, PRECISIONS, &[columns])?.values;
+        let precisions = shaped(PRECISIONS, &[columns])?.values;
         if precisions.iter().any(|&precision| precision <= 0.0) {
-            return Err(refuse(PRECISIONS, "it has values that are not above 0"));
+            return Err(folder.invalid(PRECISIONS, "it has values that are not positive"));
         }
-        let listed = |name: &str| folder.manifest().files.iter().any(|file| file.name == name);
-        let implicit = match listed(NORMS) {
+        let implicit = match folder.has(NORMS) {
             false => None,
             true => {
-                let singular = finite(folder, SINGULAR)?.values;
+                let singular = folder.read_finite(SINGULAR)?.values;
                 if singular.len() + shape.plain_columns > columns || singular.iter().any(|&value| value <= 0.0) {
-                    return Err(refuse(SINGULAR, "it is not a value above 0 for each of some columns"));
+                    return Err(folder.invalid(SINGULAR, "it must be one positive value for each of some columns"));
                 }
-                Some(ImplicitBundle { norms: shaped(folder, NORMS, &[tracks])?.values, singular })
+                Some(ImplicitBundle { norms: shaped(NORMS, &[tracks])?.values, singular })
             }
         };
-        let hidden = match listed(HIDDEN_BIASES) {
+        let hidden = match folder.has(HIDDEN_BIASES) {
             false => None,
             true => {
-                let biases = finite(folder, HIDDEN_BIASES)?.values;
+                let biases = folder.read_finite(HIDDEN_BIASES)?.values;
                 let units = biases.len();
                 Some(HiddenLayer {
-                    users: shaped(folder, HIDDEN_USERS, &[units, columns])?,
-                    tracks: shaped(folder, HIDDEN_TRACKS, &[units, columns])?,
-                    output: shaped(folder, OUTPUT_WEIGHTS, &[units])?.values,
+                    users: shaped(HIDDEN_USERS, &[units, columns])?,
+                    tracks: shaped(HIDDEN_TRACKS, &[units, columns])?,
+                    output: shaped(OUTPUT_WEIGHTS, &[units])?.values,
                     biases,
                 })
             }
         };
-        let base = shaped(folder, BASE, &[tracks])?.values;
+        let base = shaped(BASE, &[tracks])?.values;
         let bundle = Self { shape, vocabulary, base, counts: counts.values, features, precisions, implicit, hidden };
         Ok((folder.manifest().clone(), bundle))
     }
@@ -143,25 +138,21 @@ impl RatingsBundle {
     /// Writes all but the manifest.
     pub fn write(&self, writer: &mut BundleWriter) -> Result<(), BundleError> {
         let tracks = self.vocabulary.len();
-        let shape = serde_json::to_vec_pretty(&self.shape)
-            .map_err(|error| BundleError::file(Path::new(SHAPE), error.to_string()))?;
-        writer.write(SHAPE, &shape)?;
-        let (text, offsets) = self.vocabulary.parts();
-        writer.write(IDS, text.as_bytes())?;
-        writer.write(ID_OFFSETS, &encode_array(&[offsets.len()], offsets))?;
-        writer.write(BASE, &encode_array(&[tracks], &self.base))?;
-        writer.write(COUNTS, &encode_array(&[tracks], &self.counts))?;
-        writer.write(FEATURES, &encode_array(&self.features.shape, &self.features.values))?;
-        writer.write(PRECISIONS, &encode_array(&[self.precisions.len()], &self.precisions))?;
+        writer.write_json(SHAPE, &self.shape)?;
+        writer.write_vocabulary(IDS, &self.vocabulary)?;
+        writer.write_array(BASE, &[tracks], &self.base)?;
+        writer.write_array(COUNTS, &[tracks], &self.counts)?;
+        writer.write_array(FEATURES, &self.features.shape, &self.features.values)?;
+        writer.write_values(PRECISIONS, &self.precisions)?;
         if let Some(implicit) = &self.implicit {
-            writer.write(NORMS, &encode_array(&[tracks], &implicit.norms))?;
-            writer.write(SINGULAR, &encode_array(&[implicit.singular.len()], &implicit.singular))?;
+            writer.write_array(NORMS, &[tracks], &implicit.norms)?;
+            writer.write_values(SINGULAR, &implicit.singular)?;
         }
         if let Some(hidden) = &self.hidden {
-            writer.write(HIDDEN_USERS, &encode_array(&hidden.users.shape, &hidden.users.values))?;
-            writer.write(HIDDEN_TRACKS, &encode_array(&hidden.tracks.shape, &hidden.tracks.values))?;
-            writer.write(HIDDEN_BIASES, &encode_array(&[hidden.biases.len()], &hidden.biases))?;
-            writer.write(OUTPUT_WEIGHTS, &encode_array(&[hidden.output.len()], &hidden.output))?;
+            writer.write_array(HIDDEN_USERS, &hidden.users.shape, &hidden.users.values)?;
+            writer.write_array(HIDDEN_TRACKS, &hidden.tracks.shape, &hidden.tracks.values)?;
+            writer.write_values(HIDDEN_BIASES, &hidden.biases)?;
+            writer.write_values(OUTPUT_WEIGHTS, &hidden.output)?;
         }
         Ok(())
     }
@@ -181,21 +172,4 @@ impl RatingsBundle {
         let columns = self.columns();
         &self.features.values[row as usize * columns..(row as usize + 1) * columns]
     }
-}
-
-fn finite(folder: &BundleFolder, name: &str) -> Result<Array<f32>, BundleError> {
-    let array = folder.read_array::<f32>(name)?;
-    if array.values.iter().any(|value| !value.is_finite()) {
-        return Err(BundleError::file(&folder.path(name), "it has values that are not finite"));
-    }
-    Ok(array)
-}
-
-fn shaped(folder: &BundleFolder, name: &str, shape: &[usize]) -> Result<Array<f32>, BundleError> {
-    let array = finite(folder, name)?;
-    if array.shape != shape {
-        let reason = format!("its shape is {:?}, expected {shape:?}", array.shape);
-        return Err(BundleError::file(&folder.path(name), reason));
-    }
-    Ok(array)
 }

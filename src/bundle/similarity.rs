@@ -4,7 +4,7 @@
 //! * `counts.npy`: uint32 `[rows]`, placements of each track, falling: row order is popularity order.
 //! * `track_ids.utf8`, `track_ids.offsets.npy`: the app's ids of the rows, see [`Vocabulary`].
 //! * `candidates.npy`: uint32 `[1]`, rows from 0 that may be recommended. The rows behind them occur too rarely to
-//!   recommend; their vectors are means of their neighbours', good enough to ask with.
+//!   recommend; their vectors are means of their neighbors', good enough to ask with.
 //! * `next.offsets.npy`, `next.items.npy`, `next.scores.npy`: for each of the candidates the rows that come next, best
 //!   first, and their scores, float32. Missing where no lists were made.
 //! * `checkpoint.safetensors`: the network's tensors by name, to train on or to look into. Not needed to serve.
@@ -13,12 +13,13 @@ use std::path::Path;
 
 use crate::math::{Csr, Values};
 
-use super::{BundleError, BundleFolder, BundleWriter, Kind, Manifest, Vocabulary, encode_array};
+use super::{BundleError, BundleFolder, BundleWriter, Kind, Manifest, Vocabulary};
 
 const VECTORS: &str = "vectors.npy";
 const COUNTS: &str = "counts.npy";
 const CANDIDATES: &str = "candidates.npy";
-const IDS: &str = "track_ids.utf8";
+const IDS: &str = "track_ids";
+const ID_TEXT: &str = "track_ids.utf8";
 const ID_OFFSETS: &str = "track_ids.offsets.npy";
 const CHECKPOINT: &str = "checkpoint.safetensors";
 /// The lists of what comes next, and the files that make them.
@@ -68,35 +69,33 @@ impl NextTracks {
 impl SimilarityBundle {
     /// Reads and checks all that serving needs, and checks the rest.
     pub fn load(folder: &BundleFolder) -> Result<(Manifest, Self), BundleError> {
-        let read = [VECTORS, COUNTS, CANDIDATES, IDS, ID_OFFSETS, NEXT_OFFSETS, NEXT_ITEMS, NEXT_SCORES];
+        let read = [VECTORS, COUNTS, CANDIDATES, ID_TEXT, ID_OFFSETS, NEXT_OFFSETS, NEXT_ITEMS, NEXT_SCORES];
         folder.verify_except(&read)?;
-        let vectors = folder.read_array::<f32>(VECTORS)?;
-        let refuse = |name: &str, reason: &str| BundleError::file(&folder.path(name), reason);
+        let vectors = folder.read_finite(VECTORS)?;
         let &[rows, dimensions] = vectors.shape.as_slice() else {
-            return Err(refuse(VECTORS, "it has not two dimensions"));
+            return Err(folder.invalid(VECTORS, "it does not have two dimensions"));
         };
         if dimensions == 0 {
-            return Err(refuse(VECTORS, "its vectors have no values"));
-        }
-        if vectors.values.iter().any(|value| !value.is_finite()) {
-            return Err(refuse(VECTORS, "it has values that are not finite"));
+            return Err(folder.invalid(VECTORS, "its vectors are empty"));
         }
         let counts = folder.read_array::<u32>(COUNTS)?;
         if counts.shape != [rows] {
-            return Err(refuse(COUNTS, "it has not as many rows as vectors.npy"));
+            return Err(folder.invalid(COUNTS, "its number of rows differs from vectors.npy"));
         }
         let candidates = folder.read_array::<u32>(CANDIDATES)?;
         let candidates = match candidates.values.as_slice() {
             &[candidates] if candidates as usize <= rows => candidates as usize,
-            _ => return Err(refuse(CANDIDATES, "it is not one number up to the rows of vectors.npy")),
+            _ => {
+                return Err(
+                    folder.invalid(CANDIDATES, "it must be one number, at most the number of rows of vectors.npy")
+                );
+            }
         };
-        let text = String::from_utf8(folder.read(IDS)?).map_err(|_| refuse(IDS, "it is not UTF-8"))?;
-        let vocabulary = Vocabulary::from_parts(text, folder.read_array::<u64>(ID_OFFSETS)?.values)
-            .map_err(|reason| refuse(ID_OFFSETS, &reason))?;
+        let vocabulary = folder.read_vocabulary(IDS)?;
         if vocabulary.len() != rows {
-            return Err(refuse(ID_OFFSETS, "it has not as many rows as vectors.npy"));
+            return Err(folder.invalid(ID_OFFSETS, "its number of rows differs from vectors.npy"));
         }
-        let next = match folder.manifest().files.iter().any(|file| file.name == NEXT_OFFSETS) {
+        let next = match folder.has(NEXT_OFFSETS) {
             false => None,
             true => {
                 let lists = folder.map_csr(NEXT, Some(candidates), candidates)?;
@@ -116,16 +115,14 @@ impl SimilarityBundle {
     ) -> Result<(), BundleError> {
         let rows = self.vocabulary.len();
         writer.write_with(CHECKPOINT, checkpoint)?;
-        writer.write(VECTORS, &encode_array(&[rows, self.dimensions], &self.vectors))?;
-        writer.write(COUNTS, &encode_array(&[rows], &self.counts))?;
-        writer.write(CANDIDATES, &encode_array(&[1], &[self.candidates as u32]))?;
+        writer.write_array(VECTORS, &[rows, self.dimensions], &self.vectors)?;
+        writer.write_array(COUNTS, &[rows], &self.counts)?;
+        writer.write_array(CANDIDATES, &[1], &[self.candidates as u32])?;
         if let Some(next) = &self.next {
             writer.write_csr(NEXT, &next.lists)?;
-            writer.write(NEXT_SCORES, &encode_array(&[next.scores.len()], &next.scores))?;
+            writer.write_values(NEXT_SCORES, &next.scores)?;
         }
-        let (text, offsets) = self.vocabulary.parts();
-        writer.write(IDS, text.as_bytes())?;
-        writer.write(ID_OFFSETS, &encode_array(&[offsets.len()], offsets))
+        writer.write_vocabulary(IDS, &self.vocabulary)
     }
 
     /// Loads the current similarity bundle below the folder `models`.

@@ -6,12 +6,14 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use serde::Serialize;
 use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use time::macros::format_description;
 
-use super::{BundleError, FORMAT_VERSION, FileEntry, Kind, Manifest, NewManifest, encode_array};
+use super::array::{Element, encode_array};
+use super::{BundleError, FORMAT_VERSION, FileEntry, Kind, Manifest, NewManifest, Vocabulary};
 use crate::dataset::Texts;
 use crate::math::Csr;
 
@@ -75,18 +77,40 @@ impl BundleWriter {
         Ok(())
     }
 
+    /// Adds an array.
+    pub fn write_array<T: Element>(&mut self, name: &str, shape: &[usize], values: &[T]) -> Result<(), BundleError> {
+        self.write(name, &encode_array(shape, values))
+    }
+
+    /// Adds an array of one dimension.
+    pub fn write_values<T: Element>(&mut self, name: &str, values: &[T]) -> Result<(), BundleError> {
+        self.write_array(name, &[values.len()], values)
+    }
+
+    /// Adds a JSON file.
+    pub(super) fn write_json(&mut self, name: &str, value: &impl Serialize) -> Result<(), BundleError> {
+        let json = serde_json::to_vec(value).map_err(|error| BundleError::file(Path::new(name), error.to_string()))?;
+        self.write(name, &json)
+    }
+
+    /// Adds the ids of rows: all one after another, and an array of where each begins.
+    pub(super) fn write_vocabulary(&mut self, name: &str, vocabulary: &Vocabulary) -> Result<(), BundleError> {
+        let (text, offsets) = vocabulary.parts();
+        self.write(&format!("{name}.utf8"), text.as_bytes())?;
+        self.write_values(&format!("{name}.offsets.npy"), offsets)
+    }
+
     /// Adds lists of numbers, as two arrays.
     pub fn write_csr(&mut self, name: &str, lists: &Csr) -> Result<(), BundleError> {
-        let (offsets, items) = (lists.offsets(), lists.items());
-        self.write(&format!("{name}.offsets.npy"), &encode_array(&[offsets.len()], offsets))?;
-        self.write(&format!("{name}.items.npy"), &encode_array(&[items.len()], items))
+        self.write_values(&format!("{name}.offsets.npy"), lists.offsets())?;
+        self.write_values(&format!("{name}.items.npy"), lists.items())
     }
 
     /// Adds texts, all one after another, and an array of where each begins.
     pub fn write_texts(&mut self, name: &str, texts: &Texts) -> Result<(), BundleError> {
         let (bytes, offsets) = texts.parts();
         self.write(&format!("{name}.utf8"), bytes)?;
-        self.write(&format!("{name}.offsets.npy"), &encode_array(&[offsets.len()], offsets))
+        self.write_values(&format!("{name}.offsets.npy"), offsets)
     }
 
     /// Adds a file that `write` writes by itself at the path that it is given.
@@ -148,7 +172,7 @@ fn sync_folder(folder: &Path) -> Result<(), BundleError> {
     File::open(folder).and_then(|file| file.sync_all()).map_err(BundleError::io(folder))
 }
 
-/// Makes a published version the current one, whoever publishes or switches at the same time.
+/// Makes a published version the current one; safe while others publish or activate.
 pub fn activate(models: &Path, kind: Kind, version: &str) -> Result<(), BundleError> {
     point_current_at(&models.join(kind.as_str()), version)
 }

@@ -6,7 +6,7 @@ use time::Date;
 use super::connection::Catalog;
 use super::error::CatalogError;
 use super::records::{
-    ListeningOutcome, RecordingRecord, SongRecord, TrackId, TrackRow, UNKNOWN_ARTIST, UserId, UserRecord, UserRow,
+    ListensOutcome, RecordingRecord, SongRecord, TrackId, TrackRow, UNKNOWN_ARTIST, UserId, UserRecord, UserRow,
 };
 use super::upsert::{add_tracks, lock_tracks, upsert_track_records, upsert_users};
 
@@ -59,7 +59,7 @@ pub struct TrackAttributes {
 
 impl Catalog {
     /// Imports users with their attributes in one transaction; ids must be distinct.
-    pub async fn import_users(&self, users: &[UserRecord]) -> Result<ListeningOutcome, CatalogError> {
+    pub async fn import_users(&self, users: &[UserRecord]) -> Result<ListensOutcome, CatalogError> {
         let mut transaction = self.pool.begin().await?;
         sqlx::query!("LOCK TABLE users IN SHARE ROW EXCLUSIVE MODE").execute(&mut *transaction).await?;
         let (_, users_added) = upsert_users(&mut transaction, users.iter().map(|user| &user.id)).await?;
@@ -96,11 +96,11 @@ impl Catalog {
         .await?
         .rows_affected();
         transaction.commit().await?;
-        Ok(ListeningOutcome { users_added, users_changed: changed.saturating_sub(users_added), ..Default::default() })
+        Ok(ListensOutcome { users_added, users_changed: changed.saturating_sub(users_added), ..Default::default() })
     }
 
     /// Imports tracks with their attributes in one transaction; ids must be distinct.
-    pub async fn import_songs(&self, songs: &[SongRecord]) -> Result<ListeningOutcome, CatalogError> {
+    pub async fn import_songs(&self, songs: &[SongRecord]) -> Result<ListensOutcome, CatalogError> {
         let mut transaction = self.pool.begin().await?;
         lock_tracks(&mut transaction).await?;
         let upserted = upsert_track_records(&mut transaction, songs.iter().map(|song| &song.track)).await?;
@@ -128,12 +128,12 @@ impl Catalog {
         .execute(&mut *transaction)
         .await?;
         transaction.commit().await?;
-        Ok(ListeningOutcome { tracks_added: upserted.outcome.tracks_added, ..ListeningOutcome::default() })
+        Ok(ListensOutcome { tracks_added: upserted.outcome.tracks_added, ..ListensOutcome::default() })
     }
 
     /// Imports names and recording codes of tracks in one transaction; missing tracks are added by an unknown artist. Ids
     /// must be distinct.
-    pub async fn import_recordings(&self, recordings: &[RecordingRecord]) -> Result<ListeningOutcome, CatalogError> {
+    pub async fn import_recordings(&self, recordings: &[RecordingRecord]) -> Result<ListensOutcome, CatalogError> {
         let mut transaction = self.pool.begin().await?;
         lock_tracks(&mut transaction).await?;
         let tracks_added = add_tracks(&mut transaction, recordings.iter().map(|recording| &recording.id)).await?;
@@ -154,7 +154,7 @@ impl Catalog {
         .execute(&mut *transaction)
         .await?;
         transaction.commit().await?;
-        Ok(ListeningOutcome { tracks_added, ..ListeningOutcome::default() })
+        Ok(ListensOutcome { tracks_added, ..ListensOutcome::default() })
     }
 
     /// Streams all users, in the order of the app's ids.

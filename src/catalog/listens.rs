@@ -9,7 +9,7 @@ use time::OffsetDateTime;
 use super::connection::Catalog;
 use super::error::CatalogError;
 use super::records::{
-    FeedbackOutcome, ListenRecord, ListeningOutcome, TrackId, TrackRow, UserId, UserRow, WrittenListen,
+    FeedbackOutcome, ListenRecord, ListensOutcome, TrackId, TrackRow, UserId, UserRow, WrittenListen,
 };
 use super::upsert::{Mentions, add_tracks, lock_tracks, skip_foreign_key_checks, upsert_users};
 
@@ -55,7 +55,7 @@ impl Catalog {
     }
 
     /// Imports listens in one transaction, and adds missing users and tracks, the tracks under their ids.
-    pub async fn import_listens(&self, listens: &[ListenRecord]) -> Result<ListeningOutcome, CatalogError> {
+    pub async fn import_listens(&self, listens: &[ListenRecord]) -> Result<ListensOutcome, CatalogError> {
         let mut transaction = self.pool.begin().await?;
         lock_tracks(&mut transaction).await?;
         sqlx::query!("LOCK TABLE users, listens IN SHARE ROW EXCLUSIVE MODE").execute(&mut *transaction).await?;
@@ -65,7 +65,8 @@ impl Catalog {
         let (outcome, _) = write_listens(&mut transaction, listens).await?;
         transaction.commit().await?;
         let (listens_added, listens_changed) = (outcome.added, outcome.changed);
-        Ok(ListeningOutcome { listens_added, listens_changed, tracks_added, users_added, users_changed: 0 })
+        let listens = listens.len() as u64;
+        Ok(ListensOutcome { listens, listens_added, listens_changed, tracks_added, users_added, users_changed: 0 })
     }
 
     /// Returns when a listen was last added or changed.

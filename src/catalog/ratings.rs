@@ -12,7 +12,7 @@ use time::OffsetDateTime;
 use super::connection::Catalog;
 use super::copy::CopyRows;
 use super::error::CatalogError;
-use super::records::{FeedbackOutcome, ImportOutcome, RatingRecord, TrackRecord, TrackRow, UserRow};
+use super::records::{FeedbackOutcome, RatingRecord, RatingsOutcome, TrackRecord, TrackRow, UserRow};
 use super::upsert::{Mentions, add_tracks, skip_foreign_key_checks, upsert_track_records, upsert_users};
 
 impl Catalog {
@@ -54,7 +54,7 @@ impl Catalog {
         &self,
         tracks: &[TrackRecord],
         ratings: &[RatingRecord],
-    ) -> Result<ImportOutcome, CatalogError> {
+    ) -> Result<RatingsOutcome, CatalogError> {
         let mut transaction = self.pool.begin().await?;
         // In the order of `upsert`.
         sqlx::query!("LOCK TABLE artists, albums, tracks, users, ratings IN SHARE ROW EXCLUSIVE MODE")
@@ -64,7 +64,12 @@ impl Catalog {
         let described = upsert_track_records(&mut transaction, tracks).await?.outcome.tracks_added;
         let named = add_tracks(&mut transaction, ratings.iter().map(|rating| &rating.track)).await?;
         let (_, users_added) = upsert_users(&mut transaction, ratings.iter().map(|rating| &rating.user)).await?;
-        let mut outcome = ImportOutcome { tracks_added: described + named, users_added, ..ImportOutcome::default() };
+        let mut outcome = RatingsOutcome {
+            ratings: ratings.len() as u64,
+            tracks_added: described + named,
+            users_added,
+            ..RatingsOutcome::default()
+        };
         let mentions = resolve(&mut transaction, ratings).await?;
         write_ratings(&mut transaction, &latest(ratings, &mentions), &mut outcome).await?;
         transaction.commit().await?;
@@ -94,7 +99,7 @@ fn latest<'a>(ratings: &'a [RatingRecord], mentions: &Mentions) -> Vec<Latest<'a
 async fn write_ratings(
     connection: &mut PgConnection,
     ratings: &[Latest<'_>],
-    outcome: &mut ImportOutcome,
+    outcome: &mut RatingsOutcome,
 ) -> Result<(), CatalogError> {
     let (users, tracks): (Vec<UserRow>, Vec<TrackRow>) = ratings.iter().map(|(rows, _)| *rows).unzip();
     let stored = sqlx::query!(

@@ -10,9 +10,10 @@ use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::SimilarityArguments;
-use super::train::CompletionArguments;
-use super::{Global, import};
+use super::global::Global;
+use super::output::{Report, print, warn};
+use super::train::completion::{self, CompletionArguments};
+use super::train::similarity::{self, SimilarityArguments};
 use crate::catalog::Catalog;
 use crate::generate::{GenerateSettings, generate};
 use crate::import::import_mpd;
@@ -22,13 +23,15 @@ use crate::serve::{AppState, ServeSettings, serve};
 /// What the demo shows.
 #[derive(Debug, clap::Args)]
 pub struct DemoArguments {
-    /// Slices of the Million Playlist Dataset to use instead of synthetic playlists: files or folders
+    /// Million Playlist Dataset slices to use: files or folders
+    ///
+    /// Without it the demo generates synthetic playlists.
     #[arg(long, value_name = "PATH", num_args = 1..)]
     pub data: Vec<PathBuf>,
-    /// Address and port to listen on; port 0 takes a free one
+    /// Address and port; port 0 picks a free one
     #[arg(long, default_value = "127.0.0.1:0")]
     pub listen: SocketAddr,
-    /// Show the answers and stop, instead of serving on
+    /// Show the responses and exit, instead of serving on
     #[arg(long)]
     pub once: bool,
 }
@@ -44,7 +47,7 @@ pub(super) async fn run(global: &Global, arguments: DemoArguments, interrupt: &I
     let address = listener.local_addr()?;
     let home = fresh_home(global)?;
     let slices = if arguments.data.is_empty() {
-        println!("== No data given: generating synthetic playlists. No artist or track in them is real.");
+        print("== No data given: generating synthetic playlists. No artist or track in them is real.")?;
         let folder = home.folder.join("synthetic");
         generate(&GenerateSettings { playlists: 2_000, tracks: 10_000, seed: 1 }, &folder)?;
         vec![folder]
@@ -52,26 +55,30 @@ pub(super) async fn run(global: &Global, arguments: DemoArguments, interrupt: &I
         arguments.data
     };
 
-    println!("== Importing into the demo's own PostgreSQL in {}", home.folder.display());
+    print(&format!("== Importing into the demo's own PostgreSQL in {}", home.folder.display()))?;
     let catalog = Catalog::open(None, &home.folder).await?;
     let report = import_mpd(&catalog, &slices, &home.folder.join("data/rejects/import.ndjson"), interrupt).await?;
-    import::print(&report);
+    print(&report.text())?;
     if report.interrupted {
         bail!("stopped");
     }
     let counts = catalog.counts().await?;
-    println!("catalog      {} playlists, {} placements", counts.playlists, counts.placements);
+    print(&format!("catalog      {} playlists, {} placements", counts.playlists, counts.placements))?;
 
     let global = Global { home: home.folder.clone(), ..global.clone() };
-    println!("== Training for completions: retrievers and a ranking");
-    let manifest = super::train::completion(&global, &catalog, short_training()?, interrupt).await?;
-    println!("published    {} {}", manifest.kind, manifest.version);
+    print("== Training for completions: retrievers and a ranking")?;
+    let manifest = completion::train(&global, &catalog, short_training()?, interrupt).await?;
+    print(&format!("published    {} {}", manifest.kind, manifest.version))?;
 
-    println!("== Training Track2Vec");
-    let manifest = super::train::similarity(&global, &catalog, defaults::<SimilarityArguments>()?, interrupt).await?;
+    print("== Training Track2Vec")?;
+    let manifest = similarity::train(&global, &catalog, defaults::<SimilarityArguments>()?, interrupt).await?;
     let metrics = &manifest.metrics["next_track"];
-    println!("published    {} {}", manifest.kind, manifest.version);
-    println!("next track   Hit@10 {:.4}, NDCG@10 {:.4}", number(&metrics["hit_at_10"]), number(&metrics["ndcg_at_10"]));
+    print(&format!("published    {} {}", manifest.kind, manifest.version))?;
+    print(&format!(
+        "next track   Hit@10 {:.4}, NDCG@10 {:.4}",
+        number(&metrics["hit_at_10"]),
+        number(&metrics["ndcg_at_10"])
+    ))?;
 
     let state = AppState::new(catalog.clone(), &global.models(), &settings)?;
     let serving = tokio::spawn({
@@ -80,12 +87,12 @@ pub(super) async fn run(global: &Global, arguments: DemoArguments, interrupt: &I
     });
     let shown = show_answers(address, &catalog).await;
     if let Err(error) = &shown {
-        eprintln!("error: {error:#}");
+        warn(&format!("error: {error:#}"));
     }
     if arguments.once || shown.is_err() {
         interrupt.raise();
     } else {
-        println!("\nServing on http://{address} (try it there: http://{address}/docs). Ctrl-C stops it.");
+        print(&format!("\nServing on http://{address} (try it there: http://{address}/docs). Ctrl-C stops it."))?;
     }
     serving.await??;
     catalog.close().await;
@@ -146,31 +153,31 @@ async fn show_answers(address: SocketAddr, catalog: &Catalog) -> anyhow::Result<
     let playlist =
         request(address, "GET", &format!("/playlists/{}?limit=500", percent_encode(id.as_str())), "").await?;
     let title = playlist["title"].as_str().unwrap_or("(no title)");
-    println!("\n== What comes next in the playlist {title:?}, which ends with");
+    print(&format!("\n== What comes next in the playlist {title:?}, which ends with"))?;
     let tracks = playlist["tracks"].as_array().map_or(&[][..], Vec::as_slice);
     for track in &tracks[tracks.len().saturating_sub(5)..] {
-        println!("     {}", label(track));
+        print(&format!("     {}", label(track)))?;
     }
     let body = format!("{{\"limit\": {SHOWN}}}");
     let completion = request(address, "POST", &path, &body).await?;
     print_items(&completion)?;
-    println!("   curl -X POST http://{address}{path} -H 'content-type: application/json' -d '{body}'");
+    print(&format!("   curl -X POST http://{address}{path} -H 'content-type: application/json' -d '{body}'"))?;
 
     let track = tracks.last().context("the playlist is empty")?;
     let track_id = track["track_id"].as_str().context("a track without id")?;
     let path = format!("/tracks/{}/similar?limit={SHOWN}", percent_encode(track_id));
-    println!("\n== Tracks similar to {}", label(track));
+    print(&format!("\n== Tracks similar to {}", label(track)))?;
     print_items(&request(address, "GET", &path, "").await?)?;
-    println!("   curl 'http://{address}{path}'");
+    print(&format!("   curl 'http://{address}{path}'"))?;
     Ok(())
 }
 
 fn print_items(answer: &Value) -> anyhow::Result<()> {
     let items =
         answer["items"].as_array().filter(|items| !items.is_empty()).context("the server recommended nothing")?;
-    println!("   -> by {}", answer["source"].as_str().unwrap_or_default());
+    print(&format!("   -> by {}", answer["source"].as_str().unwrap_or_default()))?;
     for (rank, item) in items.iter().enumerate() {
-        println!("   {:2}. {}  ({:.3})", rank + 1, label(item), number(&item["score"]));
+        print(&format!("   {:2}. {}  ({:.3})", rank + 1, label(item), number(&item["score"])))?;
     }
     Ok(())
 }

@@ -5,7 +5,9 @@ use std::process::ExitCode;
 
 use clap::{Subcommand, ValueEnum};
 
-use super::Global;
+use super::global::Global;
+use super::output::{count, print};
+use super::track_names::names_of_rows;
 use crate::bundle::{
     BundleFolder, CompletionBundle, EmbeddingTable, ExportFormat, ExportName, Kind, SimilarityBundle, export_embeddings,
 };
@@ -13,9 +15,9 @@ use crate::bundle::{
 /// What can be exported.
 #[derive(Debug, Subcommand)]
 pub enum ExportCommand {
-    /// The tracks' vectors of a published bundle, for notebooks and other programs
+    /// Export the tracks' vectors of a published bundle
     #[command(
-        after_help = "Examples:\n  segue export embeddings --format parquet --out tracks.parquet\n  segue export embeddings --kind completion --format npy --out factors.npy\n\nRead them with\n  pandas.read_parquet(\"tracks.parquet\")                          names and vectors in one table\n  numpy.load(\"factors.npy\")                                      names in factors.tracks.csv, row for row\n  KeyedVectors.load_word2vec_format(\"tracks.txt\")                gensim; names in tracks.tracks.csv\n\nA file that is there already is replaced, once the new one is whole."
+        after_help = "Examples:\n  segue export embeddings --format parquet --out tracks.parquet\n  segue export embeddings --kind completion --format npy --out factors.npy\n\nRead them with\n  pandas.read_parquet(\"tracks.parquet\")                          names and vectors in one table\n  numpy.load(\"factors.npy\")                                      names in factors.tracks.csv, row for row\n  KeyedVectors.load_word2vec_format(\"tracks.txt\")                gensim; names in tracks.tracks.csv\n\nAn existing file is replaced once the new one is complete."
     )]
     Embeddings(EmbeddingsArguments),
 }
@@ -23,19 +25,19 @@ pub enum ExportCommand {
 /// Which vectors, and where to.
 #[derive(Debug, clap::Args)]
 pub struct EmbeddingsArguments {
-    /// Whose vectors: those of Track2Vec (similarity), or the factors of playlist completion
+    /// Vectors to export
     #[arg(long, value_enum, default_value_t = EmbeddingKind::Similarity)]
     pub kind: EmbeddingKind,
-    /// Version of the bundle, if not the current one
+    /// Version of the bundle [default: the current one]
     #[arg(long, value_name = "VERSION")]
     pub bundle: Option<String>,
-    /// Format of the file
+    /// File format
     #[arg(long, value_enum)]
     pub format: EmbeddingFormat,
     /// File to write
     #[arg(long, value_name = "FILE")]
     pub out: PathBuf,
-    /// Leave the names out: they come from the catalog, which then is not asked
+    /// Omit names, which come from the catalog
     #[arg(long)]
     pub without_names: bool,
 }
@@ -52,11 +54,11 @@ pub enum EmbeddingKind {
 /// Formats of files with vectors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum EmbeddingFormat {
-    /// NumPy, and names in a CSV file beside it
+    /// NumPy, with names in a CSV file
     Npy,
     /// Parquet: ids, names and vectors in one table
     Parquet,
-    /// word2vec's text format, and names in a CSV file beside it
+    /// word2vec's text format, with names in a CSV file
     Word2vec,
 }
 
@@ -112,10 +114,8 @@ pub(super) async fn run(global: &Global, command: ExportCommand) -> anyhow::Resu
             (manifest, export_embeddings(&table, arguments.format.into(), &arguments.out)?, rows)
         }
     };
-    println!("vectors of {rows} tracks of {} {}", manifest.kind, manifest.version);
-    for file in files {
-        println!("{}", file.display());
-    }
+    let files: String = files.iter().map(|file| format!("{}\n", file.display())).collect();
+    print(&format!("vectors of {} tracks of {} {}\n{files}", count(rows), manifest.kind, manifest.version))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -124,17 +124,17 @@ async fn names_from_catalog(
     bundle: &SimilarityBundle,
     without_names: bool,
 ) -> anyhow::Result<Vec<ExportName>> {
-    let rows: Vec<u32> = (0..bundle.vocabulary.len() as u32).collect();
+    let rows = 0..bundle.vocabulary.len() as u32;
     if without_names {
         return Ok(vec![ExportName::default(); rows.len()]);
     }
     let catalog = global.catalog().await?;
-    let mut names = super::similar::names(&catalog, &bundle.vocabulary, &rows).await?;
+    let mut names = names_of_rows(&catalog, &bundle.vocabulary, rows.clone()).await?;
     catalog.close().await;
     let name = |row| {
         names
             .remove(bundle.vocabulary.id(row))
             .map_or_else(ExportName::default, |name| ExportName { name: Some(name.name), artist: Some(name.artist) })
     };
-    Ok(rows.into_iter().map(name).collect())
+    Ok(rows.map(name).collect())
 }

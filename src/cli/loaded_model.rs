@@ -1,4 +1,4 @@
-//! A published bundle that completes playlists offline, for `segue evaluate` and `segue submit`.
+//! A published bundle that completes playlists: for `segue evaluate completion` and `segue submit`.
 
 use std::path::Path;
 

@@ -1,13 +1,14 @@
 //! `segue models`
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use clap::{Subcommand, ValueEnum};
-use serde_json::Value;
+use serde::Serialize;
 
-use super::{Global, ReportFormat, print_text};
+use super::global::Global;
+use super::output::{Fields, Output, Report, Table, count, print, warn};
 use crate::bundle::{BundleFolder, Kind, Manifest, RatingsBundle, current_version, versions};
 use crate::recommend::ratings::RatingsModel;
 
@@ -18,20 +19,20 @@ pub struct ModelsArguments {
     /// What to do, if not to list them
     #[command(subcommand)]
     pub command: Option<ModelsCommand>,
-    /// How to report
-    #[arg(long, value_enum, default_value_t = ReportFormat::Table)]
-    pub format: ReportFormat,
+    /// how to report
+    #[command(flatten)]
+    pub output: Output,
 }
 
 /// What to do with published bundles.
 #[derive(Debug, Subcommand)]
 pub enum ModelsCommand {
-    /// Show one bundle: settings, data, metrics and files
+    /// Show a bundle: settings, data, metrics and files
     #[command(
         after_help = "Examples:\n  segue models show similarity\n  segue models show completion --format json > manifest.json"
     )]
     Show(ShowArguments),
-    /// Print a part of the current bundle of a kind by itself
+    /// Print one part of the current bundle of a kind
     Part {
         /// Kind of the bundle
         #[command(subcommand)]
@@ -42,7 +43,7 @@ pub enum ModelsCommand {
 /// Kinds of bundles that have parts.
 #[derive(Debug, Subcommand)]
 pub enum PartKind {
-    /// What the ratings model knows of tracks
+    /// What the ratings model learned about tracks
     #[command(
         after_help = "Examples:\n  segue models part ratings item-bias > biases.csv\n  segue models part ratings item-embedding --track movielens:movie:1 --format json"
     )]
@@ -52,13 +53,13 @@ pub enum PartKind {
 /// Which part, and how to print it.
 #[derive(Debug, clap::Args)]
 pub struct PartArguments {
-    /// Which part
+    /// Part to print
     #[arg(value_enum)]
     pub part: Part,
-    /// Of these tracks alone
+    /// Only these tracks
     #[arg(long, value_delimiter = ',', value_name = "ID")]
     pub track: Vec<String>,
-    /// How to print: as CSV, or as JSON
+    /// Output format
     #[arg(long, value_enum, default_value_t = PartFormat::Csv)]
     pub format: PartFormat,
 }
@@ -66,7 +67,7 @@ pub struct PartArguments {
 /// Parts of the ratings model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Part {
-    /// what is expected of a track above the mean rating
+    /// expected rating of a track above the mean
     ItemBias,
     /// the numbers that describe a track
     ItemEmbedding,
@@ -75,9 +76,9 @@ pub enum Part {
 /// How parts are printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum PartFormat {
-    /// a track a line
+    /// a line for each track
     Csv,
-    /// an object by track
+    /// an object by track id
     Json,
 }
 
@@ -95,34 +96,35 @@ fn print_part(global: &Global, arguments: &PartArguments) -> anyhow::Result<Exit
         match arguments.part {
             Part::ItemEmbedding => Ok(model.bundle().feature(row).to_vec()),
             Part::ItemBias => {
-                let bias =
-                    model.bias(row).with_context(|| format!("a ratings model of the kind {name} has no biases"))?;
+                let bias = model.bias(row).with_context(|| format!("the ratings model {name} has no biases"))?;
                 Ok(vec![bias])
             }
         }
     };
-    let id = |row: u32| model.vocabulary().id(row);
-    let mut writer = csv::Writer::from_writer(std::io::stdout().lock());
-    let mut object = serde_json::Map::new();
-    for (number, row) in rows.into_iter().enumerate() {
-        let values = values(row)?;
-        if arguments.format == PartFormat::Json {
-            object.insert(
-                id(row).to_owned(),
-                if values.len() == 1 && arguments.part == Part::ItemBias { values[0].into() } else { values.into() },
-            );
-            continue;
+    let id = |row: u32| model.vocabulary().id(row).to_owned();
+    let text = match arguments.format {
+        PartFormat::Csv => {
+            let mut writer = csv::Writer::from_writer(Vec::new());
+            for (number, row) in rows.into_iter().enumerate() {
+                let values = values(row)?;
+                if number == 0 {
+                    let names = (1..=values.len()).map(|column| format!("value_{column}"));
+                    writer.write_record(std::iter::once("track_id".to_owned()).chain(names))?;
+                }
+                writer.write_record(std::iter::once(id(row)).chain(values.iter().map(f32::to_string)))?;
+            }
+            String::from_utf8(writer.into_inner()?)?
         }
-        if number == 0 {
-            let names = (1..=values.len()).map(|column| format!("value_{column}"));
-            writer.write_record(std::iter::once("track_id".to_owned()).chain(names))?;
+        PartFormat::Json => {
+            let mut object = serde_json::Map::new();
+            for row in rows {
+                let values = values(row)?;
+                object.insert(id(row), if arguments.part == Part::ItemBias { values[0].into() } else { values.into() });
+            }
+            serde_json::to_string_pretty(&object)?
         }
-        writer.write_record(std::iter::once(id(row).to_owned()).chain(values.iter().map(f32::to_string)))?;
-    }
-    match arguments.format {
-        PartFormat::Csv => writer.flush()?,
-        PartFormat::Json => println!("{}", serde_json::to_string_pretty(&object)?),
-    }
+    };
+    print(&text)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -132,12 +134,12 @@ pub struct ShowArguments {
     /// Kind of the bundle
     #[arg(value_enum)]
     pub kind: KindArgument,
-    /// Version of the bundle, if not the current one
+    /// Version of the bundle [default: the current one]
     #[arg(long, value_name = "VERSION")]
     pub bundle: Option<String>,
-    /// How to report; as json it is the manifest
-    #[arg(long, value_enum, default_value_t = ReportFormat::Table)]
-    pub format: ReportFormat,
+    /// how to report
+    #[command(flatten)]
+    pub output: Output,
 }
 
 /// A kind of bundles as an argument.
@@ -165,39 +167,50 @@ impl ValueEnum for KindArgument {
 
 pub(super) fn run(global: &Global, arguments: &ModelsArguments) -> anyhow::Result<ExitCode> {
     match &arguments.command {
-        None => list(global, arguments.format),
+        None => list(global, arguments.output),
         Some(ModelsCommand::Show(arguments)) => show(global, arguments),
         Some(ModelsCommand::Part { kind: PartKind::Ratings(arguments) }) => print_part(global, arguments),
     }
 }
 
-fn list(global: &Global, format: ReportFormat) -> anyhow::Result<ExitCode> {
+/// The published bundles, and what marks the current ones.
+#[derive(Debug, Serialize)]
+#[serde(transparent)]
+struct Published<'a> {
+    manifests: Vec<Manifest>,
+    #[serde(skip)]
+    models: &'a Path,
+}
+
+impl Report for Published<'_> {
+    fn text(&self) -> String {
+        if self.manifests.is_empty() {
+            return format!("no bundles in {}: run segue train similarity", self.models.display());
+        }
+        let mut table = Table::new(["kind", "version", "playlists", "placements", "served"]);
+        for Manifest { kind, version, data, .. } in &self.manifests {
+            let is_current = current_version(self.models, *kind).as_ref() == Some(version);
+            let served = if is_current { "current" } else { "" };
+            let counts = [data.playlists, data.placements].map(count);
+            let [playlists, placements] = counts;
+            table.row([kind.as_str().into(), version.as_str().into(), playlists, placements, served.into()]);
+        }
+        table.to_string()
+    }
+}
+
+fn list(global: &Global, output: Output) -> anyhow::Result<ExitCode> {
     let models = global.models();
-    let mut manifests: Vec<Manifest> = Vec::new();
+    let mut manifests = Vec::new();
     for kind in Kind::ALL {
-        let current = current_version(&models, kind);
         for version in versions(&models, kind) {
             match BundleFolder::open(&models.join(kind.as_str()).join(&version), kind) {
-                Ok(folder) => {
-                    let manifest = folder.manifest().clone();
-                    if format == ReportFormat::Table {
-                        let mark = if current.as_ref() == Some(&version) { "current" } else { "" };
-                        let data = &manifest.data;
-                        println!("{kind:<12} {version}  {:>10} placements  {mark}", data.placements);
-                    }
-                    manifests.push(manifest);
-                }
-                Err(error) => eprintln!("{kind} {version}: {error}"),
+                Ok(folder) => manifests.push(folder.manifest().clone()),
+                Err(error) => warn(&format!("{kind} {version}: {error}")),
             }
         }
     }
-    match format {
-        ReportFormat::Json => println!("{}", serde_json::to_string_pretty(&manifests)?),
-        ReportFormat::Table if manifests.is_empty() => {
-            println!("no bundles in {}; `segue train similarity` publishes one", models.display());
-        }
-        ReportFormat::Table => {}
-    }
+    output.print(&Published { manifests, models: &models })?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -206,8 +219,8 @@ pub(super) fn open(models: &Path, kind: Kind, version: &str) -> anyhow::Result<B
     let known = versions(models, kind);
     if !known.iter().any(|known| known == version) {
         match known.is_empty() {
-            true => bail!("no {kind} bundle in {}; `segue train {kind}` publishes one", models.display()),
-            false => bail!("no {kind} bundle of version {version:?}; there are {}", known.join(", ")),
+            true => bail!("no {kind} bundle in {}: run segue train {kind}", models.display()),
+            false => bail!("no {kind} bundle of version {version:?}: the versions are {}", known.join(", ")),
         }
     }
     Ok(BundleFolder::open(&models.join(kind.as_str()).join(version), kind)?)
@@ -219,46 +232,41 @@ fn show(global: &Global, arguments: &ShowArguments) -> anyhow::Result<ExitCode> 
         Some(version) => open(&models, kind, version)?,
         None => BundleFolder::open_current(&models, kind)?,
     };
-    let manifest = folder.manifest();
-    if arguments.format == ReportFormat::Json {
-        print_text(&(serde_json::to_string_pretty(manifest)? + "\n"))?;
-        return Ok(ExitCode::SUCCESS);
-    }
-    let value = serde_json::to_value(manifest).context("the manifest can't be printed")?;
-    let is_current = current_version(&models, kind).as_ref() == Some(&manifest.version);
-    let mut lines = vec![
-        format!("{kind} {}{}", manifest.version, if is_current { "  current" } else { "" }),
-        format!("published     {} by segue {} ({})", manifest.created_at, manifest.segue_version, manifest.git_commit),
-        format!("seed          {}", manifest.seed),
-    ];
-    for (title, part) in [("data", &value["data"]), ("settings", &value["parameters"]), ("metrics", &value["metrics"])]
-    {
-        lines.push(title.to_owned());
-        add_fields(part, "", &mut lines);
-    }
-    lines.push(format!("files in {}", folder.path("").display()));
-    lines.extend(manifest.files.iter().map(|file| format!("  {:<40} {:>12} bytes", file.name, file.bytes)));
-    print_text(&(lines.join("\n") + "\n"))?;
+    let is_current = current_version(&models, kind).as_ref() == Some(&folder.manifest().version);
+    arguments.output.print(&Shown { manifest: folder.manifest(), folder: folder.path(""), is_current })?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// Lists this long are not shown.
-const LONG_LIST: usize = 10;
+/// One bundle with its details.
+#[derive(Debug, Serialize)]
+#[serde(transparent)]
+struct Shown<'a> {
+    manifest: &'a Manifest,
+    #[serde(skip)]
+    folder: PathBuf,
+    #[serde(skip)]
+    is_current: bool,
+}
 
-/// A line a value, names of nested objects joined by dots.
-fn add_fields(value: &Value, path: &str, lines: &mut Vec<String>) {
-    match value {
-        Value::Object(fields) => {
-            for (name, value) in fields {
-                let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
-                add_fields(value, &path, lines);
-            }
+impl Report for Shown<'_> {
+    fn text(&self) -> String {
+        let Self { manifest, folder, is_current } = self;
+        let Manifest { kind, version, created_at, segue_version, git_commit, .. } = manifest;
+        let mut fields = Fields::default();
+        fields.add("published", format!("{created_at} by segue {segue_version} ({git_commit})"));
+        fields.add("seed", manifest.seed);
+        fields.add("folder", folder.display());
+        let mut text = format!("{kind} {version}{}\n\n{fields}", if *is_current { "  current" } else { "" });
+        let data = serde_json::to_value(&manifest.data).unwrap_or_default();
+        for (title, part) in [("data", &data), ("settings", &manifest.parameters), ("metrics", &manifest.metrics)] {
+            let mut fields = Fields::default();
+            fields.add_json("", part);
+            text.push_str(&format!("\n{title}\n{fields}"));
         }
-        Value::Null => {}
-        Value::String(text) => lines.push(format!("  {path:<40} {text}")),
-        Value::Array(values) if values.len() > LONG_LIST => {
-            lines.push(format!("  {path:<40} {} of them; --format json lists them", values.len()));
+        let mut files = Table::new(["file", "bytes"]);
+        for file in &manifest.files {
+            files.row([file.name.as_str().into(), count(file.bytes)]);
         }
-        other => lines.push(format!("  {path:<40} {other}")),
+        format!("{text}\n{files}")
     }
 }

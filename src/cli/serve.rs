@@ -7,7 +7,7 @@ use anyhow::Context;
 use tokio::net::TcpListener;
 use tracing::{info, warn};
 
-use super::Global;
+use super::global::Global;
 use crate::catalog::Catalog;
 use crate::progress::Interrupt;
 use crate::serve::{AppState, ServeSettings, serve};

@@ -6,37 +6,48 @@ use std::process::ExitCode;
 use anyhow::bail;
 use serde::Serialize;
 
-use super::{Global, ReportFormat, print_text};
+use super::global::Global;
+use super::output::{Output, Report, Table, count, figure, warn};
+use super::track_names::names_of_rows;
 use crate::bundle::{SimilarityBundle, Vocabulary};
 use crate::catalog::{Catalog, TrackId, TrackName};
-use crate::dataset::{Found, TrackFinder};
+use crate::dataset::{TrackFinder, TrackMatches};
 use crate::recommend::SimilarityModel;
 
-/// Ids whose names are looked up at a time.
-const NAMES: usize = 10_000;
-/// Tracks told of where the one meant is not clear.
-const TOLD: usize = 10;
+/// Tracks listed if the name is ambiguous.
+const LISTED: usize = 10;
 
-/// Which track, and how many like it.
+/// Which track, and how many similar ones.
 #[derive(Debug, clap::Args)]
 pub struct SimilarArguments {
-    /// What the track is called, artist and title or the title alone, or its id
+    /// Name or id of the track
+    ///
+    /// The name is artist and title, or the title alone.
     #[arg(required = true, value_name = "TRACK")]
     pub track: Vec<String>,
-    /// Which tracks come right after it, instead of which are like it
+    /// Show tracks likely to come next, instead of similar ones
     #[arg(long)]
     pub next: bool,
-    /// Number of tracks to answer
+    /// Number of tracks
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=500))]
     pub limit: u16,
-    /// How to report
-    #[arg(long, value_enum, default_value_t = ReportFormat::Table)]
-    pub format: ReportFormat,
+    /// how to report
+    #[command(flatten)]
+    pub output: Output,
 }
 
-/// A track of the answer.
+/// Tracks similar to one, or next after it.
 #[derive(Debug, Serialize)]
-struct Answered<'a> {
+struct Answer<'a> {
+    track_id: &'a str,
+    model_version: &'a str,
+    items: Vec<Item<'a>>,
+    #[serde(skip)]
+    heading: String,
+}
+
+#[derive(Debug, Serialize)]
+struct Item<'a> {
     track_id: &'a str,
     score: f32,
     source: &'static str,
@@ -54,9 +65,9 @@ pub(super) async fn run(global: &Global, arguments: SimilarArguments) -> anyhow:
         Some(row) => row,
         None => match find(&catalog, vocabulary, &track).await? {
             Ok(row) => row,
-            Err(told) => {
+            Err(message) => {
                 catalog.close().await;
-                bail!(told);
+                bail!(message);
             }
         },
     };
@@ -65,92 +76,81 @@ pub(super) async fn run(global: &Global, arguments: SimilarArguments) -> anyhow:
         false => model.similar(row, arguments.limit.into()),
     };
     let rows: Vec<u32> = std::iter::once(row).chain(similar.iter().map(|item| item.row)).collect();
-    let names = names(&catalog, vocabulary, &rows).await?;
+    let names = names_of_rows(&catalog, vocabulary, rows).await?;
     catalog.close().await;
-    let answered = |row: u32, score: f32, source: &'static str| {
-        let (track_id, name) = (vocabulary.id(row), names.get(vocabulary.id(row)));
+    let items = similar.iter().map(|item| {
+        let (track_id, name) = (vocabulary.id(item.row), names.get(vocabulary.id(item.row)));
         let (name, artist) = (name.map(|name| name.name.as_str()), name.map(|name| name.artist.as_str()));
-        Answered { track_id, score, source, name, artist }
-    };
-    let items: Vec<Answered<'_>> =
-        similar.iter().map(|item| answered(item.row, item.score, item.source.as_str())).collect();
-    match arguments.format {
-        ReportFormat::Json => {
-            let asked = vocabulary.id(row);
-            let report = serde_json::json!({ "track_id": asked, "model_version": manifest.version, "items": items });
-            print_text(&(serde_json::to_string_pretty(&report)? + "\n"))?;
-        }
-        ReportFormat::Table => {
-            let relation = if arguments.next { "after" } else { "like" };
-            let mut lines =
-                vec![format!("{relation} {}, by model {}:", label(vocabulary, &names, row), manifest.version)];
-            lines.extend((1..).zip(&similar).map(|(place, item)| {
-                format!("{place:>4}  {:.3}  {}", item.score, label(vocabulary, &names, item.row))
-            }));
-            print_text(&(lines.join("\n") + "\n"))?;
-        }
-    }
+        Item { track_id, score: item.score, source: item.source.as_str(), name, artist }
+    });
+    arguments.output.print(&Answer {
+        track_id: vocabulary.id(row),
+        model_version: &manifest.version,
+        items: items.collect(),
+        heading: format!(
+            "{} {}, model {}",
+            if arguments.next { "next after" } else { "similar to" },
+            label(vocabulary, &names, row),
+            manifest.version
+        ),
+    })?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// The row of the track that is called so, or what to tell the person.
+impl Report for Answer<'_> {
+    fn text(&self) -> String {
+        let mut table = Table::new(["rank", "score", "artist", "track", "id"]);
+        for (rank, item) in (1_u64..).zip(&self.items) {
+            let (artist, name) = (item.artist.unwrap_or_default().into(), item.name.unwrap_or_default().into());
+            table.row([count(rank), figure(item.score.into(), 3), artist, name, item.track_id.into()]);
+        }
+        format!("{}\n\n{table}", self.heading)
+    }
+}
+
+/// Returns the row of the track with this name, or an error message.
 async fn find(catalog: &Catalog, vocabulary: &Vocabulary, query: &str) -> anyhow::Result<Result<u32, String>> {
     if let Ok(id) = TrackId::storable(query)
         && let Some(track) = catalog.track(&id).await?
     {
-        let told = format!(
-            "the model does not know {} – {} yet: it came after the last training; `segue train similarity` trains again",
+        let message = format!(
+            "the model does not know {} – {} yet: it was imported after the last training; run segue train similarity",
             track.artist, track.name
         );
-        return Ok(Err(told));
+        return Ok(Err(message));
     }
     let rows: Vec<u32> = (0..vocabulary.len() as u32).collect();
-    let names = names(catalog, vocabulary, &rows).await?;
+    let names = names_of_rows(catalog, vocabulary, rows.iter().copied()).await?;
     let name_of = |&row: &u32| names.get(vocabulary.id(row)).map(|name| (name.name.as_str(), name.artist.as_str()));
     let list = |rows: &[u32]| -> String {
-        rows.iter().take(TOLD).map(|&row| format!("\n  {}", label(vocabulary, &names, row))).collect()
+        rows.iter().take(LISTED).map(|&row| format!("\n  {}", label(vocabulary, &names, row))).collect()
     };
-    Ok(match TrackFinder::new(rows.iter().map(name_of)).find(query, TOLD) {
-        Found::Track(rows) => {
+    Ok(match TrackFinder::new(rows.iter().map(name_of)).find(query, LISTED) {
+        TrackMatches::Track(rows) => {
             if let [_, others @ ..] = rows.as_slice()
                 && !others.is_empty()
             {
-                eprintln!(
-                    "{} tracks are called so; this is the one placed most. The others:{}",
-                    rows.len(),
-                    list(others)
-                );
+                let others = list(others);
+                warn(&format!("{} tracks have this name; using the most popular one. The others:{others}", rows.len()));
             }
             Ok(rows[0])
         }
-        Found::Several(rows) => {
-            let and_more = if rows.len() > TOLD { "\n  and more" } else { "" };
+        TrackMatches::Several(rows) => {
+            let and_more = if rows.len() > LISTED { "\n  and more" } else { "" };
             Err(format!(
-                "{} tracks are called {query:?}; say which artist, or give the id:{}{and_more}",
+                "{} tracks are called {query:?}: add the artist, or pass the id:{}{and_more}",
                 rows.len(),
                 list(&rows)
             ))
         }
-        Found::Nearest(rows) if rows.is_empty() => Err(format!("no track is called {query:?}, or anything like it")),
-        Found::Nearest(rows) => Err(format!("no track is called {query:?}; the nearest names are:{}", list(&rows))),
+        TrackMatches::Nearest(rows) if rows.is_empty() => Err(format!("no track has a name like {query:?}")),
+        TrackMatches::Nearest(rows) => {
+            Err(format!("no track is called {query:?}; the nearest names are:{}", list(&rows)))
+        }
     })
 }
 
-/// Names of those of the rows that the catalog has, by id.
-pub(super) async fn names(
-    catalog: &Catalog,
-    vocabulary: &Vocabulary,
-    rows: &[u32],
-) -> anyhow::Result<HashMap<String, TrackName>> {
-    let mut names = HashMap::with_capacity(rows.len());
-    for rows in rows.chunks(NAMES) {
-        let ids: Vec<String> = rows.iter().map(|&row| vocabulary.id(row).to_owned()).collect();
-        names.extend(catalog.track_names(&ids).await?);
-    }
-    Ok(names)
-}
-
-/// A track as people and programs call it.
+/// Returns artist, name and id.
 fn label(vocabulary: &Vocabulary, names: &HashMap<String, TrackName>, row: u32) -> String {
     let id = vocabulary.id(row);
     match names.get(id) {

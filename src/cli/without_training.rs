@@ -1,12 +1,13 @@
-//! The commands that train, in a build without the feature `train`: they take any arguments and say what is missing.
+//! The commands that train, in a build without the feature `train`: they accept any arguments and name what is missing.
 
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use super::Global;
+use super::global::Global;
+use super::output::warn;
 use crate::progress::Interrupt;
 
-/// Whatever a build that trains would take.
+/// Any arguments that a build with training takes.
 #[derive(Debug, clap::Args)]
 #[command(disable_help_flag = true)]
 pub struct Arguments {
@@ -21,9 +22,6 @@ pub use Arguments as TrainArguments;
 pub use Arguments as TuneArguments;
 
 pub(super) async fn run(_: &Global, _: Arguments, _: &Interrupt) -> anyhow::Result<ExitCode> {
-    eprintln!(
-        "error: this build of segue cannot train: it was built without the feature `train`; run demo, train, evaluate \
-         and tune with a build that has it"
-    );
+    warn("error: this build cannot train: demo, train, evaluate and tune need a build with the Cargo feature `train`");
     Ok(ExitCode::from(2))
 }

@@ -63,8 +63,8 @@ impl Corpus {
         })
     }
 
-    /// The playlists `kept` (rows of `sequences.playlists`) as if there were no others: tracks, artists and albums are
-    /// numbered anew, and those that are in none of them are gone.
+    /// Returns the playlists `kept` (rows of `sequences.playlists`) as if there were no others: tracks, artists and albums
+    /// are renumbered, and those in none of the playlists are dropped.
     pub fn select(&self, kept: &[u32]) -> Self {
         let (sequences, rows) = self.sequences.select(kept);
         let (artist_of, artist_names) = select_names(&rows, &self.artist_of, &self.artist_names);
@@ -95,7 +95,7 @@ fn select_names(rows: &[u32], of: &[u32], names: &[String]) -> (Vec<u32>, Vec<St
     (of.collect(), selected)
 }
 
-/// Gives row ids of the catalog numbers from 0 in the order in which they are asked for.
+/// Numbers row ids of the catalog from 0 in the order in which they are requested.
 struct Numbering<Row> {
     name_of: HashMap<Row, String>,
     number_of: HashMap<Row, u32>,

@@ -1,8 +1,8 @@
 //! Playlists with some of their tracks hidden, in the ten ways of the RecSys Challenge 2018 (Zamani, Schedl, Lamere and
 //! Chen, "An Analysis of Approaches Taken in the ACM RecSys Challenge 2018", 2019, section 3).
 //!
-//! What is measured on and what is learned from are masked by the same function, so that a model meets in training the
-//! kinds of playlists that it is asked about.
+//! Test and training playlists are masked by the same function, so that training has the kinds of playlists that are
+//! measured.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -12,7 +12,7 @@ use rand::Rng;
 use rand::seq::SliceRandom;
 use serde::{Deserialize, Serialize};
 
-/// Fewer distinct tracks than this are not worth withholding: a metric over them says little of the playlist.
+/// Fewest distinct tracks to hold out: a metric over fewer says little about the playlist.
 pub const MIN_HOLDOUTS: usize = 5;
 
 /// What is left to see of a playlist.
@@ -115,7 +115,7 @@ impl FromStr for SeedKind {
 
 /// What is seen of a playlist, and what is not.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Masked<'a> {
+pub struct MaskedPlaylist<'a> {
     /// its title, where the kind shows it
     pub title: Option<&'a str>,
     /// rows that are seen, in the playlist's order, repeats included
@@ -124,11 +124,11 @@ pub struct Masked<'a> {
     pub holdouts: Vec<u32>,
 }
 
-/// Masks a playlist of `rows` as `kind` says; `rng` is asked only where the seeds are random.
+/// Masks a playlist of `rows` as `kind` says; `rng` is used only if the seeds are random.
 ///
-/// `None` when the playlist does not do for that kind: it has no title to show, or fewer than [`MIN_HOLDOUTS`] distinct
-/// tracks would be withheld.
-pub fn mask<'a>(rows: &[u32], title: &'a str, kind: SeedKind, rng: &mut impl Rng) -> Option<Masked<'a>> {
+/// `None` if the playlist does not fit the kind: it has no title, or fewer than [`MIN_HOLDOUTS`] distinct tracks would be
+/// held out.
+pub fn mask<'a>(rows: &[u32], title: &'a str, kind: SeedKind, rng: &mut impl Rng) -> Option<MaskedPlaylist<'a>> {
     let title = title.trim();
     if (kind.has_title() && title.is_empty()) || rows.len() < kind.seeds() + MIN_HOLDOUTS {
         return None;
@@ -145,7 +145,11 @@ pub fn mask<'a>(rows: &[u32], title: &'a str, kind: SeedKind, rng: &mut impl Rng
     let seeds: Vec<u32> = of(true).collect();
     let mut taken: HashSet<u32> = seeds.iter().copied().collect();
     let holdouts: Vec<u32> = of(false).filter(|&row| taken.insert(row)).collect();
-    (holdouts.len() >= MIN_HOLDOUTS).then_some(Masked { title: kind.has_title().then_some(title), seeds, holdouts })
+    (holdouts.len() >= MIN_HOLDOUTS).then_some(MaskedPlaylist {
+        title: kind.has_title().then_some(title),
+        seeds,
+        holdouts,
+    })
 }
 
 #[cfg(test)]
@@ -155,7 +159,7 @@ mod tests {
 
     use super::*;
 
-    fn masked(rows: &[u32], title: &'static str, kind: SeedKind, seed: u64) -> Option<Masked<'static>> {
+    fn masked(rows: &[u32], title: &'static str, kind: SeedKind, seed: u64) -> Option<MaskedPlaylist<'static>> {
         mask(rows, title, kind, &mut Xoshiro256PlusPlus::seed_from_u64(seed))
     }
 

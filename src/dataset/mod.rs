@@ -10,7 +10,7 @@ mod track_finder;
 
 pub use corpus::{Corpus, NONE};
 pub use feedback::{Event, Feedback, FeedbackSplit, by_user, split};
-pub use masking::{MIN_HOLDOUTS, Masked, SeedKind, mask};
-pub use sequences::{DataFingerprint, HeldOut, NextTrackQuery, Sequences};
+pub use masking::{MIN_HOLDOUTS, MaskedPlaylist, SeedKind, mask};
+pub use sequences::{DataFingerprint, HeldOutSequences, NextTrackQuery, Sequences};
 pub use text::{TextIndex, Texts, Unit, normalise};
-pub use track_finder::{Found, TrackFinder};
+pub use track_finder::{TrackFinder, TrackMatches};

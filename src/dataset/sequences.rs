@@ -71,7 +71,7 @@ pub struct NextTrackQuery {
 
 /// Sequences to learn from, and what was taken off their ends to measure by.
 #[derive(Debug, Clone)]
-pub struct HeldOut {
+pub struct HeldOutSequences {
     /// what is left of each playlist, in its order; rows below `vocabulary` only
     pub playlists: Csr,
     /// one a playlist that was long enough
@@ -125,8 +125,8 @@ impl Sequences {
         Ok((Self { track_ids, catalog_rows: track_rows, counts, playlists, fingerprint }, playlist_rows))
     }
 
-    /// The playlists `kept` as if there were no others: tracks are numbered anew by their placements there, and those
-    /// without one are gone. Also gives the row that each one had.
+    /// Returns the playlists `kept` as if there were no others: tracks are renumbered by their placements there, and those
+    /// without one are dropped. Also gives the row that each one had.
     pub(super) fn select(&self, kept: &[u32]) -> (Self, Vec<u32>) {
         let kept = || kept.iter().map(|&playlist| self.playlists.row(playlist as usize));
         let mut counts = vec![0u32; self.track_ids.len()];
@@ -153,7 +153,7 @@ impl Sequences {
 
     /// Drops tracks that occur less than `min_count` times, then takes the last track off every playlist that still has
     /// four or more: the last track that remains is the query, the one taken off the target.
-    pub fn hold_out_last(&self, min_count: u32) -> HeldOut {
+    pub fn hold_out_last(&self, min_count: u32) -> HeldOutSequences {
         const SHORTEST: usize = 4;
         let vocabulary = self.counts.partition_point(|&count| count >= min_count);
         let (mut counts, mut queries) = (vec![0; vocabulary], Vec::new());
@@ -170,7 +170,7 @@ impl Sequences {
             }
             rows
         }));
-        HeldOut { playlists, queries, vocabulary, counts }
+        HeldOutSequences { playlists, queries, vocabulary, counts }
     }
 }
 

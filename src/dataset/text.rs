@@ -1,16 +1,16 @@
-//! Titles and names as text to match: normalised, and searched by the character n-grams they have in common.
+//! Titles and names as text to match: normalized, and searched by the character n-grams they have in common.
 
 use std::collections::HashMap;
 
-use crate::math::top_k::{Best, sort_best};
+use crate::math::top_k::{Best, add_up_rows, sort_best};
 use crate::math::{Csr, Values};
 
 /// Lengths of the n-grams, in characters.
 const GRAM_LENGTHS: std::ops::RangeInclusive<usize> = 2..=5;
-/// Longer text is cut: a title of thousands of characters says no more than its beginning.
+/// Longer text is truncated: the rest of a title of thousands of characters adds nothing.
 const LONGEST: usize = 200;
 
-/// Lower case, without punctuation, words parted by one space. Each emoji is a word of its own; its variations (skin,
+/// Returns the text in lower case, without punctuation, words separated by one space. Each emoji is a word of its own; its variations (skin,
 /// presentation) are dropped.
 pub fn normalise(text: &str) -> String {
     let mut normalised = String::with_capacity(text.len().min(4 * LONGEST));
@@ -61,7 +61,7 @@ impl Unit {
     }
 }
 
-/// The words of a normalised text as hashes, with how often each occurs.
+/// The words of a normalized text as hashes, with how often each occurs.
 fn words(normalised: &str) -> HashMap<u64, f32> {
     let mut counts = HashMap::new();
     for word in normalised.split(' ').filter(|word| !word.is_empty()) {
@@ -71,7 +71,7 @@ fn words(normalised: &str) -> HashMap<u64, f32> {
     counts
 }
 
-/// The n-grams of a normalised text as hashes, with how often each occurs. Words are padded with a space at both ends,
+/// The n-grams of a normalized text as hashes, with how often each occurs. Words are padded with a space at both ends,
 /// and no n-gram reaches over a word's end, so that beginnings and ends of words count.
 fn grams(normalised: &str) -> HashMap<u64, f32> {
     let mut counts = HashMap::new();
@@ -108,7 +108,7 @@ pub struct Texts {
 }
 
 impl Texts {
-    /// Of texts in order.
+    /// From texts in order.
     pub fn new<'a>(texts: impl IntoIterator<Item = &'a str>) -> Self {
         let (mut bytes, mut offsets) = (Vec::new(), vec![0]);
         for text in texts {
@@ -154,7 +154,7 @@ impl Texts {
     }
 }
 
-/// Where a text's terms are in less than one document of so many, these are sorted, and the others not looked at.
+/// If a query's terms occur in less than one document of this many, only those documents are visited.
 const FEW: usize = 16;
 
 /// Documents to be found by what they have in common with a text: tf-idf with sublinear term frequency, vectors of length 1, cosine.
@@ -175,7 +175,7 @@ pub struct TextIndex {
 }
 
 impl TextIndex {
-    /// Of normalised texts.
+    /// From normalized texts.
     pub fn new<'a>(unit: Unit, texts: impl Iterator<Item = &'a str>) -> Self {
         let mut entries: Vec<(u64, u32, f32)> = Vec::new();
         let mut documents = 0;
@@ -208,7 +208,7 @@ impl TextIndex {
         }
     }
 
-    /// The documents that have most in common with a normalised text, and the cosine: best first, at most `limit`.
+    /// The documents that have most in common with a normalized text, and the cosine: best first, at most `limit`.
     pub fn search(&self, normalised: &str, limit: usize) -> Vec<(u32, f32)> {
         let mut query: Vec<(usize, f32)> = Vec::new();
         for (term, count) in self.unit.counts(normalised) {
@@ -227,12 +227,7 @@ impl TextIndex {
         let mut found: Vec<(u32, f32)>;
         if held * FEW < self.documents {
             found = parts.collect();
-            found.sort_by_key(|&(document, _)| document); // stable: there is one order of additions
-            found.dedup_by(|next, first| {
-                let same = next.0 == first.0;
-                first.1 += if same { next.1 } else { 0.0 };
-                same
-            });
+            add_up_rows(&mut found);
         } else {
             let mut scores = vec![0.0f32; self.documents];
             parts.for_each(|(document, part)| scores[document as usize] += part);

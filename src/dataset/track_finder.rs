@@ -7,9 +7,9 @@ use crate::math::top_k::sort_best;
 /// Characters of the pieces by which names are compared that are not the same.
 const PIECE: usize = 3;
 
-/// What a query finds, in rows.
+/// Rows of tracks that a query matches.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Found {
+pub enum TrackMatches {
     /// Tracks of one artist and title, additions aside; several where a catalog has it several times, in order of rows.
     Track(Vec<u32>),
     /// Tracks of this title by different artists, in order of rows.
@@ -18,7 +18,7 @@ pub enum Found {
     Nearest(Vec<u32>),
 }
 
-/// What a track is called, normalised.
+/// What a track is called, normalized.
 #[derive(Debug, Default)]
 struct Name {
     artist: String,
@@ -49,18 +49,18 @@ pub struct TrackFinder {
 }
 
 impl TrackFinder {
-    /// Of titles and artists in order of rows; the rows without either can't be found.
+    /// From titles and artists in order of rows; rows without either can't be found.
     pub fn new<'a>(names: impl Iterator<Item = Option<(&'a str, &'a str)>>) -> Self {
         let name = |name: Option<(&str, &str)>| name.map(|(title, artist)| Name::new(title, artist));
         Self { names: names.map(|one| name(one).unwrap_or_default()).collect() }
     }
 
     /// What `query` means; of the nearest names at most `limit`.
-    pub fn find(&self, query: &str, limit: usize) -> Found {
+    pub fn find(&self, query: &str, limit: usize) -> TrackMatches {
         // A dash between words needs no blanks around it.
         let query = normalise(&query.replace(['–', '—'], " "));
         if query.is_empty() {
-            return Found::Nearest(Vec::new());
+            return TrackMatches::Nearest(Vec::new());
         }
         let rows = |matches: &dyn Fn(&Name) -> bool| -> Vec<u32> {
             let named = (0..).zip(&self.names).filter(|(_, name)| !name.title.is_empty());
@@ -79,14 +79,14 @@ impl TrackFinder {
         ];
         let found = ways.into_iter().map(rows).find(|rows| !rows.is_empty()).unwrap_or_default();
         match found.split_first() {
-            None => Found::Nearest(self.nearest(&query, limit)),
+            None => TrackMatches::Nearest(self.nearest(&query, limit)),
             Some((&first, others)) => {
                 let key = |row: u32| {
                     let name = &self.names[row as usize];
                     (&name.artist, name.bare_title())
                 };
                 let is_same = |&row: &u32| key(row) == key(first);
-                if others.iter().all(is_same) { Found::Track(found) } else { Found::Several(found) }
+                if others.iter().all(is_same) { TrackMatches::Track(found) } else { TrackMatches::Several(found) }
             }
         }
     }
@@ -156,30 +156,30 @@ mod tests {
     fn artist_and_title_are_found_in_either_order_whatever_the_case_and_the_punctuation() {
         for query in ["Miles Davis – So What", "miles davis-so what?", "SO WHAT, miles davis", "Miles Davis–So What"]
         {
-            assert_eq!(finder().find(query, 5), Found::Track(vec![0]), "{query}");
+            assert_eq!(finder().find(query, 5), TrackMatches::Track(vec![0]), "{query}");
         }
-        assert_eq!(finder().find("p!nk - so what", 5), Found::Track(vec![1]));
-        assert_eq!(finder().find("Pnk So What", 5), Found::Track(vec![1]));
+        assert_eq!(finder().find("p!nk - so what", 5), TrackMatches::Track(vec![1]));
+        assert_eq!(finder().find("Pnk So What", 5), TrackMatches::Track(vec![1]));
     }
 
     #[test]
     fn a_title_alone_is_enough_when_it_is_one_artists() {
-        assert_eq!(finder().find("naima", 5), Found::Track(vec![2, 3]));
-        assert_eq!(finder().find("So What", 5), Found::Several(vec![0, 1]));
+        assert_eq!(finder().find("naima", 5), TrackMatches::Track(vec![2, 3]));
+        assert_eq!(finder().find("So What", 5), TrackMatches::Several(vec![0, 1]));
     }
 
     #[test]
     fn what_was_added_to_a_title_need_not_be_said() {
-        assert_eq!(finder().find("the beatles – come together", 5), Found::Track(vec![4]));
-        assert_eq!(finder().find("come together", 5), Found::Track(vec![4]));
-        assert_eq!(finder().find("come together remastered 2009", 5), Found::Track(vec![4]));
-        assert_eq!(finder().find("Together", 5), Found::Track(vec![5]));
+        assert_eq!(finder().find("the beatles – come together", 5), TrackMatches::Track(vec![4]));
+        assert_eq!(finder().find("come together", 5), TrackMatches::Track(vec![4]));
+        assert_eq!(finder().find("come together remastered 2009", 5), TrackMatches::Track(vec![4]));
+        assert_eq!(finder().find("Together", 5), TrackMatches::Track(vec![5]));
     }
 
     #[test]
     fn where_nothing_is_called_so_the_nearest_names_are_given() {
         let nearest = |query: &str| match finder().find(query, 2) {
-            Found::Nearest(rows) => rows,
+            TrackMatches::Nearest(rows) => rows,
             other => panic!("{other:?}"),
         };
         assert_eq!(nearest("Beatles – Come Togther")[0], 4);

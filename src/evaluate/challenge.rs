@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 
 use super::{PartialPlaylist, TestPlaylist};
 use crate::dataset::SeedKind;
-use crate::import::{FormatError, read_file};
+use crate::import::{BytesRead, FormatError, read_file};
 
 /// What is wrong with a file of the challenge, and where.
 #[derive(Debug, thiserror::Error)]
@@ -131,7 +131,7 @@ impl Challenge {
 
 fn read_json<T: DeserializeOwned>(path: &Path, otherwise: &str) -> Result<T, ChallengeError> {
     let refuse = |error: FormatError| ChallengeError { path: path.to_owned(), reason: error.to_string() };
-    let bytes = read_file(path).map_err(refuse)?;
+    let bytes = read_file(path, &BytesRead::default()).map_err(refuse)?;
     let mut deserializer = serde_json::Deserializer::from_slice(&bytes);
     let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
         let at = match error.path().to_string() {

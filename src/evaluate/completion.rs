@@ -30,11 +30,11 @@ impl<'a> Recommender<'a> {
 /// Why there are no metrics.
 #[derive(Debug, thiserror::Error)]
 pub enum EvaluateError {
-    /// There is nothing to measure on.
-    #[error("there is no playlist to measure on")]
+    /// There are no playlists.
+    #[error("there are no playlists to evaluate")]
     Empty,
-    /// A model's answer breaks the rules; a metric of it would mean nothing.
-    #[error("{model} answers playlist {playlist} against the rules: {reason}")]
+    /// A model returned an invalid list; its metrics would mean nothing.
+    #[error("{model} returned an invalid list for playlist {playlist}: {reason}")]
     Answer {
         /// the model
         model: String,
@@ -43,8 +43,8 @@ pub enum EvaluateError {
         /// what is wrong
         reason: String,
     },
-    /// The person asked to stop.
-    #[error("stopped before the end; nothing was reported")]
+    /// The evaluation was interrupted.
+    #[error("interrupted; nothing was reported")]
     Interrupted,
 }
 
@@ -52,7 +52,7 @@ pub enum EvaluateError {
 ///
 /// # Errors
 ///
-/// When there is no playlist, an answer breaks the rules (see [`Recommend`]), or `interrupt` is raised.
+/// When there is no playlist, a list is invalid (see [`Recommend`]), or `interrupt` is raised.
 pub fn evaluate(
     test: &TestSet,
     recommenders: &[Recommender<'_>],
@@ -123,7 +123,7 @@ fn measure(
     })
 }
 
-/// The one list of `answers`, if it keeps to the rules.
+/// Returns the only list of `answers`, if it is valid.
 fn checked(
     recommender: &Recommender<'_>,
     query: &TestQuery,
@@ -135,15 +135,16 @@ fn checked(
         playlist: query.playlist.clone(),
         reason,
     };
-    let ranked = answers.pop().filter(|_| answers.is_empty()).ok_or_else(|| refuse("not one list".to_owned()))?;
+    let ranked =
+        answers.pop().filter(|_| answers.is_empty()).ok_or_else(|| refuse("it must be one list".to_owned()))?;
     check_answer(&query.completion, &ranked, rows).map_err(refuse)?;
     Ok(ranked)
 }
 
-/// Says how `ranked` is no answer to `completion` over `rows` tracks.
+/// Checks that `ranked` is a valid answer to `completion` over `rows` tracks.
 pub(super) fn check_answer(completion: &Completion, ranked: &[u32], rows: usize) -> Result<(), String> {
     if ranked.len() > completion.limit {
-        return Err(format!("{} tracks, {} were asked for", ranked.len(), completion.limit));
+        return Err(format!("it has {} tracks, at most {} were requested", ranked.len(), completion.limit));
     }
     let mut taken: HashSet<u32> = completion.seeds.iter().chain(&completion.excluded).copied().collect();
     match ranked.iter().find(|&&row| row as usize >= rows || !taken.insert(row)) {
@@ -218,7 +219,7 @@ mod tests {
         for (answer, reason) in [
             (vec![1, 0], "row 0 is a seed"),
             (vec![1, 1], "row 1 occurs twice"),
-            (vec![1, 2, 3, 4], "4 tracks, 3 were asked for"),
+            (vec![1, 2, 3, 4], "4 tracks, at most 3 were requested"),
             (vec![6], "no row 6"),
         ] {
             let recommender = Recommender::new("broken", move |_: &[Completion]| vec![answer.clone()]);

@@ -34,7 +34,7 @@ pub struct CompletionMetrics {
     pub track_r_precision: f64,
     /// the same with a quarter of a hit for an artist of G
     pub r_precision: f64,
-    /// normalised discounted cumulative gain over the whole list, 0 to 1
+    /// normalized discounted cumulative gain over the whole list, 0 to 1
     pub ndcg: f64,
     /// refreshes until the first hit, 0 to 51; fewer are better
     pub clicks: f64,

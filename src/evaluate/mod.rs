@@ -18,7 +18,9 @@ pub use clicks::{ClickMetrics, ReliabilityBin, auc, measure_clicks};
 pub use completion::{EvaluateError, Recommend, Recommender, evaluate};
 pub use metrics::{CompletionMetrics, LIST_LENGTH, completion_metrics};
 pub use ratings::{Rater, RatingMetrics, measure_ratings};
+#[cfg(test)]
+pub(crate) use report::tests::report as example_report;
 pub use report::{CoverageAt10, LatencyMs, ModelReport, Report};
-pub use splits::{Split, Withheld, evaluate_split};
+pub use splits::{HeldOutPlaylist, Split, evaluate_split};
 pub use submission::{SubmissionError, Team, submit};
 pub use test_set::{PartialPlaylist, TestPlaylist, TestSet};

@@ -37,7 +37,7 @@ impl Ranks {
         self.mean(k, |_| 1.0)
     }
 
-    /// Normalised discounted cumulative gain over the first `k`, one track being relevant.
+    /// Normalized discounted cumulative gain over the first `k`, one track being relevant.
     pub fn ndcg(&self, k: usize) -> f64 {
         self.mean(k, |rank| 1.0 / ((rank + 2) as f64).log2())
     }
@@ -142,7 +142,7 @@ fn rank_block(index: VectorIndex<'_>, bias: &[f32], block: &[NextTrackQuery], li
         .map(|(query, excluded)| VectorQuery { vector: index.vector(query.query), bias, excluded, limit })
         .collect();
     let lists = index.nearest(&vector_queries);
-    let rank = |(query, ranked): (&NextTrackQuery, Vec<crate::recommend::Near>)| {
+    let rank = |(query, ranked): (&NextTrackQuery, Vec<crate::recommend::ScoredRow>)| {
         // A track without a vector is as far from everything as from anything.
         let known = index.vector(query.query).iter().any(|&value| value != 0.0);
         ranked.iter().position(|near| near.row == query.target).filter(|_| known)
@@ -160,7 +160,7 @@ mod tests {
 
     #[test]
     fn the_metrics_are_those_of_a_ranking_made_by_hand() {
-        // Twelve rows on the unit circle, 10° apart: the neighbours of row 0 are 1, 2, 3, … in this order.
+        // Twelve rows on the unit circle, 10° apart: the neighbors of row 0 are 1, 2, 3, … in this order.
         let vectors: Vec<f32> = (0..12)
             .flat_map(|row| [(row as f32 * 10.0).to_radians().cos(), (row as f32 * 10.0).to_radians().sin()])
             .collect();

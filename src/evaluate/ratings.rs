@@ -1,4 +1,4 @@
-//! Ratings: how far predictions are off, and whether what people went on to like comes first.
+//! Ratings: how far predictions are off, and whether what people came to like is ranked first.
 
 use std::time::Instant;
 

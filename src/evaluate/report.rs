@@ -1,7 +1,6 @@
-//! What an evaluation says: as JSON by `serde`, for people by `Display`, as a picture by [`crate::evaluate::pictures::bars`].
+//! What an evaluation says: as JSON by `serde`, as a picture by [`crate::evaluate::pictures::bars`].
 
 use std::collections::BTreeMap;
-use std::fmt;
 
 use serde::Serialize;
 
@@ -36,7 +35,7 @@ pub struct ModelReport {
     pub mean_placements_at_10: f64,
     /// distinct artists among a list's ten by the ten, mean over lists: 1 where no artist occurs twice
     pub distinct_artists_at_10: f64,
-    /// time for one playlist's answer of 500 tracks
+    /// time for one playlist's list of 500 tracks
     pub latency_ms: LatencyMs,
 }
 
@@ -52,7 +51,7 @@ pub struct CoverageAt10 {
 /// Percentiles in milliseconds (nearest rank).
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct LatencyMs {
-    /// half of the answers took no longer
+    /// half of the lists took no longer
     pub median: f64,
     /// 95% took no longer
     pub p95: f64,
@@ -74,70 +73,13 @@ impl LatencyMs {
 
 impl Report {
     /// The kinds of seeds that occur, in the challenge's order.
-    pub(super) fn kinds(&self) -> impl Iterator<Item = SeedKind> {
+    pub fn kinds(&self) -> impl Iterator<Item = SeedKind> {
         self.models.first().into_iter().flat_map(|model| model.kinds.keys().copied())
     }
 }
 
-impl fmt::Display for Report {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let width = self.models.iter().map(|model| model.name.chars().count()).max().unwrap_or(0).max("withheld".len());
-        writeln!(formatter, "{} playlists, {} tracks to recommend", self.playlists, self.catalog_tracks)?;
-        writeln!(formatter)?;
-        writeln!(
-            formatter,
-            "{:<16} {:>9}  {:<width$}  {:>12} {:>8} {:>8} {:>8}",
-            "seeds", "playlists", "model", "track R-prec", "R-prec", "NDCG", "clicks"
-        )?;
-        for kind in self.kinds().map(Some).chain([None]) {
-            for (number, model) in self.models.iter().enumerate() {
-                let Some(metrics) = kind.map_or(Some(&model.all), |kind| model.kinds.get(&kind)) else { continue };
-                // The first model's line names the kind for the ones below it.
-                let (seeds, playlists) = match number {
-                    0 => (kind.map_or("all", SeedKind::as_str), metrics.playlists.to_string()),
-                    _ => ("", String::new()),
-                };
-                writeln!(
-                    formatter,
-                    "{seeds:<16} {playlists:>9}  {:<width$}  {:>12.4} {:>8.4} {:>8.4} {:>8.3}",
-                    model.name, metrics.track_r_precision, metrics.r_precision, metrics.ndcg, metrics.clicks
-                )?;
-            }
-        }
-        writeln!(formatter)?;
-        writeln!(
-            formatter,
-            "{:<width$}  {:>16} {:>10} {:>16} {:>17} {:>9} {:>7} {:>7}",
-            "model",
-            "tracks in top 10",
-            "of catalog",
-            "their placements",
-            "artists in top 10",
-            "median ms",
-            "p95 ms",
-            "p99 ms"
-        )?;
-        for model in &self.models {
-            let latency = &model.latency_ms;
-            writeln!(
-                formatter,
-                "{:<width$}  {:>16} {:>9.2}% {:>16.1} {:>16.1}% {:>9.2} {:>7.2} {:>7.2}",
-                model.name,
-                model.coverage_at_10.tracks,
-                model.coverage_at_10.share * 100.0,
-                model.mean_placements_at_10,
-                model.distinct_artists_at_10 * 100.0,
-                latency.median,
-                latency.p95,
-                latency.p99
-            )?;
-        }
-        write!(formatter, "{:<width$}  {:>44.1}", "withheld", self.holdout_mean_placements)
-    }
-}
-
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use super::*;
 
     /// Two models on three kinds of seeds.
@@ -168,18 +110,6 @@ pub(super) mod tests {
             holdout_mean_placements: 44.0,
             models: vec![model("track2vec", 1.0), model("a&b", 0.5)],
         }
-    }
-
-    #[test]
-    fn the_table_has_a_line_a_kind_and_model_in_the_challenges_order() {
-        let table = report().to_string();
-        let rows: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
-        let seeds: Vec<&str> =
-            rows.iter().filter(|row| row.len() == 7 && row[1].parse::<usize>().is_ok()).map(|row| row[0]).collect();
-        assert_eq!(seeds[..4], ["title", "first5", "title_random100", "all"], "{table}");
-        assert!(rows.contains(&vec!["title", "50", "track2vec", "0.1000", "0.1200", "0.2123", "7.500"]), "{table}");
-        assert!(rows.contains(&vec!["a&b", "0.0500", "0.0600", "0.1062", "15.000"]), "{table}");
-        assert!(rows.contains(&vec!["track2vec", "900", "9.00%", "120.0", "80.0%", "1.50", "2.50", "9.00"]), "{table}");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Playlists of a catalog withheld to measure on, masked in the ten ways of the challenge.
+//! Playlists of a catalog held out to measure on, masked in the ten ways of the challenge.
 
 use std::collections::HashMap;
 
@@ -14,9 +14,9 @@ use crate::bundle::Vocabulary;
 use crate::dataset::{Corpus, SeedKind, mask};
 use crate::progress::Interrupt;
 
-/// A playlist withheld.
+/// A playlist that is held out.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Withheld {
+pub struct HeldOutPlaylist {
     /// its row in the corpus
     pub playlist: u32,
     /// in which way it is masked
@@ -32,14 +32,14 @@ pub struct Withheld {
 /// A corpus in two: what is measured on, and what may be learned from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Split {
-    /// the playlists withheld, in order of kinds
-    pub withheld: Vec<Withheld>,
+    /// the playlists held out, in order of kinds
+    pub held_out: Vec<HeldOutPlaylist>,
     /// rows of all other playlists, rising; [`Corpus::select`] makes a corpus of them
     pub remaining: Vec<u32>,
 }
 
 impl Split {
-    /// Withholds `playlists` playlists, a tenth for each kind of seeds, drawn at random by `seed` from those that are
+    /// Holds out `playlists` playlists, a tenth for each kind of seeds, drawn at random by `seed` from those that are
     /// long enough for the kind; fewer of a kind where the corpus has too few of them, which is logged.
     ///
     /// # Errors
@@ -49,13 +49,13 @@ impl Split {
         let all = corpus.sequences.playlists.rows();
         if playlists > all / 2 {
             return Err(format!(
-                "{playlists} playlists can't be withheld of {all}: more than half would be gone to learn from"
+                "{playlists} of {all} playlists can't be held out: at least half must remain to train on"
             ));
         }
         let mut rng = Xoshiro256PlusPlus::seed_from_u64(seed);
         let mut candidates: Vec<u32> = (0..all as u32).collect();
         candidates.shuffle(&mut rng);
-        let mut withheld: Vec<Withheld> = Vec::with_capacity(playlists);
+        let mut held_out: Vec<HeldOutPlaylist> = Vec::with_capacity(playlists);
         // The most demanding kinds first: the others find enough in what these leave.
         for (number, kind) in SeedKind::ALL.into_iter().enumerate().rev() {
             let wanted = playlists / SeedKind::ALL.len() + usize::from(number < playlists % SeedKind::ALL.len());
@@ -67,7 +67,13 @@ impl Split {
                 let rows = corpus.sequences.playlists.row(playlist as usize);
                 let Some(masked) = mask(rows, &corpus.titles[playlist as usize], kind, &mut rng) else { return true };
                 let title = masked.title.map(ToOwned::to_owned);
-                withheld.push(Withheld { playlist, kind, title, seeds: masked.seeds, holdouts: masked.holdouts });
+                held_out.push(HeldOutPlaylist {
+                    playlist,
+                    kind,
+                    title,
+                    seeds: masked.seeds,
+                    holdouts: masked.holdouts,
+                });
                 found += 1;
                 false
             });
@@ -75,18 +81,18 @@ impl Split {
                 warn!("only {found} playlists instead of {wanted} are long enough for {kind}");
             }
         }
-        if withheld.is_empty() {
-            return Err("no playlist is long enough to withhold a part of it".to_owned());
+        if held_out.is_empty() {
+            return Err("no playlist is long enough to hold out a part of it".to_owned());
         }
-        withheld.sort_by_key(|one| one.kind);
+        held_out.sort_by_key(|one| one.kind);
         candidates.sort_unstable();
-        Ok(Self { withheld, remaining: candidates })
+        Ok(Self { held_out, remaining: candidates })
     }
 
-    /// What is withheld by the app's ids, so that any model can be asked, whatever its rows are.
+    /// Returns what is held out by the app's ids, so that any model can be measured, whatever its rows are.
     pub fn test_playlists(&self, corpus: &Corpus) -> Vec<TestPlaylist> {
         let ids = |rows: &[u32]| rows.iter().map(|&row| corpus.sequences.track_ids[row as usize].clone()).collect();
-        let test_playlist = |one: &Withheld| TestPlaylist {
+        let test_playlist = |one: &HeldOutPlaylist| TestPlaylist {
             seen: PartialPlaylist {
                 id: format!("#{}", one.playlist),
                 title: one.title.clone(),
@@ -95,13 +101,13 @@ impl Split {
             kind: one.kind,
             holdouts: ids(&one.holdouts),
         };
-        self.withheld.iter().map(test_playlist).collect()
+        self.held_out.iter().map(test_playlist).collect()
     }
 }
 
-/// Measures models on what `split` withholds of `corpus`, in rows of `vocabulary` with their placements `counts`.
+/// Measures models on what `split` holds out of `corpus`, in rows of `vocabulary` with their placements `counts`.
 ///
-/// The models must have learned from no more than [`Split::remaining`]; otherwise they have seen the answers.
+/// The models must have learned from no more than [`Split::remaining`]; otherwise they have seen what they are tested on.
 ///
 /// # Errors
 ///
@@ -147,14 +153,14 @@ mod tests {
         let corpus = corpus();
         let split = Split::new(&corpus, 23, 1).expect("a split");
         for (number, kind) in SeedKind::ALL.into_iter().enumerate() {
-            let count = split.withheld.iter().filter(|one| one.kind == kind).count();
+            let count = split.held_out.iter().filter(|one| one.kind == kind).count();
             assert_eq!(count, 2 + usize::from(number < 3), "{kind}");
         }
-        let mut all: Vec<u32> = split.withheld.iter().map(|one| one.playlist).chain(split.remaining.clone()).collect();
+        let mut all: Vec<u32> = split.held_out.iter().map(|one| one.playlist).chain(split.remaining.clone()).collect();
         assert!(split.remaining.is_sorted());
         all.sort_unstable();
         assert_eq!(all, (0..60).collect::<Vec<u32>>());
-        for one in &split.withheld {
+        for one in &split.held_out {
             let rows = corpus.sequences.playlists.row(one.playlist as usize);
             let title = one.kind.has_title().then(|| format!("mix {}", one.playlist));
             assert_eq!(one.title, title, "{one:?}");
@@ -172,9 +178,9 @@ mod tests {
         let short =
             Corpus::by_hand(&[("a", &[0, 1, 2, 3, 4, 5]), ("b", &[0, 1]), ("", &[0, 1]), ("", &[1])], &["A"; 6]);
         let split = Split::new(&short, 2, 1).expect("a split");
-        let kinds: Vec<SeedKind> = split.withheld.iter().map(|one| one.kind).collect();
+        let kinds: Vec<SeedKind> = split.held_out.iter().map(|one| one.kind).collect();
         assert_eq!((kinds, split.remaining), (vec![SeedKind::TitleFirst1], vec![1, 2, 3]));
-        assert!(Split::new(&short, 3, 1).expect_err("refused").contains("3 playlists can't be withheld of 4"));
+        assert!(Split::new(&short, 3, 1).expect_err("refused").contains("3 of 4 playlists can't be held out"));
         let tiny = Corpus::by_hand(&[("a", &[0, 1]), ("b", &[0, 1])], &["A"; 2]);
         assert!(Split::new(&tiny, 1, 1).expect_err("refused").contains("no playlist is long enough"));
     }

@@ -20,7 +20,7 @@ const BATCH: usize = 64;
 pub struct Team {
     /// name of the team
     pub name: String,
-    /// address to answer to
+    /// address for replies
     pub email: String,
 }
 
@@ -29,7 +29,7 @@ pub struct Team {
 pub enum SubmissionError {
     /// A playlist gets too few tracks.
     #[error(
-        "playlist {pid} gets {tracks} tracks, a submission needs {LIST_LENGTH}: the model knows {catalog} tracks, the seeds among them"
+        "playlist {pid} gets {tracks} tracks, but a submission needs {LIST_LENGTH}: the model knows {catalog} tracks, including the seeds"
     )]
     TooFew {
         /// the playlist
@@ -39,8 +39,8 @@ pub enum SubmissionError {
         /// tracks that the model knows
         catalog: usize,
     },
-    /// A model's answer breaks the rules.
-    #[error("{model} answers playlist {pid} against the rules: {reason}")]
+    /// A model returned an invalid list.
+    #[error("{model} returned an invalid list for playlist {pid}: {reason}")]
     Answer {
         /// the model
         model: String,
@@ -57,8 +57,8 @@ pub enum SubmissionError {
         /// the reason
         source: std::io::Error,
     },
-    /// The person asked to stop.
-    #[error("stopped before the end; no submission was written")]
+    /// The run was interrupted.
+    #[error("interrupted; no submission was written")]
     Interrupted,
 }
 
@@ -66,7 +66,7 @@ pub enum SubmissionError {
 ///
 /// # Errors
 ///
-/// When a playlist can't be given 500 tracks, an answer breaks the rules, the file can't be written, or `interrupt` is
+/// When a playlist can't be given 500 tracks, a list is invalid, the file can't be written, or `interrupt` is
 /// raised. What was at `path` before is then still there.
 pub fn submit(
     challenge: &Challenge,
@@ -77,7 +77,7 @@ pub fn submit(
     interrupt: &Interrupt,
 ) -> Result<(), SubmissionError> {
     let io = |source: std::io::Error| SubmissionError::Io { path: path.to_owned(), source };
-    let name = path.file_name().ok_or_else(|| io(std::io::Error::other("not a file's name")))?;
+    let name = path.file_name().ok_or_else(|| io(std::io::Error::other("not a file name")))?;
     let unfinished = path.with_file_name(format!(".{}.unfinished", name.to_string_lossy()));
     let file = File::create(&unfinished).map_err(io)?;
     let outcome = write(challenge, vocabulary, recommender, team, &file, interrupt, io)

@@ -9,11 +9,16 @@ use std::collections::HashMap;
 use std::io::BufRead;
 use std::path::{Path, PathBuf};
 
+use super::engine::{FileToRead, import_files};
+use super::error::{FormatError, ImportError, ReadError};
 use super::npy::{MAGIC, read_object_array};
 use super::pickle::Limits;
-use super::{FormatError, ImportError, ReadError, RowNumber, RowPlace, Sink, Source};
+use super::report::ImportReport;
+use super::sink::{RowNumber, RowPlace, Sink};
+use super::source::{Source, check_files};
 use crate::catalog::columns::{in_field, name, playlist_length};
-use crate::catalog::{ArtistId, ArtistRecord, PlaylistId, PlaylistRecord, TrackId, TrackMention, TrackRecord};
+use crate::catalog::{ArtistId, ArtistRecord, Catalog, PlaylistId, PlaylistRecord, TrackId, TrackMention, TrackRecord};
+use crate::progress::Interrupt;
 
 const TRACK: &str = "track_";
 const ARTIST: &str = "artist_";
@@ -28,6 +33,27 @@ pub struct DeezerOptions {
     pub placeholder_artists: bool,
 }
 
+/// Imports playlists in Deezer's format: NumPy files or text.
+///
+/// `rejects` is where skipped rows are listed. An interrupt stops after the batch in progress.
+///
+/// # Errors
+///
+/// Before anything is read, when a path is not there, or two files would give their playlists the same ids.
+pub async fn import_deezer(
+    catalog: &Catalog,
+    paths: &[PathBuf],
+    options: DeezerOptions,
+    rejects: &Path,
+    interrupt: &Interrupt,
+) -> Result<ImportReport, ImportError> {
+    check_names(paths)?;
+    let reads = paths.iter().map(|file| {
+        FileToRead::new(file, true, move |file, count, sink| read(file, Source::open(file, count)?, options, sink))
+    });
+    import_files(catalog, reads.collect(), rejects, interrupt).await
+}
+
 /// What playlists of a file are named after: `music_1` for `music_1.npy`.
 fn stem(file: &Path) -> String {
     let name = file.file_name().unwrap_or_default().to_string_lossy();
@@ -37,8 +63,8 @@ fn stem(file: &Path) -> String {
 }
 
 /// That the files are there, and that no two would give their playlists the same ids.
-pub(super) fn check_names(files: &[PathBuf]) -> Result<(), ImportError> {
-    super::check_files(files)?;
+fn check_names(files: &[PathBuf]) -> Result<(), ImportError> {
+    check_files(files)?;
     let mut stems: HashMap<String, &PathBuf> = HashMap::new();
     for file in files {
         let stem = stem(file);

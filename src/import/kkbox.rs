@@ -12,21 +12,20 @@ use std::borrow::Cow;
 use std::collections::HashSet;
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
 
 use csv::{ByteRecord, Reader, ReaderBuilder};
 use time::{Date, Duration, Month, OffsetDateTime};
-use tokio::sync::mpsc;
-use tracing::{info, warn};
 
-use super::source::open_unpacked;
-use super::{BytesRead, FailedFile, FormatError, ImportError, ListeningReport, Reject, RejectLog};
+use super::engine::{FileToRead, HandOver, ImportBatch, import_files};
+use super::error::{FormatError, ImportError, ReadError};
+use super::report::{ImportReport, Reject};
+use super::source::{BytesRead, open_unpacked};
 use crate::catalog::columns::{clean, in_field, name};
 use crate::catalog::{
-    ArtistRecord, Catalog, CatalogError, ListenRecord, ListeningOutcome, RecordingRecord, SongRecord, TextError,
-    TrackId, TrackRecord, UserId, UserRecord,
+    ArtistRecord, Catalog, CatalogError, ListenRecord, ListensOutcome, RecordingRecord, SongRecord, TextError, TrackId,
+    TrackRecord, UserId, UserRecord,
 };
-use crate::progress::{Interrupt, Progress};
+use crate::progress::Interrupt;
 
 /// Rows written in one transaction.
 pub const BATCH: usize = 20_000;
@@ -95,83 +94,44 @@ pub fn find_kkbox(folder: &Path) -> Result<Vec<KkboxFile>, ImportError> {
     Ok(files.into_iter().flatten().collect())
 }
 
-/// What the reader says to the writer.
-enum Step {
-    Batch(KkboxBatch),
-    End(PathBuf, Result<(), FormatError>),
-}
-
 /// Imports a folder of the data set.
 ///
-/// `rejects` is where skipped rows are listed. On an interrupt the batch under way is finished and the rest left.
+/// `rejects` is where skipped rows are listed. An interrupt stops after the batch in progress.
 pub async fn import_kkbox(
     catalog: &Catalog,
     folder: &Path,
     rejects: &Path,
     interrupt: &Interrupt,
-) -> Result<ListeningReport, ImportError> {
-    let started = Instant::now();
-    let files = find_kkbox(folder)?;
-    let bytes = files.iter().map(|file| std::fs::metadata(file.path()).map_or(0, |metadata| metadata.len())).sum();
-    let progress = Progress::start("importing", bytes);
-    // One batch is read ahead of the one being written, and no more.
-    let (sender, mut receiver) = mpsc::channel::<Step>(1);
-    let count = BytesRead::default();
-    let counted = count.clone();
-    let reader = tokio::task::spawn_blocking(move || {
-        for file in files {
-            let outcome = file.read(&counted, &mut |batch| sender.blocking_send(Step::Batch(batch)).is_ok());
-            if sender.blocking_send(Step::End(file.path().to_owned(), outcome)).is_err() {
-                return;
-            }
-        }
+) -> Result<ImportReport<ListensOutcome>, ImportError> {
+    let reads = find_kkbox(folder)?.into_iter().map(|file| FileToRead {
+        file: file.path().to_owned(),
+        read: Box::new(move |_: &Path, count: &BytesRead, hand_over: HandOver<'_, KkboxBatch>| {
+            file.read(count, hand_over)
+        }),
+        stops_within: true,
     });
-    let (mut report, mut log) = (ListeningReport::default(), RejectLog::new(rejects));
-    while let Some(step) = receiver.recv().await {
-        match step {
-            Step::Batch(batch) => {
-                report.listens += batch.rows.listens() as u64;
-                report.outcome += write(catalog, &batch.rows).await?;
-                log.write(&batch.rejects)
-                    .map_err(|source| ImportError::Rejects { path: rejects.to_owned(), source })?;
-            }
-            Step::End(_, Ok(())) => report.files += 1,
-            Step::End(file, Err(error)) => {
-                warn!("{} is not imported to its end: {error}", file.display());
-                report.failed_files.push(FailedFile { file, reason: error.to_string() });
-            }
-        }
-        progress.at(count.get(), || format!("{} listens", report.listens));
-        if interrupt.is_raised() {
-            report.interrupted = true;
-            break;
-        }
-    }
-    drop(receiver);
-    reader.await.map_err(|error| ImportError::Reader(error.to_string()))?;
-    if report.outcome != ListeningOutcome::default() {
-        catalog.analyze().await?;
-    }
-    (report.rejected, report.rejects_file) = log.finish();
-    report.seconds = started.elapsed().as_secs_f64();
-    info!(files = report.files, listens = report.listens, rejected = report.rejected, "import ended");
-    Ok(report)
+    import_files(catalog, reads.collect(), rejects, interrupt).await
 }
 
-async fn write(catalog: &Catalog, rows: &KkboxRows) -> Result<ListeningOutcome, CatalogError> {
-    match rows {
-        KkboxRows::Users(users) => catalog.import_users(users).await,
-        KkboxRows::Songs(songs) => catalog.import_songs(songs).await,
-        KkboxRows::Recordings(recordings) => catalog.import_recordings(recordings).await,
-        KkboxRows::Listens(listens) => catalog.import_listens(listens).await,
-    }
-}
+impl ImportBatch for KkboxBatch {
+    type Outcome = ListensOutcome;
 
-impl KkboxRows {
-    fn listens(&self) -> usize {
-        match self {
-            Self::Listens(listens) => listens.len(),
-            _ => 0,
+    async fn write(self, catalog: &Catalog) -> Result<(ListensOutcome, Vec<Reject>), CatalogError> {
+        let outcome = match &self.rows {
+            KkboxRows::Users(users) => catalog.import_users(users).await?,
+            KkboxRows::Songs(songs) => catalog.import_songs(songs).await?,
+            KkboxRows::Recordings(recordings) => catalog.import_recordings(recordings).await?,
+            KkboxRows::Listens(listens) => catalog.import_listens(listens).await?,
+        };
+        Ok((outcome, self.rejects))
+    }
+
+    fn is_empty(&self) -> bool {
+        match &self.rows {
+            KkboxRows::Users(rows) => rows.is_empty(),
+            KkboxRows::Songs(rows) => rows.is_empty(),
+            KkboxRows::Recordings(rows) => rows.is_empty(),
+            KkboxRows::Listens(rows) => rows.is_empty(),
         }
     }
 }
@@ -186,12 +146,12 @@ impl KkboxFile {
         }
     }
 
-    /// Hands the file's rows over a batch at a time, until `hand_over` answers false. `count` learns how much was read.
+    /// Hands over the file's rows a batch at a time. `count` learns how much was read.
     ///
     /// # Errors
     ///
     /// When it is not in its format, or can't be read further; the rows before are handed over all the same.
-    pub fn read(&self, count: &BytesRead, hand_over: &mut dyn FnMut(KkboxBatch) -> bool) -> Result<(), FormatError> {
+    pub fn read(&self, count: &BytesRead, hand_over: HandOver<'_, KkboxBatch>) -> Result<(), ReadError> {
         match self {
             Self::Members(path) => {
                 let mut table = Table::open(path, count)?;
@@ -316,7 +276,7 @@ struct Table {
 impl Table {
     fn open(path: &Path, count: &BytesRead) -> Result<Self, FormatError> {
         let at_start = |reason: String| FormatError { offset: 0, reason };
-        let bytes = open_unpacked(path, count).map_err(|error| at_start(format!("could not be read: {error}")))?;
+        let bytes = open_unpacked(path, count).map_err(|error| at_start(format!("can't be read: {error}")))?;
         let mut reader = ReaderBuilder::new().flexible(true).from_reader(bytes);
         let header = reader.byte_headers().map_err(|error| at_start(format!("the header can't be read: {error}")))?;
         let name = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().trim_start_matches('\u{feff}').to_owned();
@@ -343,8 +303,8 @@ impl Table {
         wrap: impl Fn(Vec<T>) -> KkboxRows,
         id: impl Fn(&T) -> String,
         each: impl Fn(&Row<'_>) -> Result<T, String>,
-        hand_over: &mut dyn FnMut(KkboxBatch) -> bool,
-    ) -> Result<(), FormatError> {
+        hand_over: HandOver<'_, KkboxBatch>,
+    ) -> Result<(), ReadError> {
         let (mut record, mut number) = (ByteRecord::new(), 0u64);
         let (mut rows, mut ids, mut rejects) = (Vec::new(), HashSet::new(), Vec::new());
         loop {
@@ -354,8 +314,8 @@ impl Table {
                 Ok(false) => break,
                 Ok(true) => each(&Row { record: &record, header: &self.header, number }),
                 Err(error) => {
-                    hand_over(KkboxBatch { rows: wrap(rows), rejects });
-                    return Err(FormatError { offset: begin, reason: format!("could not be read: {error}") });
+                    hand_over(KkboxBatch { rows: wrap(rows), rejects })?;
+                    return Err(FormatError { offset: begin, reason: format!("can't be read: {error}") }.into());
                 }
             };
             let row = match parsed {
@@ -377,15 +337,12 @@ impl Table {
             if is_full || (!key.is_empty() && ids.contains(&key)) {
                 ids.clear();
                 let (rows, rejects) = (std::mem::take(&mut rows), std::mem::take(&mut rejects));
-                if !hand_over(KkboxBatch { rows: wrap(rows), rejects }) {
-                    return Ok(());
-                }
+                hand_over(KkboxBatch { rows: wrap(rows), rejects })?;
             }
             ids.insert(key);
             rows.push(row);
         }
-        hand_over(KkboxBatch { rows: wrap(rows), rejects });
-        Ok(())
+        hand_over(KkboxBatch { rows: wrap(rows), rejects })
     }
 }
 
@@ -454,7 +411,7 @@ mod tests {
         let outcome = make(path).read(&BytesRead::default(), &mut |batch| {
             rows.push(batch.rows);
             rejects.extend(batch.rejects);
-            true
+            Ok(())
         });
         outcome.expect("it is in its format");
         (rows, rejects)

@@ -13,12 +13,49 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use time::OffsetDateTime;
 
-use super::{FormatError, ImportError, ParsedFile, Reject};
+use super::engine::{FileToRead, import_files};
+use super::error::{FormatError, ImportError};
+use super::report::{ImportReport, Reject};
+use super::sink::{RowNumber, RowPlace};
+use super::source::read_file;
 use crate::catalog::columns::{clean, count, in_field, name};
 use crate::catalog::{
-    AlbumId, AlbumRecord, ArtistId, ArtistRecord, PlaylistId, PlaylistRecord, TextError, TrackId, TrackMention,
-    TrackRecord,
+    AlbumId, AlbumRecord, ArtistId, ArtistRecord, Catalog, PlaylistId, PlaylistRecord, TextError, TrackId,
+    TrackMention, TrackRecord,
 };
+use crate::progress::Interrupt;
+
+/// A file as its reader leaves it.
+#[derive(Debug, Default)]
+pub struct ParsedFile {
+    /// rows for the catalog
+    pub playlists: Vec<PlaylistRecord>,
+    /// rows skipped
+    pub rejects: Vec<Reject>,
+}
+
+/// Imports slices in the Million Playlist Dataset's format: files, or folders of `mpd.slice.*.json[.gz]`.
+///
+/// `rejects` is where skipped rows are listed. On an interrupt the file in progress is finished and the rest left.
+pub async fn import_mpd(
+    catalog: &Catalog,
+    paths: &[PathBuf],
+    rejects: &Path,
+    interrupt: &Interrupt,
+) -> Result<ImportReport, ImportError> {
+    let reads = find_slices(paths)?.into_iter().map(|file| {
+        FileToRead::new(&file, false, |file, count, sink| {
+            let parsed = parse_slice(file, &read_file(file, count)?)?;
+            for reject in parsed.rejects {
+                sink.reject_item(reject.offset, reject.item, reject.reason)?;
+            }
+            (0..).zip(parsed.playlists).try_for_each(|(number, playlist)| {
+                sink.playlist(RowPlace { offset: 0, number: RowNumber::Playlist(number) }, playlist)
+            })
+        })
+    });
+    import_files(catalog, reads.collect(), rejects, interrupt).await
+}
 
 #[derive(Deserialize)]
 struct Slice<'a> {

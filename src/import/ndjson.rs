@@ -5,12 +5,18 @@
 //! does not have, as it happens where tracks are deleted. It is imported without them, and each is listed.
 
 use std::io::BufRead;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::{ReadError, Sink, Source};
+use super::engine::{FileToRead, import_files};
+use super::error::{ImportError, ReadError};
+use super::report::ImportReport;
+use super::sink::Sink;
+use super::source::{Source, check_files};
+use crate::catalog::Catalog;
 use crate::catalog::lines::{PlaylistLine, TrackLine, UserLine};
+use crate::progress::Interrupt;
 
 /// What the rows of a file are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +48,26 @@ impl NdjsonFiles {
             .chain(of(RowKind::Users, &self.users))
             .chain(of(RowKind::Playlists, &self.playlists))
     }
+}
+
+/// Imports your own rows: tracks, then users, then playlists.
+///
+/// `rejects` is where skipped rows are listed. An interrupt stops after the batch in progress.
+///
+/// # Errors
+///
+/// Before anything is read, when a file is not there.
+pub async fn import_ndjson(
+    catalog: &Catalog,
+    files: &NdjsonFiles,
+    rejects: &Path,
+    interrupt: &Interrupt,
+) -> Result<ImportReport, ImportError> {
+    check_files(files.in_order().map(|(_, file)| file))?;
+    let reads = files.in_order().map(|(kind, file)| {
+        FileToRead::new(file, true, move |file, count, sink| read(Source::open(file, count)?, kind, sink))
+    });
+    import_files(catalog, reads.collect(), rejects, interrupt).await
 }
 
 /// Reads lines of one kind into `sink`. Blank lines are passed over.

@@ -2,9 +2,9 @@
 
 use std::io::BufRead;
 
-use super::FormatError;
-use super::Source;
+use super::error::FormatError;
 use super::pickle::{Limits, PickledArray, read_array};
+use super::source::Source;
 
 /// What every NumPy file begins with.
 pub const MAGIC: &[u8] = b"\x93NUMPY";

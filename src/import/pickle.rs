@@ -11,8 +11,8 @@ use std::io::BufRead;
 
 use hashbrown::{DefaultHashBuilder, HashTable};
 
-use super::FormatError;
-use super::Source;
+use super::error::FormatError;
+use super::source::Source;
 
 /// How much a pickle may make its reader hold.
 #[derive(Debug, Clone, Copy)]

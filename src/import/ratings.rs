@@ -14,9 +14,20 @@ use csv::{ByteRecord, ReaderBuilder};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::{FormatError, ImportError, Reject};
-use crate::catalog::{RatingRecord, RatingScale, TextError, TrackId, TrackRecord, UserId, whole_microseconds};
+use super::engine::{FileToRead, HandOver, ImportBatch, import_files};
+use super::error::{FormatError, ImportError};
+use super::report::{ImportReport, Reject};
+use super::source::{BytesRead, read_file};
+use crate::catalog::{
+    Catalog, CatalogError, RatingRecord, RatingScale, RatingsOutcome, TextError, TrackId, TrackRecord, UserId,
+    whole_microseconds,
+};
+use crate::progress::Interrupt;
 
+/// Most tracks that are written in one transaction with ratings.
+const TRACKS_BATCH: usize = 5_000;
+/// Most ratings that are written in one transaction.
+const RATINGS_BATCH: usize = 100_000;
 /// What ids of films begin with.
 const FILM: &str = "movielens:movie:";
 /// Genres of a row, in the files that have them.
@@ -70,6 +81,47 @@ pub struct ParsedRatings {
     pub ratings: Vec<RatingRecord>,
     /// rows skipped
     pub rejects: Vec<Reject>,
+}
+
+/// Imports files of ratings, one after another; ratings must lie on `scale`.
+///
+/// `rejects` is where skipped rows are listed. An interrupt stops after the batch in progress.
+pub async fn import_ratings(
+    catalog: &Catalog,
+    files: Vec<RatingsFile>,
+    scale: RatingScale,
+    rejects: &Path,
+    interrupt: &Interrupt,
+) -> Result<ImportReport<RatingsOutcome>, ImportError> {
+    let reads = files.into_iter().map(|file| FileToRead {
+        file: file.path().to_owned(),
+        read: Box::new(move |path: &Path, count: &BytesRead, hand_over: HandOver<'_, ParsedRatings>| {
+            let ParsedRatings { tracks, ratings, mut rejects } = file.parse(&read_file(path, count)?, scale)?;
+            let (mut tracks, mut ratings) = (tracks.chunks(TRACKS_BATCH), ratings.chunks(RATINGS_BATCH));
+            loop {
+                let (tracks, ratings) = (tracks.next().unwrap_or_default(), ratings.next().unwrap_or_default());
+                let rejects = std::mem::take(&mut rejects);
+                if tracks.is_empty() && ratings.is_empty() && rejects.is_empty() {
+                    return Ok(());
+                }
+                hand_over(ParsedRatings { tracks: tracks.to_vec(), ratings: ratings.to_vec(), rejects })?;
+            }
+        }),
+        stops_within: true,
+    });
+    import_files(catalog, reads.collect(), rejects, interrupt).await
+}
+
+impl ImportBatch for ParsedRatings {
+    type Outcome = RatingsOutcome;
+
+    async fn write(self, catalog: &Catalog) -> Result<(RatingsOutcome, Vec<Reject>), CatalogError> {
+        Ok((catalog.import_ratings(&self.tracks, &self.ratings).await?, self.rejects))
+    }
+
+    fn is_empty(&self) -> bool {
+        self.tracks.is_empty() && self.ratings.is_empty()
+    }
 }
 
 /// The files of a MovieLens folder: films first, so that ratings find them.

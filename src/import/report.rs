@@ -2,11 +2,12 @@
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
+use std::ops::AddAssign;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use crate::catalog::{BatchOutcome, ImportOutcome, ListeningOutcome};
+use crate::catalog::{BatchOutcome, ListensOutcome, RatingsOutcome};
 
 /// A row that was skipped, as it stands in the rejects file (one JSON object a line).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -30,75 +31,70 @@ pub struct FailedFile {
     pub reason: String,
 }
 
+/// What the batches of an import did to the catalog.
+pub trait Outcome: Copy + Default + AddAssign + Serialize + Send + 'static {
+    /// Returns whether rows were added or changed.
+    fn has_changes(&self) -> bool;
+
+    /// Returns how far an import is after so many seconds, in words.
+    fn progress(&self, seconds: f64) -> String;
+}
+
+impl Outcome for BatchOutcome {
+    fn has_changes(&self) -> bool {
+        self.playlists_added + self.playlists_changed + self.tracks_added > 0
+    }
+
+    fn progress(&self, seconds: f64) -> String {
+        format!("{} placements, {:.0}/s", self.placements, self.placements as f64 / seconds.max(1e-9))
+    }
+}
+
+impl Outcome for RatingsOutcome {
+    fn has_changes(&self) -> bool {
+        self.ratings_added + self.ratings_changed + self.tracks_added > 0
+    }
+
+    fn progress(&self, seconds: f64) -> String {
+        format!("{} ratings, {:.0}/s", self.ratings, self.ratings as f64 / seconds.max(1e-9))
+    }
+}
+
+impl Outcome for ListensOutcome {
+    fn has_changes(&self) -> bool {
+        *self != Self { listens: self.listens, ..Self::default() }
+    }
+
+    fn progress(&self, seconds: f64) -> String {
+        format!("{} listens, {:.0}/s", self.listens, self.listens as f64 / seconds.max(1e-9))
+    }
+}
+
 /// What an import did.
 #[derive(Debug, Clone, Default, Serialize)]
-pub struct ImportReport {
-    /// files imported whole
+pub struct ImportReport<O = BatchOutcome> {
+    /// files imported as a whole
     pub files: u64,
-    /// files refused whole; nothing of them is in the catalog
+    /// files that are not in their format; the reason says if rows before that place are imported
     pub failed_files: Vec<FailedFile>,
     /// what was written
     #[serde(flatten)]
-    pub outcome: BatchOutcome,
+    pub outcome: O,
     /// rows skipped
     pub rejected: u64,
     /// where the skipped rows are listed, if there are any
     pub rejects_file: Option<PathBuf>,
     /// wall time
     pub seconds: f64,
-    /// true if it was asked to stop before the end; run it again to go on
+    /// true if it was asked to stop before the end; running it again completes it
     pub interrupted: bool,
 }
 
 impl ImportReport {
-    /// Placements per second of wall time.
+    /// Returns the placements per second of wall time.
     pub fn placements_per_second(&self) -> f64 {
         self.outcome.placements as f64 / self.seconds.max(1e-9)
     }
-}
-
-/// What an import of ratings did.
-#[derive(Debug, Clone, Default, Serialize)]
-pub struct RatingsReport {
-    /// files imported whole
-    pub files: u64,
-    /// files refused whole; nothing of them is in the catalog
-    pub failed_files: Vec<FailedFile>,
-    /// ratings read, whether written or already there
-    pub ratings: u64,
-    /// what was written
-    #[serde(flatten)]
-    pub outcome: ImportOutcome,
-    /// rows skipped
-    pub rejected: u64,
-    /// where the skipped rows are listed, if there are any
-    pub rejects_file: Option<PathBuf>,
-    /// wall time
-    pub seconds: f64,
-    /// true if it was asked to stop before the end; run it again to go on
-    pub interrupted: bool,
-}
-
-/// What an import of listens did.
-#[derive(Debug, Clone, Default, Serialize)]
-pub struct ListeningReport {
-    /// files imported whole
-    pub files: u64,
-    /// files that are not in their format; rows before that place are imported
-    pub failed_files: Vec<FailedFile>,
-    /// listens read, whether written or already there
-    pub listens: u64,
-    /// what was written
-    #[serde(flatten)]
-    pub outcome: ListeningOutcome,
-    /// rows skipped
-    pub rejected: u64,
-    /// where the skipped rows are listed, if there are any
-    pub rejects_file: Option<PathBuf>,
-    /// wall time
-    pub seconds: f64,
-    /// true if it was asked to stop before the end; run it again to go on
-    pub interrupted: bool,
 }
 
 /// Writes rejects to a file that comes into being with the first of them.

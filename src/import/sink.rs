@@ -4,8 +4,11 @@ use std::collections::HashSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use super::{FormatError, Line, Reject};
-use crate::catalog::{PlaylistRecord, TrackRecord, UserId};
+use super::engine::{FileToRead, HandOver, ImportBatch};
+use super::error::ReadError;
+use super::report::Reject;
+use super::source::{BytesRead, Line};
+use crate::catalog::{BatchOutcome, Catalog, CatalogError, PlaylistRecord, TrackRecord, UnknownTrack, UserId};
 
 /// Playlists written in one transaction at most; a slice of the Million Playlist Dataset has 1,000.
 const PLAYLISTS: usize = 5_000;
@@ -60,21 +63,59 @@ pub struct Batch {
     pub rejects: Vec<Reject>,
 }
 
-/// Why a reader ends early.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ReadError {
-    /// The file is not in its format.
-    #[error(transparent)]
-    Format(#[from] FormatError),
-    /// Nobody wants the rest.
-    #[error("stopped")]
-    Stopped,
+impl ImportBatch for Batch {
+    type Outcome = BatchOutcome;
+
+    async fn write(mut self, catalog: &Catalog) -> Result<(BatchOutcome, Vec<Reject>), CatalogError> {
+        let mut outcome = BatchOutcome::default();
+        if !self.tracks.is_empty() {
+            outcome += catalog.upsert_tracks(&self.tracks).await?;
+        }
+        if !self.users.is_empty() {
+            outcome += catalog.upsert_users(&self.users).await?;
+        }
+        if !self.playlists.is_empty() {
+            let upserted = catalog.upsert_playlists(&self.playlists).await?;
+            outcome += upserted.outcome;
+            self.rejects.extend(upserted.unknown_tracks.into_iter().map(|UnknownTrack { playlist, track }| {
+                let (place, id) = (self.places[playlist], self.playlists[playlist].tracks[track].id());
+                Reject {
+                    file: self.file.clone(),
+                    offset: place.offset,
+                    item: format!("{} tracks[{track}]", place.number),
+                    reason: format!("the catalog has no track {id:?}; import it first, or describe it here"),
+                }
+            }));
+        }
+        Ok((outcome, self.rejects))
+    }
+
+    fn is_empty(&self) -> bool {
+        self.playlists.is_empty() && self.tracks.is_empty() && self.users.is_empty()
+    }
+}
+
+impl FileToRead<Batch> {
+    /// A file whose rows `read` puts into a sink.
+    pub fn new(
+        file: &Path,
+        stops_within: bool,
+        read: impl Fn(&Path, &BytesRead, &mut Sink<'_>) -> Result<(), ReadError> + Send + 'static,
+    ) -> Self {
+        let read = move |file: &Path, count: &BytesRead, hand_over: HandOver<'_, Batch>| {
+            let mut sink = Sink::new(file, hand_over);
+            let outcome = read(file, count, &mut sink);
+            // The rows before the place where a file turned out bad are good.
+            sink.flush().and(outcome)
+        };
+        Self { file: file.to_owned(), read: Box::new(read), stops_within }
+    }
 }
 
 /// Takes the rows of one file.
 pub struct Sink<'a> {
     file: PathBuf,
-    hand_over: &'a mut dyn FnMut(Batch) -> Result<(), ReadError>,
+    hand_over: HandOver<'a, Batch>,
     batch: Batch,
     ids: HashSet<String>,
     placements: usize,
@@ -82,7 +123,7 @@ pub struct Sink<'a> {
 
 impl<'a> Sink<'a> {
     /// For the rows of `file`; `hand_over` gets them a batch at a time.
-    pub fn new(file: &Path, hand_over: &'a mut dyn FnMut(Batch) -> Result<(), ReadError>) -> Self {
+    pub fn new(file: &Path, hand_over: HandOver<'a, Batch>) -> Self {
         Self { file: file.to_owned(), hand_over, batch: Batch::default(), ids: HashSet::new(), placements: 0 }
     }
 

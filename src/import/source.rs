@@ -3,16 +3,18 @@
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use flate2::read::MultiGzDecoder;
 
-use super::FormatError;
+use super::error::{FormatError, ImportError};
 
 /// The longest line that is read, in bytes; a playlist of 10,000 tracks described in full has 3 MB.
 pub const MAX_LINE_BYTES: usize = 16 << 20;
+/// No larger file is read into memory, once decompressed: a slice of the Million Playlist Dataset has 35 MB.
+const MAX_FILE_BYTES: u64 = 4 << 30;
 /// Bytes read from the disk at a time.
 const BUFFER_BYTES: usize = 128 << 10;
 
@@ -41,7 +43,7 @@ impl Read for Counted {
 }
 
 /// Opens a file, unpacking it if it begins as gzip does.
-pub(super) fn open_unpacked(path: &Path, count: &BytesRead) -> io::Result<Box<dyn Read + Send>> {
+pub fn open_unpacked(path: &Path, count: &BytesRead) -> io::Result<Box<dyn Read + Send>> {
     let mut file = Counted { file: File::open(path)?, count: count.clone() };
     let mut magic = Vec::with_capacity(2);
     file.by_ref().take(2).read_to_end(&mut magic)?;
@@ -50,6 +52,44 @@ pub(super) fn open_unpacked(path: &Path, count: &BytesRead) -> io::Result<Box<dy
     Ok(match is_gzip {
         true => Box::new(Unpacked(MultiGzDecoder::new(BufReader::with_capacity(BUFFER_BYTES, whole)))),
         false => Box::new(whole),
+    })
+}
+
+/// Reads a whole file, unpacking gzip. `count` learns how much of it was read.
+///
+/// # Errors
+///
+/// When it can't be read, is cut off, or is larger than any slice: with the position.
+pub fn read_file(path: &Path, count: &BytesRead) -> Result<Vec<u8>, FormatError> {
+    let at = |offset: usize| {
+        move |error: io::Error| FormatError { offset: offset as u64, reason: format!("can't be read: {error}") }
+    };
+    let mut bytes = Vec::new();
+    let file = open_unpacked(path, count).map_err(at(0))?;
+    let outcome = file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes);
+    outcome.map_err(at(bytes.len()))?;
+    if bytes.len() as u64 > MAX_FILE_BYTES {
+        return Err(FormatError {
+            offset: MAX_FILE_BYTES,
+            reason: format!("larger than {MAX_FILE_BYTES} bytes; split it into slices"),
+        });
+    }
+    Ok(bytes)
+}
+
+/// Checks that each path is a file.
+///
+/// # Errors
+///
+/// The first one that is missing or a folder.
+pub fn check_files<'a>(files: impl IntoIterator<Item = &'a PathBuf>) -> Result<(), ImportError> {
+    files.into_iter().try_for_each(|path| {
+        let reject = |reason: String| Err(ImportError::Path { path: path.clone(), reason });
+        match std::fs::metadata(path) {
+            Ok(metadata) if metadata.is_dir() => reject("is a folder, expected a file".to_owned()),
+            Ok(_) => Ok(()),
+            Err(error) => reject(error.to_string()),
+        }
     })
 }
 
@@ -111,7 +151,7 @@ impl Source<BufReader<Box<dyn Read + Send>>> {
     /// When it can't be opened.
     pub fn open(path: &Path, count: &BytesRead) -> Result<Self, FormatError> {
         let reader = open_unpacked(path, count)
-            .map_err(|error| FormatError { offset: 0, reason: format!("could not be read: {error}") })?;
+            .map_err(|error| FormatError { offset: 0, reason: format!("can't be read: {error}") })?;
         Ok(Self::new(BufReader::with_capacity(BUFFER_BYTES, reader)))
     }
 }
@@ -133,7 +173,7 @@ impl<R: BufRead> Source<R> {
     }
 
     fn read_error(&self, error: &io::Error) -> FormatError {
-        self.refuse(format!("could not be read: {error}"))
+        self.refuse(format!("can't be read: {error}"))
     }
 
     fn truncated(&self) -> FormatError {

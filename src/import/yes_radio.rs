@@ -13,17 +13,39 @@ use std::fs;
 use std::io::BufRead;
 use std::path::{Path, PathBuf};
 
-use super::{BytesRead, FormatError, ImportError, ReadError, Sink, Source};
+use super::engine::{FileToRead, import_files};
+use super::error::{FormatError, ImportError, ReadError};
+use super::report::ImportReport;
+use super::sink::Sink;
+use super::source::{BytesRead, Source};
 use crate::catalog::columns::{clean, in_field, name, playlist_length};
-use crate::catalog::{ArtistRecord, PlaylistId, PlaylistRecord, TrackId, TrackMention, TrackRecord};
+use crate::catalog::{ArtistRecord, Catalog, PlaylistId, PlaylistRecord, TrackId, TrackMention, TrackRecord};
+use crate::progress::Interrupt;
 
 const PLAYLISTS: &str = "train.txt";
 const SONGS: &str = "song_hash.txt";
 /// Songs that are read at most; the largest size of the data set has 75,262.
 const MAX_SONGS: usize = 10_000_000;
 
+/// Imports folders of Yes.com radio playlists.
+///
+/// `rejects` is where skipped rows are listed. An interrupt stops after the batch in progress.
+///
+/// # Errors
+///
+/// Before anything is read, when a folder is not there or does not hold what it should.
+pub async fn import_yes_radio(
+    catalog: &Catalog,
+    folders: &[PathBuf],
+    rejects: &Path,
+    interrupt: &Interrupt,
+) -> Result<ImportReport, ImportError> {
+    let reads = find_playlists(folders)?.into_iter().map(|file| FileToRead::new(&file, true, read));
+    import_files(catalog, reads.collect(), rejects, interrupt).await
+}
+
 /// The files of playlists in `folders`: each has one, or folders below it do.
-pub(super) fn find_playlists(folders: &[PathBuf]) -> Result<Vec<PathBuf>, ImportError> {
+fn find_playlists(folders: &[PathBuf]) -> Result<Vec<PathBuf>, ImportError> {
     let mut found = Vec::new();
     for folder in folders {
         let refuse = |reason: String| ImportError::Path { path: folder.clone(), reason };

@@ -41,6 +41,16 @@ pub fn sort_best(scored: &mut Vec<(u32, f32)>, limit: usize) {
     scored.extend(keys.into_iter().map(unkey));
 }
 
+/// Sorts by row, and adds up the values of equal rows in the order in which they stood.
+pub fn add_up_rows(scored: &mut Vec<(u32, f32)>) {
+    scored.sort_by_key(|&(row, _)| row); // stable: there is one order of additions
+    scored.dedup_by(|next, first| {
+        let is_same = next.0 == first.0;
+        first.1 += if is_same { next.1 } else { 0.0 };
+        is_same
+    });
+}
+
 /// The best rows so far of a stream of them: somewhat more than are asked for, thinned out now and then.
 pub struct Best {
     scored: Vec<(u32, f32)>,

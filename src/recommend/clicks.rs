@@ -1,8 +1,8 @@
 //! Will this user come back to this track? Probabilities from a clicks bundle and the state of all listens so far.
 //!
-//! The same functions score offline and over HTTP. The state moves with every listen that a server is told of; users and
-//! tracks that came after the training get rows behind those of the bundle, count in the state like all others, and have
-//! no embedding of their own.
+//! The same functions score offline and over HTTP. The state changes with every listen that a server receives; users and
+//! tracks that are newer than the training get rows after those of the bundle, count in the state like all others, and
+//! have no embedding of their own.
 
 use std::collections::HashMap;
 use std::sync::{PoisonError, RwLock};
@@ -14,7 +14,7 @@ use crate::dataset::listens::{
     Click, ClickState, FIELDS, Listen, ListenSource, NUMBERS, SourceValues, TrackFields, UNKNOWN, UserFields, describe,
 };
 
-/// The row of a user or track that nobody knows: no listen has it, and no table of embeddings.
+/// The row of an unknown user or track: no listen and no table of embeddings has it.
 const NOBODY: u32 = u32::MAX - 1;
 
 impl ClickMember {
@@ -44,7 +44,7 @@ impl ClickMember {
     }
 }
 
-/// What trees go by: some of the numbers, as they are.
+/// Returns the inputs of trees: some of the numbers, as they are.
 pub fn tree_features(places: &[usize], numbers: &[f32]) -> Vec<f32> {
     numbers.chunks_exact(NUMBERS).flat_map(|row| places.iter().map(|&place| row[place])).collect()
 }
@@ -60,7 +60,7 @@ pub fn ensemble(members: &[ClickMember], calibration: (f32, f32), fields: &[u32]
     sums
 }
 
-/// The name by which requests ask for all members together.
+/// The name that requests use for all members together.
 pub const ENSEMBLE: &str = "ensemble";
 
 /// The probability behind log-odds.
@@ -68,7 +68,7 @@ pub fn probability(log_odds: f32) -> f32 {
     1.0 / (1.0 + (-log_odds).exp())
 }
 
-/// What a request asks.
+/// A request for scores.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Question {
     /// the app's id of the user
@@ -77,11 +77,11 @@ pub struct Question {
     pub tracks: Vec<String>,
     /// values of the fields of [`SourceValues::NAMES`]
     pub source: [Option<String>; 3],
-    /// name of the member that answers; none for all of them
+    /// name of the member to use; none for all of them
     pub model: Option<String>,
 }
 
-/// What is answered.
+/// The response to a [`Question`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct Answer {
     /// for each track the probability that the user comes back to it
@@ -94,16 +94,16 @@ pub struct Answer {
     pub unknown_sources: Vec<&'static str>,
 }
 
-/// A listen that a server is told of.
+/// A listen that a server receives.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Heard {
+pub struct ObservedListen {
     /// the app's id of the user
     pub user: String,
     /// the app's id of the track
     pub track: String,
     /// values of the fields of [`SourceValues::NAMES`]
     pub source: [Option<String>; 3],
-    /// whether it is new, or was told of before without its target
+    /// whether it is new, or was received before without its target
     pub is_new: bool,
     /// whether the user came back, if that is new
     pub target: Option<bool>,
@@ -111,9 +111,9 @@ pub struct Heard {
     pub taken_at: OffsetDateTime,
 }
 
-/// What moves while a server runs.
+/// What changes while a server runs.
 #[derive(Debug)]
-struct Moving {
+struct LiveState {
     state: ClickState,
     /// rows of users and tracks that came after the training
     users: HashMap<String, u32>,
@@ -122,44 +122,44 @@ struct Moving {
     caught_up: Option<OffsetDateTime>,
 }
 
-/// A clicks bundle, ready to answer.
+/// A loaded clicks bundle.
 #[derive(Debug)]
 pub struct ClickModel {
     bundle: ClickBundle,
-    moving: RwLock<Moving>,
+    live: RwLock<LiveState>,
 }
 
 impl ClickModel {
-    /// Takes over a loaded bundle.
+    /// Takes over a bundle.
     ///
-    /// Listens are taken once [`ClickModel::catch_up`] has brought those that came in since the training.
+    /// It accepts listens once [`ClickModel::catch_up`] has added those since the training.
     pub fn new(mut bundle: ClickBundle) -> Self {
         let state = std::mem::take(&mut bundle.state);
-        let moving = Moving { state, users: HashMap::new(), tracks: HashMap::new(), caught_up: None };
-        Self { bundle, moving: RwLock::new(moving) }
+        let live = LiveState { state, users: HashMap::new(), tracks: HashMap::new(), caught_up: None };
+        Self { bundle, live: RwLock::new(live) }
     }
 
-    /// Whether it has still to be told of the listens since the training.
+    /// Whether the listens since the training are still missing.
     pub fn is_behind(&self) -> bool {
-        self.moving.read().unwrap_or_else(PoisonError::into_inner).caught_up.is_none()
+        self.live.read().unwrap_or_else(PoisonError::into_inner).caught_up.is_none()
     }
 
-    /// Takes the listens that came in between the training and now, in order.
-    pub fn catch_up(&self, listens: &[Heard]) {
-        let mut moving = self.moving.write().unwrap_or_else(PoisonError::into_inner);
-        if moving.caught_up.is_none() {
-            listens.iter().for_each(|heard| self.take(&mut moving, heard));
+    /// Adds the listens between the training and now, in order.
+    pub fn catch_up(&self, listens: &[ObservedListen]) {
+        let mut live = self.live.write().unwrap_or_else(PoisonError::into_inner);
+        if live.caught_up.is_none() {
+            listens.iter().for_each(|heard| self.take(&mut live, heard));
             let last = listens.iter().map(|heard| heard.taken_at).max();
-            moving.caught_up = Some(last.unwrap_or(OffsetDateTime::UNIX_EPOCH));
+            live.caught_up = Some(last.unwrap_or(OffsetDateTime::UNIX_EPOCH));
         }
     }
 
-    /// The bundle, but for its state, which moves on here.
+    /// The bundle without its state, which is kept up to date here.
     pub fn bundle(&self) -> &ClickBundle {
         &self.bundle
     }
 
-    /// Names of what can be asked for.
+    /// Names of the members that requests can name.
     pub fn names(&self) -> Vec<&str> {
         let members = self.bundle.members.iter().map(|member| member.name.as_str());
         members.chain((self.bundle.members.len() > 1).then_some(ENSEMBLE)).collect()
@@ -187,7 +187,7 @@ impl ClickModel {
         self.bundle.track_fields.get(row as usize).unwrap_or(&TrackFields::UNKNOWN)
     }
 
-    /// Answers; none where no member is called so.
+    /// Computes probabilities; none if no member has the requested name.
     pub fn answer(&self, question: &Question) -> Option<Answer> {
         let named = question.model.as_deref().filter(|name| *name != ENSEMBLE);
         let member = match named {
@@ -200,12 +200,12 @@ impl ClickModel {
         let mut unknown_tracks = Vec::new();
         let unknown_user;
         {
-            let moving = self.moving.read().unwrap_or_else(PoisonError::into_inner);
-            let row = self.bundle.users.row(&question.user).or_else(|| moving.users.get(&question.user).copied());
+            let live = self.live.read().unwrap_or_else(PoisonError::into_inner);
+            let row = self.bundle.users.row(&question.user).or_else(|| live.users.get(&question.user).copied());
             unknown_user = row.is_none();
             let user = row.unwrap_or(NOBODY);
             for (place, id) in question.tracks.iter().enumerate() {
-                let row = self.bundle.tracks.row(id).or_else(|| moving.tracks.get(id).copied());
+                let row = self.bundle.tracks.row(id).or_else(|| live.tracks.get(id).copied());
                 if row.is_none() {
                     unknown_tracks.push(place);
                 }
@@ -217,7 +217,7 @@ impl ClickModel {
                 };
                 let fields = &mut fields[place * FIELDS..(place + 1) * FIELDS];
                 let numbers = &mut numbers[place * NUMBERS..(place + 1) * NUMBERS];
-                describe(&moving.state, None, &listen, fields, numbers);
+                describe(&live.state, None, &listen, fields, numbers);
             }
         }
         let log_odds = match member {
@@ -228,15 +228,15 @@ impl ClickModel {
         Some(Answer { probabilities, unknown_user, unknown_tracks, unknown_sources })
     }
 
-    /// Takes listens, in order. Before it has caught up it takes none: they come by that way.
-    pub fn hear(&self, listens: &[Heard]) {
-        let mut moving = self.moving.write().unwrap_or_else(PoisonError::into_inner);
-        let Some(caught_up) = moving.caught_up else { return };
-        listens.iter().filter(|heard| heard.taken_at > caught_up).for_each(|heard| self.take(&mut moving, heard));
+    /// Adds listens, in order. Until it has caught up it ignores them: catching up adds them.
+    pub fn hear(&self, listens: &[ObservedListen]) {
+        let mut live = self.live.write().unwrap_or_else(PoisonError::into_inner);
+        let Some(caught_up) = live.caught_up else { return };
+        listens.iter().filter(|heard| heard.taken_at > caught_up).for_each(|heard| self.take(&mut live, heard));
     }
 
-    fn take(&self, moving: &mut Moving, heard: &Heard) {
-        let Moving { state, users, tracks, .. } = moving;
+    fn take(&self, live: &mut LiveState, heard: &ObservedListen) {
+        let LiveState { state, users, tracks, .. } = live;
         let next = (self.bundle.users.len() + users.len()) as u32;
         let user = self.bundle.users.row(&heard.user);
         let user = user.unwrap_or_else(|| *users.entry(heard.user.clone()).or_insert(next));

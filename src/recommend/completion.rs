@@ -12,19 +12,19 @@ use super::{Completion, Recommended, Source};
 use crate::bundle::{CompletionBundle, Vocabulary};
 use crate::math::top_k::sort_best;
 
-/// A recommended row with what speaks for it.
+/// A recommended row with the reasons for it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Completed {
     /// the row
     pub recommended: Recommended,
-    /// what speaks for it, strongest first; empty unless asked for
+    /// the reasons, strongest first; empty unless requested
     pub reasons: Vec<Reason>,
 }
 
 /// One of the retrievers that the ranking learns from, by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Retriever {
-    /// tracks of the playlists most like the one asked about
+    /// tracks of the playlists most like the query
     PlaylistKnn,
     /// tracks that playlists hold together with the seeds
     ItemKnn,
@@ -35,7 +35,7 @@ pub enum Retriever {
 }
 
 impl Retriever {
-    /// The feature that says what it thinks of a track; above 0 where it has something to say.
+    /// The feature with its score of a track; positive if it proposes the track.
     fn feature(self) -> &'static str {
         match self {
             Self::PlaylistKnn => "knn",
@@ -46,18 +46,18 @@ impl Retriever {
     }
 }
 
-/// A completion bundle, ready to answer.
+/// A loaded completion bundle.
 #[derive(Debug)]
 pub struct CompletionModel {
     bundle: CompletionBundle,
     neumf: Option<NeumfModel>,
     placements: f32,
-    /// one for each thread that is at work; a request takes one and gives it back
+    /// one for each thread at work; a request takes one and returns it
     workspaces: Mutex<Vec<Workspace>>,
 }
 
 impl CompletionModel {
-    /// Takes over a loaded bundle.
+    /// Takes over a bundle.
     pub fn new(mut bundle: CompletionBundle) -> Self {
         let neumf = bundle.neumf.take().map(|neumf| NeumfModel::new(neumf, &bundle.index.playlists));
         let placements = bundle.index.playlists.items().len().max(1) as f32;
@@ -80,7 +80,7 @@ impl CompletionModel {
         (self.bundle.track_names.get(row), self.bundle.artist_names.get(artist))
     }
 
-    /// What comes next in a playlist: up to `limit` distinct tracks, none of the seeds, none excluded.
+    /// Returns what comes next in a playlist: up to `limit` distinct tracks, none of the seeds, none excluded.
     pub fn complete(&self, playlist: &Completion) -> Vec<Completed> {
         let index = &self.bundle.index;
         let query = Query::new(index, playlist.title.as_deref(), &playlist.seeds);
@@ -92,7 +92,7 @@ impl CompletionModel {
         self.rank(&query, &found, &excluded, playlist)
     }
 
-    /// What one retriever by itself would recommend: up to `limit` distinct tracks, none of the seeds, none excluded. It
+    /// Returns what one retriever by itself recommends: up to `limit` distinct tracks, none of the seeds, none excluded. It
     /// orders the same candidates that the ranking does; of equal ones the more popular comes first, and
     /// popular tracks follow where it has nothing more to say.
     pub fn retrieve(&self, playlist: &Completion, retriever: Retriever) -> Vec<Recommended> {
@@ -135,7 +135,7 @@ impl CompletionModel {
         self.neumf.is_some()
     }
 
-    /// As [`CompletionModel::complete`], by NeuMF with clustered neighbours. Without it, popular tracks.
+    /// Like [`CompletionModel::complete`], by NeuMF with clustered neighbors; popular tracks if the bundle has no NeuMF.
     pub fn complete_by_neumf(&self, playlist: &Completion) -> Vec<Completed> {
         let index = &self.bundle.index;
         let query = Query::new(index, playlist.title.as_deref(), &playlist.seeds);
@@ -175,7 +175,7 @@ impl CompletionModel {
         self.popular(&taken, limit - rows.len())
     }
 
-    /// Whether a normalised title has anything in common with the titles and names that the index knows.
+    /// Whether a normalized title has anything in common with the titles and names that the index knows.
     fn says_something(&self, title: &str) -> bool {
         let index = &self.bundle.index;
         !index.titles.search(title, 1).is_empty() || !index.artist_names.search(title, 1).is_empty()

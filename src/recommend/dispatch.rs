@@ -14,16 +14,16 @@ use crate::bundle::{Kind, Vocabulary};
 pub enum CompletionMethod {
     /// several retrievers and a learned ranking
     Ranking,
-    /// one of the retrievers alone: tracks of the playlists most like this one
+    /// retriever: tracks of the most similar playlists
     #[serde(skip)]
     PlaylistKnn,
-    /// one of the retrievers alone: tracks that playlists hold together with the seeds
+    /// retriever: tracks that share playlists with the seeds
     #[serde(skip)]
     ItemKnn,
-    /// one of the retrievers alone: factors by alternating least squares
+    /// retriever: factors by alternating least squares
     #[serde(skip)]
     Als,
-    /// one of the retrievers alone: tracks of playlists with similar titles
+    /// retriever: tracks of playlists with similar titles
     #[serde(skip)]
     Title,
     /// NeuMF with clustered neighbors

@@ -5,16 +5,16 @@ use crate::math::linear::dot;
 
 /// How much of the likeness of two tracks is that they have the same artist; the rest is the cosine of their factors.
 const SAME_ARTIST: f32 = 0.5;
-/// Tracks that a diversified answer chooses from, at least.
+/// Fewest tracks that a diversified list is chosen from.
 const POOL: usize = 300;
 
-/// How many of the most relevant tracks a diversified answer of `limit` chooses from: of a prolific artist's fan the best
-/// few dozen may all be by that artist.
+/// Returns how many of the most relevant tracks a diversified list of `limit` is chosen from: for a fan of a prolific
+/// artist, the best few dozen may all be by that artist.
 pub fn pool_for(limit: usize) -> usize {
     (3 * limit).max(POOL)
 }
 
-/// How alike two tracks are, 0..1: half the cosine of their factors, and half that they have the same artist.
+/// Returns how alike two tracks are, 0..1: half the cosine of their factors, and half that they have the same artist.
 pub fn likeness(index: &CompletionIndex, left: u32, right: u32) -> f32 {
     let norms = index.derived.inverse_norm[left as usize] * index.derived.inverse_norm[right as usize];
     let cosine = dot(index.factor(left), index.factor(right)) * norms;
@@ -24,7 +24,7 @@ pub fn likeness(index: &CompletionIndex, left: u32, right: u32) -> f32 {
 
 /// Chooses `limit` of `rows` (best first, with their `relevance`), one by one: each time the one that has most of
 /// (1 − diversity) · relevance − diversity · likeness to the most similar one chosen before; relevance is scaled to 0..1.
-/// Answers places in `rows`.
+/// Returns indices into `rows`.
 pub fn diversify(
     likeness: impl Fn(u32, u32) -> f32,
     rows: &[u32],

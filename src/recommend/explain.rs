@@ -7,10 +7,10 @@ use crate::math::linear::dot;
 
 /// Seeds named in a reason, at most.
 const SEEDS: usize = 3;
-/// A retriever speaks for a track that it ranks so high among the candidates.
+/// A retriever is a reason for a track if it ranks the track at least this high among the candidates.
 const HIGH_RANK: f32 = 100.0;
 
-/// Something that speaks for a track.
+/// A reason for recommending a track.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Reason {
     /// Playlists hold it together with these seeds (rows); `playlists` is how many hold it with the first of them.
@@ -32,12 +32,12 @@ pub enum Reason {
     },
     /// Playlists with a similar title hold it.
     Title {
-        /// the normalised title
+        /// the normalized title
         title: String,
     },
     /// The title names its artist.
     ArtistInTitle,
-    /// The factorisation puts it near these seeds (rows).
+    /// The factorization puts it near these seeds (rows).
     Taste {
         /// rows of the seeds nearest by cosine
         seeds: Vec<u32>,
@@ -47,7 +47,7 @@ pub enum Reason {
 }
 
 impl Reason {
-    /// The name in answers.
+    /// The name in responses.
     pub fn as_str(&self) -> &'static str {
         match self {
             Self::Together { .. } => "together",
@@ -61,7 +61,7 @@ impl Reason {
     }
 }
 
-/// What speaks for the track `row` with `features` (`[WIDTH]`) in the playlist of `query`.
+/// Returns the reasons for recommending the track `row`, with `features` (`[WIDTH]`), in the playlist of `query`.
 pub fn explain(index: &CompletionIndex, query: &Query, row: u32, features: &[f32]) -> Vec<Reason> {
     debug_assert_eq!(features.len(), WIDTH);
     let feature = |name: &str| column_of(name).map(|column| features[column]).filter(|value| !value.is_nan());

@@ -14,4 +14,4 @@ mod vector_index;
 
 pub use neumf::NeumfModel;
 pub use similarity::{Completion, Recommended, Similar, SimilarityModel, Source};
-pub use vector_index::{Near, VectorIndex, VectorQuery};
+pub use vector_index::{ScoredRow, VectorIndex, VectorQuery};

@@ -1,4 +1,4 @@
-//! Playlist completion by NeuMF with clustered neighbours.
+//! Playlist completion by NeuMF with clustered neighbors.
 //!
 //! Trained are playlists' embeddings, a network that says of a playlist's and a track's embeddings whether the one
 //! belongs in the other, and clusters of playlists. A playlist to complete gets the weighted mean of the embeddings of
@@ -8,7 +8,7 @@
 
 use crate::bundle::NeumfBundle;
 use crate::math::linear::dot;
-use crate::math::top_k::{keep_best, sort_best};
+use crate::math::top_k::{add_up_rows, keep_best, sort_best};
 use crate::math::{Array, Csr};
 use crate::scoring::neumf::{NeumfNetwork, PlaylistEmbedding};
 
@@ -19,7 +19,7 @@ const NEIGHBOURS: usize = 100;
 const CLUSTERS: usize = 4;
 /// Candidates are those tracks that most of the mates hold.
 const CANDIDATES: usize = 4_000;
-/// NeuMF, ready to answer.
+/// A loaded NeuMF network.
 #[derive(Debug)]
 pub struct NeumfModel {
     network: NeumfNetwork,
@@ -64,7 +64,7 @@ impl NeumfModel {
         (self.gmf_playlists.shape[1], self.mlp_playlists.shape[1])
     }
 
-    /// Clusters, that of the nearest centroid first. What counts is the direction off the centre.
+    /// Clusters, that of the nearest centroid first. What counts is the direction off the center.
     pub fn nearest_clusters(&self, embedding: &PlaylistEmbedding) -> Vec<u32> {
         let off_centre: Vec<f32> =
             embedding.mlp.iter().zip(&self.centre).map(|(value, centre)| value - centre).collect();
@@ -88,12 +88,7 @@ impl NeumfModel {
             let tracks = self.tracks.row_with(cluster as usize, &self.holders);
             let allowed = tracks.filter(|(track, _)| excluded.binary_search(track).is_err());
             held.extend(allowed.map(|(track, holders)| (track, holders as f32)));
-            held.sort_unstable_by_key(|&(track, _)| track);
-            held.dedup_by(|next, first| {
-                let same = next.0 == first.0;
-                first.1 += if same { next.1 } else { 0.0 };
-                same
-            });
+            add_up_rows(&mut held);
         }
         keep_best(&mut held, CANDIDATES.max(limit));
         let mut tracks: Vec<u32> = held.into_iter().map(|(track, _)| track).collect();

@@ -1,14 +1,14 @@
 //! Similar tracks and playlist completion from track vectors.
 //!
 //! A playlist is the weighted mean of its tracks' vectors, the last ones weighing most. What comes next is what is near
-//! to it, not yet in it, and liked: of two tracks as near, the one in more playlists is the better guess. Where vectors can't say enough (no known track, or fewer candidates than asked for), the most
-//! popular tracks fill up, and say so.
+//! to it, not yet in it, and liked: of two tracks as near, the one in more playlists is the better guess. If vectors are not enough (no
+//! known track, or fewer candidates than requested), the most popular tracks fill the list, and their `source` says so.
 
 use std::sync::Arc;
 
 use crate::bundle::{SimilarityBundle, Vocabulary};
 
-use super::{Near, VectorIndex, VectorQuery};
+use super::{ScoredRow, VectorIndex, VectorQuery};
 use crate::math::ByteTable;
 use crate::math::linear::{dot, vectorised};
 
@@ -18,7 +18,7 @@ const HALF_LIFE: f32 = 25.0;
 /// playlists; twice as much is worse (docs/models/track2vec.md).
 const POPULARITY_WEIGHT: f32 = 0.03;
 
-/// From so many candidates on a rough pass over bytes comes first. Below, floats are as quick.
+/// With at least this many candidates a rough pass over bytes comes first. With fewer, floats are as fast.
 const ROUGH_FROM: usize = 20_000;
 
 /// Where a recommendation comes from.
@@ -26,7 +26,7 @@ const ROUGH_FROM: usize = 20_000;
 pub enum Source {
     /// several retrievers and a learned ranking
     Ranking,
-    /// NeuMF with clustered neighbours
+    /// NeuMF with clustered neighbors
     Neumf,
     /// track vectors
     Track2Vec,
@@ -39,7 +39,7 @@ pub enum Source {
 }
 
 impl Source {
-    /// The name in answers.
+    /// The name in responses.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Ranking => "ranking",
@@ -83,12 +83,12 @@ pub struct Completion {
     pub limit: usize,
     /// 0 for the most relevant tracks, towards 1 for ones less and less like each other
     pub diversity: f32,
-    /// whether to say why
+    /// whether to return reasons
     pub explain: bool,
 }
 
 impl Completion {
-    /// What must not be recommended, rising.
+    /// Returns what must not be recommended, rising.
     pub fn forbidden(&self) -> Vec<u32> {
         let mut rows = [self.seeds.as_slice(), self.excluded.as_slice(), &self.withheld].concat();
         rows.sort(); // finds the long run that is sorted
@@ -97,7 +97,7 @@ impl Completion {
     }
 }
 
-/// A similarity bundle, ready to answer.
+/// A loaded similarity bundle.
 #[derive(Debug)]
 pub struct SimilarityModel {
     bundle: SimilarityBundle,
@@ -109,7 +109,7 @@ pub struct SimilarityModel {
 }
 
 impl SimilarityModel {
-    /// Takes over a loaded bundle.
+    /// Takes over a bundle.
     pub fn new(bundle: SimilarityBundle) -> Self {
         let placements = bundle.counts.iter().map(|&count| u64::from(count)).sum();
         let counts = &bundle.counts[..bundle.candidates];
@@ -154,7 +154,7 @@ impl SimilarityModel {
         self.search(playlists, &[])
     }
 
-    /// What comes right after the track of `row` when it is played or placed: from the list that was made for it, then
+    /// Returns what comes right after the track of `row` when it is played or placed: from the list that was made for it, then
     /// by vectors. None of `excluded`, which rise.
     pub fn next(&self, row: u32, excluded: &[u32], limit: usize) -> Vec<Recommended> {
         let listed = self.bundle.next.iter().flat_map(|next| next.after(row));
@@ -216,9 +216,9 @@ impl SimilarityModel {
             .collect()
     }
 
-    /// As [`VectorIndex::nearest`]: what is best by bytes is scored again by floats. Twice as many as are asked for leave
-    /// room for the rounding (docs/benchmarks.md).
-    fn nearest_by_bytes(&self, rough: &ByteTable, queries: &[VectorQuery<'_>]) -> Vec<Vec<Near>> {
+    /// Like [`VectorIndex::nearest`]: the best by bytes are scored again by floats. Twice as many as requested leave room
+    /// for the rounding (docs/benchmarks.md).
+    fn nearest_by_bytes(&self, rough: &ByteTable, queries: &[VectorQuery<'_>]) -> Vec<Vec<ScoredRow>> {
         let wished = queries.iter().map(|query| 2 * query.limit + query.excluded.len()).max().unwrap_or(0) + 100;
         let vectors: Vec<&[f32]> = queries.iter().map(|query| query.vector).collect();
         let bias = queries.first().map_or(&[][..], |query| query.bias);
@@ -226,12 +226,12 @@ impl SimilarityModel {
         let index = self.index();
         let exact = |(query, rows): (&VectorQuery<'_>, Vec<(u32, f32)>)| {
             let rows = rows.into_iter().map(|(row, _)| row).filter(|row| query.excluded.binary_search(row).is_err());
-            let mut near: Vec<Near> = vectorised(
+            let mut near: Vec<ScoredRow> = vectorised(
                 #[inline(always)]
                 || {
                     rows.map(|row| {
                         let bias = query.bias.get(row as usize).copied().unwrap_or(0.0);
-                        Near { row, score: dot(query.vector, index.vector(row)) + bias }
+                        ScoredRow { row, score: dot(query.vector, index.vector(row)) + bias }
                     })
                     .collect()
                 },
@@ -252,7 +252,7 @@ impl SimilarityModel {
         recommended
     }
 
-    /// Weighted mean of the seeds' vectors, of length 1; `None` if there is nothing to go by.
+    /// Weighted mean of the seeds' vectors, of length 1; `None` without seeds that have vectors.
     fn playlist_vector(&self, seeds: &[u32]) -> Option<Vec<f32>> {
         let mut mean = vec![0.0; self.bundle.dimensions];
         for (distance, &row) in seeds.iter().rev().enumerate() {
@@ -383,7 +383,7 @@ mod tests {
 
     #[test]
     fn later_tracks_weigh_more() {
-        // Row 3 is a neighbour of row 1, and row 4 one of row 0.
+        // Row 3 is a neighbor of row 1, and row 4 one of row 0.
         let score = |seeds: [u32; 2], row: u32| {
             let completion = Completion { seeds: seeds.to_vec(), limit: 10, ..Completion::default() };
             let items = model().complete(&[completion]).remove(0);

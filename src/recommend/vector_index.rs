@@ -1,4 +1,4 @@
-//! Exact nearest neighbours by dot product, which is the cosine for rows of length 1.
+//! Exact nearest neighbors by dot product, which is the cosine for rows of length 1.
 //!
 //! The table is plain memory, row after row. A search reads all of it once, in blocks that stay in the cache while
 //! every query of a batch goes over them; what limits it is the bandwidth of memory. Each query keeps its best rows in
@@ -20,45 +20,45 @@ pub struct VectorIndex<'a> {
     candidates: usize,
 }
 
-/// A question to a [`VectorIndex`].
+/// A query of a [`VectorIndex`].
 #[derive(Debug, Clone, Copy)]
 pub struct VectorQuery<'a> {
     /// `[dimensions]`
     pub vector: &'a [f32],
     /// `[candidates]`: added to each row's dot product; empty for none
     pub bias: &'a [f32],
-    /// rows that must not be answered, rising
+    /// rows that must not be returned, rising
     pub excluded: &'a [u32],
-    /// number of rows to answer
+    /// number of rows to return
     pub limit: usize,
 }
 
 /// A row and its dot product with the query. Orders by score, then by row: equal scores have one order.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Near {
+pub struct ScoredRow {
     /// the row
     pub row: u32,
     /// dot product, plus the row's bias
     pub score: f32,
 }
 
-impl Eq for Near {}
+impl Eq for ScoredRow {}
 
-impl Ord for Near {
+impl Ord for ScoredRow {
     /// The greater one is the worse one, so that a heap's top is the first to go.
     fn cmp(&self, other: &Self) -> Ordering {
         other.score.total_cmp(&self.score).then(self.row.cmp(&other.row))
     }
 }
 
-impl PartialOrd for Near {
+impl PartialOrd for ScoredRow {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         Some(self.cmp(other))
     }
 }
 
 impl<'a> VectorIndex<'a> {
-    /// Of `vectors`, rows 0..`candidates` may be answered; the ones behind them may only be asked with.
+    /// Over `vectors`, of which rows 0..`candidates` may be returned; the rows after them may only be queried with.
     pub fn new(vectors: &'a [f32], dimensions: usize, candidates: usize) -> Self {
         debug_assert!(candidates * dimensions <= vectors.len());
         Self { vectors, dimensions, candidates }
@@ -69,9 +69,9 @@ impl<'a> VectorIndex<'a> {
         &self.vectors[row as usize * self.dimensions..(row as usize + 1) * self.dimensions]
     }
 
-    /// For each query its nearest rows, best first. Several queries share one pass over the table.
-    pub fn nearest(&self, queries: &[VectorQuery<'_>]) -> Vec<Vec<Near>> {
-        let mut heaps: Vec<BinaryHeap<Near>> =
+    /// Returns the nearest rows of each query, best first. Several queries share one pass over the table.
+    pub fn nearest(&self, queries: &[VectorQuery<'_>]) -> Vec<Vec<ScoredRow>> {
+        let mut heaps: Vec<BinaryHeap<ScoredRow>> =
             queries.iter().map(|query| BinaryHeap::with_capacity(query.limit + 1)).collect();
         let table = &self.vectors[..self.candidates * self.dimensions];
         for (block, rows) in table.chunks(BLOCK_ROWS * self.dimensions).enumerate() {
@@ -84,7 +84,7 @@ impl<'a> VectorIndex<'a> {
                     if score < bar {
                         continue;
                     }
-                    let near = Near { row: (first + offset) as u32, score };
+                    let near = ScoredRow { row: (first + offset) as u32, score };
                     if query.excluded.binary_search(&near.row).is_ok() {
                         continue;
                     }
@@ -100,8 +100,8 @@ impl<'a> VectorIndex<'a> {
     }
 }
 
-/// What a row must reach to come in.
-fn bar_of(heap: &BinaryHeap<Near>, limit: usize) -> f32 {
+/// The score that a row must reach to be among the best.
+fn bar_of(heap: &BinaryHeap<ScoredRow>, limit: usize) -> f32 {
     match heap.peek() {
         _ if limit == 0 => f32::INFINITY,
         Some(worst) if heap.len() >= limit => worst.score,
@@ -130,9 +130,9 @@ mod tests {
                 .map(|&row| VectorQuery { vector: index.vector(row), bias: &bias, excluded: &excluded, limit: 25 })
                 .collect();
             for (query, nearest) in queries.iter().zip(index.nearest(&queries)) {
-                let mut all: Vec<Near> = (0..1_200u32)
+                let mut all: Vec<ScoredRow> = (0..1_200u32)
                     .filter(|row| !excluded.contains(row))
-                    .map(|row| Near { row, score: dot(query.vector, index.vector(row)) + bias[row as usize] })
+                    .map(|row| ScoredRow { row, score: dot(query.vector, index.vector(row)) + bias[row as usize] })
                     .collect();
                 all.sort();
                 assert_eq!(nearest, all[..25]);

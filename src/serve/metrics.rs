@@ -218,7 +218,7 @@ impl Metrics {
     }
 
     /// Counts rejected work.
-    pub fn engine_refused(&self, lane: Lane) {
+    pub fn engine_rejected(&self, lane: Lane) {
         self.0.refused.get_or_create(&LaneLabels { lane: lane.as_str() }).inc();
     }
 

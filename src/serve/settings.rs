@@ -16,31 +16,47 @@ pub enum AuthMode {
 /// How to serve.
 #[derive(Debug, Clone, clap::Args)]
 pub struct ServeSettings {
-    /// Address and port to listen on; port 0 picks a free one
+    /// Address and port to listen on
+    ///
+    /// Port 0 picks a free one.
     #[arg(long, env = "SEGUE_LISTEN", default_value = "127.0.0.1:8080")]
     pub listen: SocketAddr,
     /// Whether requests need an API key
     #[arg(long, env = "SEGUE_AUTH", value_enum, default_value_t = AuthMode::Auto)]
     pub auth: AuthMode,
-    /// Requests per second for each key, in bursts of up to ten seconds' worth; 0: unlimited
+    /// Requests per second for each key; 0: no limit
+    ///
+    /// In bursts of up to ten seconds' worth.
     #[arg(long, env = "SEGUE_RATE_LIMIT_PER_KEY", default_value_t = 0.0, value_parser = rate)]
     pub rate_limit_per_key: f64,
-    /// Requests per second for each client address, in bursts of up to ten seconds' worth; 0: unlimited
+    /// Requests per second for each address; 0: any
+    ///
+    /// In bursts of up to ten seconds' worth; 0 means no limit.
     #[arg(long, env = "SEGUE_RATE_LIMIT_PER_ADDRESS", default_value_t = 0.0, value_parser = rate)]
     pub rate_limit_per_address: f64,
-    /// Number of trusted proxies in front that append to X-Forwarded-For; 0: ignore that header
+    /// Number of trusted proxies in front
+    ///
+    /// The proxies that append to X-Forwarded-For; with 0 the server ignores that header.
     #[arg(long, env = "SEGUE_PROXIES", default_value_t = 0)]
     pub proxies: usize,
-    /// Allowed CORS origins, such as https://app.example; none by default
+    /// Allowed CORS origins; none by default
+    ///
+    /// For example https://app.example.
     #[arg(long, env = "SEGUE_CORS_ORIGINS", value_delimiter = ',', value_name = "ORIGIN")]
     pub cors_origins: Vec<String>,
-    /// Maximum number of open connections; the server closes further ones after a 503
+    /// Maximum number of open connections
+    ///
+    /// The server closes further ones after a 503.
     #[arg(long, env = "SEGUE_MAX_CONNECTIONS", default_value_t = 4096)]
     pub max_connections: usize,
-    /// Maximum number of requests in progress; further ones get a 503
+    /// Maximum number of requests in progress
+    ///
+    /// Further ones get a 503.
     #[arg(long, env = "SEGUE_MAX_REQUESTS", default_value_t = 1024)]
     pub max_requests: usize,
-    /// Maximum number of bulk requests in progress; further ones get a 503
+    /// Maximum number of bulk requests
+    ///
+    /// Further ones get a 503 while this many are in progress.
     #[arg(long, env = "SEGUE_MAX_BULK_REQUESTS", default_value_t = 4)]
     pub max_bulk_requests: usize,
     /// Time limit of a request, in seconds
@@ -49,19 +65,27 @@ pub struct ServeSettings {
     /// Largest accepted request body, in bytes
     #[arg(long, env = "SEGUE_MAX_BODY_BYTES", default_value_t = 4 << 20)]
     pub max_body_bytes: usize,
-    /// Threads that compute recommendations; 0: one per processor
+    /// Threads that compute recommendations
+    ///
+    /// 0 uses one for each processor.
     #[arg(long, env = "SEGUE_ENGINE_THREADS", default_value_t = 0)]
     pub engine_threads: usize,
-    /// Requests that may wait for an engine thread; further ones get a 503
+    /// Requests that may wait for a thread
+    ///
+    /// Further ones get a 503.
     #[arg(long, env = "SEGUE_ENGINE_QUEUE", default_value_t = 256)]
     pub engine_queue: usize,
-    /// Maximum number of connections to PostgreSQL
+    /// Maximum connections to PostgreSQL
     #[arg(long, env = "SEGUE_DATABASE_CONNECTIONS", default_value_t = 16, value_parser = clap::value_parser!(u32).range(2..=1000))]
     pub database_connections: u32,
-    /// Additional address and port for GET /metrics without a key; expose it to the monitoring network only
+    /// Another address for GET /metrics, without a key
+    ///
+    /// Expose it to the monitoring network only.
     #[arg(long, env = "SEGUE_METRICS_LISTEN", value_name = "ADDRESS")]
     pub metrics_listen: Option<SocketAddr>,
-    /// Seconds that requests in progress may take to finish at shutdown
+    /// Time to finish requests at shutdown
+    ///
+    /// In seconds.
     #[arg(long, env = "SEGUE_SHUTDOWN_SECONDS", allow_negative_numbers = true, default_value_t = 15.0, value_parser = seconds)]
     pub shutdown_seconds: f64,
     /// Lowest rating that POST /ratings accepts

@@ -36,8 +36,11 @@ pub struct Parameter<S> {
     range: Option<(f64, f64, Scale)>,
     rounded: bool,
     get: Box<dyn Fn(&S) -> f64>,
-    set: Box<dyn Fn(&mut S, f64)>,
+    set: Setter<S>,
 }
+
+/// Gives a setting a value.
+type Setter<S> = Box<dyn Fn(&mut S, f64)>;
 
 /// How a range is drawn from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -96,7 +96,7 @@ async fn what_is_wrong_with_a_track_is_named() {
 }
 
 #[tokio::test]
-async fn a_change_of_what_someone_else_changed_is_refused() {
+async fn a_change_of_what_someone_else_changed_is_rejected() {
     let app = TestApp::spawn().await;
     for (path, first, second) in [
         ("/tracks/synthetic:track:1", json!({"name": "a", "artist": "A"}), json!({"name": "b", "artist": "A"})),

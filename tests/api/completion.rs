@@ -169,7 +169,7 @@ async fn sixty_four_playlists_at_once_get_the_answers_that_each_gets_alone() {
 }
 
 #[tokio::test]
-async fn sixty_five_playlists_and_none_are_refused_naming_the_field() {
+async fn sixty_five_playlists_and_none_are_rejected_naming_the_field() {
     let app = TestApp::spawn().await;
     for playlists in [vec![json!({}); 65], Vec::new()] {
         let answer = app.post("/playlists/complete", &json!({"playlists": playlists})).await;

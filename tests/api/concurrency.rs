@@ -52,7 +52,7 @@ async fn two_hundred_completions_at_once_get_the_same_good_answer() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_hundred_completions_at_once_through_a_narrow_queue_are_answered_or_refused_and_none_hangs() {
+async fn two_hundred_completions_at_once_through_a_narrow_queue_are_answered_or_rejected_and_none_hangs() {
     let settings = arguments(&[&["--engine-threads", "1", "--engine-queue", "1"], &PATIENT[..]].concat());
     let app = TestApp::start(Setup { settings, ..Setup::default() }).await;
     let answers = two_hundred(&app).await;

@@ -43,7 +43,7 @@ async fn a_key_may_do_what_its_scope_says_and_a_revoked_one_nothing() {
     assert!(problem["detail"].as_str().is_some_and(|detail| detail.contains("write")), "{problem}");
     assert_eq!(ask(&app, Method::DELETE, "/playlists/0", &writer).await.status, 204);
 
-    // What is refused without a key says the same of all that is wrong with one.
+    // The response is the same whatever is wrong with a key.
     let missing = app.get("/tracks").await;
     assert_eq!(missing.header("www-authenticate"), "Bearer");
     let told = |answer: &Answer| answer.problem(401)["detail"].clone();
@@ -74,7 +74,7 @@ async fn an_address_that_asks_too_often_is_told_when_to_come_back() {
     let app = with(&["--rate-limit-per-address", &RATE.to_string()]).await;
     let began = Instant::now();
     let mut left: Vec<u32> = Vec::new();
-    let refused = loop {
+    let rejected = loop {
         let answer = app.get("/tracks/synthetic:track:1").await;
         if answer.status != 200 {
             break answer;
@@ -88,9 +88,9 @@ async fn an_address_that_asks_too_often_is_told_when_to_come_back() {
     let came = began.elapsed().as_secs_f64() * RATE;
     assert!(left.len() >= 5 && left.len() as f64 <= 5.0 + came, "{left:?}, {came}");
     assert!(left.starts_with(&[4]) && (came >= 1.0 || left == [4, 3, 2, 1, 0]), "{left:?}, {came}");
-    let wait = refused.header("retry-after");
-    assert!(refused.status == 429 && (wait == "2" || wait == "1" && came >= 0.5), "{refused:?}");
-    assert_eq!(refused.json()["type"], "urn:segue:problem:too-many-requests");
+    let wait = rejected.header("retry-after");
+    assert!(rejected.status == 429 && (wait == "2" || wait == "1" && came >= 0.5), "{rejected:?}");
+    assert_eq!(rejected.json()["type"], "urn:segue:problem:too-many-requests");
     app.get("/health/live").await.ok();
 }
 
@@ -104,8 +104,8 @@ async fn each_key_has_a_rate_of_its_own() {
     ask(&app, Method::GET, "/tracks", &one).await.ok();
     ask(&app, Method::GET, "/tracks", &one).await.ok();
     // On a slow machine another one may be allowed by now.
-    let refused = async || (ask(&app, Method::GET, "/tracks", &one).await.status == 429).then_some(());
-    wait_until("a refusal", refused).await;
+    let rejected = async || (ask(&app, Method::GET, "/tracks", &one).await.status == 429).then_some(());
+    wait_until("a rejection", rejected).await;
     ask(&app, Method::GET, "/tracks", &other).await.ok();
 }
 
@@ -121,7 +121,7 @@ async fn web_pages_of_other_origins_may_ask_only_if_named() {
 }
 
 #[tokio::test]
-async fn a_head_that_is_too_large_and_a_connection_too_many_are_refused() {
+async fn a_head_that_is_too_large_and_a_connection_too_many_are_rejected() {
     let app = with(&["--max-connections", "2"]).await;
     let answer = Answer::to(app.request(Method::GET, "/health/live").header("x-long", "x".repeat(900_000))).await;
     assert_eq!(answer.status, 431, "{answer:?}");
@@ -157,11 +157,11 @@ async fn no_more_bulk_requests_than_allowed_are_under_way() {
     let summary = first.text().await.expect("a body");
     assert!(summary.contains("\"added\":1"), "{summary}");
     let free = async || (Answer::to(bulk("".into())).await.status == 200).then_some(());
-    wait_until("the place to be free", free).await;
+    wait_until("a free connection", free).await;
 }
 
 #[tokio::test]
-async fn a_key_that_is_refused_is_not_in_the_answer() {
+async fn a_key_that_is_rejected_is_not_in_the_answer() {
     let app = with(&["--auth", "required"]).await;
     let answer = ask(&app, Method::GET, "/tracks", "segue_abc_secretsecret").await;
     answer.problem(401);

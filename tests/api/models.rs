@@ -43,8 +43,8 @@ async fn a_version_is_activated_and_rolled_back_at_once() {
     let damaged = publish_damaged(Kind::Similarity, &app.models, &app.models, |folder| {
         flip_byte(&folder.join("counts.npy"), 130);
     });
-    let refused = activate(&app, "similarity", &damaged).await.problem(409);
-    assert!(!refused.to_string().contains("counts.npy") && !refused.to_string().contains('/'), "{refused}");
+    let rejected = activate(&app, "similarity", &damaged).await.problem(409);
+    assert!(!rejected.to_string().contains("counts.npy") && !rejected.to_string().contains('/'), "{rejected}");
     assert_eq!(app.get("/tracks/synthetic:track:1/similar").await.ok()["model_version"], json!(newer));
 }
 
@@ -134,7 +134,7 @@ async fn a_second_version_answers_unseen_and_its_agreement_is_a_metric() {
     assert_eq!(app.metric("segue_shadow_agreement_count").await, before + 1.0);
     app.post("/models/completion/shadow", &json!({"version": null})).await.ok();
 
-    // Of similar tracks too, but not where a version is asked for by name.
+    // For similar tracks too, but not if the request names a version.
     let active = app.manifest().version;
     let second = publish_again(&app.models, &app.models).version;
     activate(&app, "similarity", &active).await.ok();
@@ -158,7 +158,7 @@ async fn a_model_that_was_replaced_goes_with_the_last_request_that_holds_it() {
     let gone = Arc::downgrade(&held);
     activate(&app, "similarity", &publish_again(&app.models, &app.models).version).await.ok();
     tokio::time::sleep(Duration::from_millis(100)).await;
-    assert!(!held.model.similar(0, 5).is_empty(), "whoever holds it goes on with it");
+    assert!(!held.model.similar(0, 5).is_empty(), "whoever holds it can still use it");
     drop(held);
     let is_gone = async || gone.upgrade().is_none().then_some(());
     wait_until("the end of the old model", is_gone).await;
@@ -170,7 +170,7 @@ async fn a_models_folder_that_cannot_be_written_is_said_to_be_so() {
     let older = app.manifest().version;
     publish_again(&app.models, &app.models);
     app.get("/tracks/synthetic:track:1/similar").await.ok();
-    // A folder in the place of the link can't be swapped, whoever runs the tests.
+    // A folder instead of the link can't be replaced, as any user.
     let current = app.models.join("similarity/current");
     std::fs::remove_file(&current).expect("removed");
     std::fs::create_dir(&current).expect("a folder");

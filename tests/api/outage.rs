@@ -1,4 +1,4 @@
-//! What is answered while PostgreSQL is away.
+//! Responses while PostgreSQL is unavailable.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

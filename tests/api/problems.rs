@@ -1,4 +1,4 @@
-//! What is refused, and how it is said.
+//! Rejected requests and their error messages.
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -41,7 +41,7 @@ async fn a_path_that_is_not_there_is_not_found() {
 }
 
 #[tokio::test]
-async fn a_method_that_a_path_does_not_take_is_refused_with_those_that_it_does() {
+async fn a_method_that_a_path_does_not_allow_is_rejected_with_the_allowed_ones() {
     let app = TestApp::spawn().await;
     let cases = [
         (Method::DELETE, "/tracks", "GET,HEAD,POST"),
@@ -61,7 +61,7 @@ async fn a_method_that_a_path_does_not_take_is_refused_with_those_that_it_does()
 }
 
 #[tokio::test]
-async fn a_body_that_is_not_json_is_refused_with_the_position() {
+async fn a_body_that_is_not_json_is_rejected_with_the_position() {
     let app = TestApp::spawn().await;
     for path in ["/playlists/0/complete", "/playlists/complete"] {
         for body in ["{", "{\"limit\": 5,}", "limit=5", "\u{feff}{}"] {
@@ -87,7 +87,7 @@ async fn an_inline_completion_needs_a_body() {
 }
 
 #[tokio::test]
-async fn a_value_of_the_wrong_type_is_refused_naming_the_field() {
+async fn a_value_of_the_wrong_type_is_rejected_naming_the_field() {
     let app = TestApp::spawn().await;
     let inline = "/playlists/complete";
     let stored = "/playlists/0/complete";
@@ -142,7 +142,7 @@ async fn a_field_that_is_needed_and_missing_is_named() {
 }
 
 #[tokio::test]
-async fn a_body_that_is_no_object_is_refused_as_a_whole() {
+async fn a_body_that_is_no_object_is_rejected_as_a_whole() {
     let app = TestApp::spawn().await;
     for body in [json!(5), json!("limit"), json!(null), json!([[{}], 5])] {
         assert_eq!(field(&app.post("/playlists/complete", &body).await.problem(422)), "body", "{body}");
@@ -154,7 +154,7 @@ async fn a_body_that_is_no_object_is_refused_as_a_whole() {
 }
 
 #[tokio::test]
-async fn a_field_that_does_not_exist_is_refused_by_its_name() {
+async fn a_field_that_does_not_exist_is_rejected_by_its_name() {
     let app = TestApp::spawn().await;
     let cases = [
         ("/playlists/0/complete", json!({"limits": 5}), "limits"),
@@ -169,7 +169,7 @@ async fn a_field_that_does_not_exist_is_refused_by_its_name() {
 }
 
 #[tokio::test]
-async fn a_parameter_out_of_range_or_of_the_wrong_type_is_refused_by_its_name() {
+async fn a_parameter_out_of_range_or_of_the_wrong_type_is_rejected_by_its_name() {
     let app = TestApp::spawn().await;
     for path in ["/tracks/synthetic:track:1/similar", "/playlists/0"] {
         for limit in ["0", "501", "-1", "x", "", "1.5", "99999999999999999999"] {
@@ -183,7 +183,7 @@ async fn a_parameter_out_of_range_or_of_the_wrong_type_is_refused_by_its_name() 
 }
 
 #[tokio::test]
-async fn a_parameter_that_does_not_exist_is_refused_by_its_name() {
+async fn a_parameter_that_does_not_exist_is_rejected_by_its_name() {
     let app = TestApp::spawn().await;
     for path in ["/tracks/synthetic:track:1/similar?limt=3", "/playlists/0?limt=3"] {
         let problem = app.get(path).await.problem(422);
@@ -192,7 +192,7 @@ async fn a_parameter_that_does_not_exist_is_refused_by_its_name() {
 }
 
 #[tokio::test]
-async fn a_body_that_is_not_declared_as_json_is_refused() {
+async fn a_body_that_is_not_declared_as_json_is_rejected() {
     let app = TestApp::spawn().await;
     for path in ["/playlists/0/complete", "/playlists/complete"] {
         for content_type in [None, Some("text/plain"), Some("application/x-www-form-urlencoded")] {
@@ -211,7 +211,7 @@ async fn a_body_that_is_not_declared_as_json_is_refused() {
 }
 
 #[tokio::test]
-async fn a_body_larger_than_the_limit_is_refused_with_the_limit() {
+async fn a_body_larger_than_the_limit_is_rejected_with_the_limit() {
     let settings = arguments(&["--max-body-bytes", "1000"]);
     let app = TestApp::start(Setup { settings, ..Setup::default() }).await;
     let body_of = |length: usize| {

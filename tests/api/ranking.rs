@@ -25,7 +25,7 @@ async fn all_tracks(app: &TestApp) -> Vec<String> {
 }
 
 /// The `detail` and the field of a 422.
-async fn refused_field(app: &TestApp, body: &Value) -> String {
+async fn rejected_field(app: &TestApp, body: &Value) -> String {
     let problem = app.post("/playlists/0/complete", body).await.problem(422);
     assert!(problem["errors"][0]["reason"].as_str().is_some_and(|reason| !reason.is_empty()), "{problem}");
     problem["errors"][0]["field"].as_str().expect("a field").to_owned()
@@ -127,12 +127,12 @@ async fn diversity_brings_other_tracks_and_keeps_the_rules() {
 }
 
 #[tokio::test]
-async fn diversity_that_can_not_be_had_is_refused_naming_the_field() {
+async fn diversity_that_can_not_be_had_is_rejected_naming_the_field() {
     let app = TestApp::spawn_with_completion_model().await;
     for diversity in [json!(1.01), json!(-0.1), json!("much"), json!(null)] {
-        assert_eq!(refused_field(&app, &json!({"diversity": diversity})).await, "diversity", "{diversity}");
+        assert_eq!(rejected_field(&app, &json!({"diversity": diversity})).await, "diversity", "{diversity}");
     }
-    assert_eq!(refused_field(&app, &json!({"model": "oracle"})).await, "model");
+    assert_eq!(rejected_field(&app, &json!({"model": "oracle"})).await, "model");
     app.post("/playlists/0/complete", &json!({"diversity": 1})).await.ok();
 }
 

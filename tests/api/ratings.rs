@@ -102,7 +102,7 @@ async fn rows_that_are_wrong_are_named_and_the_others_stored() {
             assert!(problem.contains(&format!("\"{field}\"")) && problem.contains(reason), "{problem}");
         }
     };
-    // Rows that are no ratings at all: the list is refused whole.
+    // Rows that are no ratings at all: the list is rejected whole.
     let problem = app.post("/ratings", &json!({"ratings": lines})).await.problem(422);
     are(&problem["errors"], &[missing, stars, number]);
     assert_eq!(app.state.catalog.user_feedback(&me()).await.expect("feedback").ratings.len(), 0);

@@ -18,9 +18,9 @@ async fn wait_for_version(app: &TestApp, version: &str) {
 }
 
 /// Waits until the server has looked at a damaged bundle by itself.
-async fn wait_for_refusal(app: &TestApp) {
-    let refused = async || (app.metric("segue_model_refused_total").await >= 1.0).then_some(());
-    wait_until("the refusal", refused).await;
+async fn wait_for_rejection(app: &TestApp) {
+    let rejected = async || (app.metric("segue_model_refused_total").await >= 1.0).then_some(());
+    wait_until("the rejection", rejected).await;
 }
 
 #[tokio::test]
@@ -46,7 +46,7 @@ async fn a_server_without_a_model_answers_from_the_first_one_that_is_published()
 }
 
 #[tokio::test]
-async fn a_damaged_new_bundle_is_refused_the_old_one_goes_on_and_the_next_whole_one_takes_over() {
+async fn a_damaged_new_bundle_is_rejected_the_old_one_keeps_serving_and_the_next_whole_one_takes_over() {
     let app = TestApp::spawn().await;
     let old = app.manifest().version;
     let good = TestApp::spawn().await;
@@ -54,9 +54,9 @@ async fn a_damaged_new_bundle_is_refused_the_old_one_goes_on_and_the_next_whole_
         flip_byte(&folder.join("vectors.npy"), 200)
     });
     assert_ne!(damaged, old);
-    let refusal = app.state.models.load(Kind::Similarity).expect_err("it is damaged").to_string();
-    assert!(refusal.contains("vectors.npy"), "{refusal}");
-    wait_for_refusal(&app).await;
+    let rejection = app.state.models.load(Kind::Similarity).expect_err("it is damaged").to_string();
+    assert!(rejection.contains("vectors.npy"), "{rejection}");
+    wait_for_rejection(&app).await;
     assert_eq!(served_version(&app).await, json!(old));
     assert_eq!(app.get("/tracks/synthetic:track:1/similar").await.ok()["model_version"], json!(old));
 
@@ -98,7 +98,7 @@ async fn a_roll_back_to_an_older_version_takes_over_too() {
 }
 
 #[tokio::test]
-async fn a_completion_bundle_takes_over_while_the_server_runs_and_a_damaged_one_is_refused_by_name() {
+async fn a_completion_bundle_takes_over_while_the_server_runs_and_a_damaged_one_is_rejected_by_name() {
     let app = TestApp::spawn().await;
     let good = TestApp::spawn_with_completion_model().await;
     let complete = async || app.post_nothing("/playlists/0/complete").await.ok();
@@ -118,9 +118,9 @@ async fn a_completion_bundle_takes_over_while_the_server_runs_and_a_damaged_one_
             let length = fs::metadata(&path).expect("a file").len() as usize;
             flip_byte(&path, length - 1);
         });
-        let refusal = app.state.models.load(Kind::Completion).expect_err("it is damaged").to_string();
-        assert!(refusal.contains(file), "{refusal}");
+        let rejection = app.state.models.load(Kind::Completion).expect_err("it is damaged").to_string();
+        assert!(rejection.contains(file), "{rejection}");
     }
-    wait_for_refusal(&app).await;
+    wait_for_rejection(&app).await;
     assert_eq!(complete().await["model_version"], json!(second));
 }

@@ -135,7 +135,7 @@ async fn a_model_tells_by_the_users_history_and_moves_with_it() {
     assert_eq!(app.post("/listens", &json!({"listens": listens})).await.ok()["added"], 30);
     let counted = app.post("/scores", &body("newcomer", "local-library")).await.ok();
     assert_eq!(counted["unknown_user"], false);
-    // What the targets were is told later, and twice: it counts once.
+    // The targets are sent later, and twice: they count once.
     let told: Vec<Value> = listens
         .into_iter()
         .map(|mut listen| {
@@ -150,7 +150,7 @@ async fn a_model_tells_by_the_users_history_and_moves_with_it() {
     let first = before["scores"][0]["probability"].as_f64().expect("a number");
     assert!(after[0] < first - 0.1, "{first} {after:?}");
 
-    // A server that starts anew reads what it has missed: it answers as this one does.
+    // A restarted server reads the listens that it missed: it responds like this one.
     app.state.models.load(Kind::Clicks).expect("loaded");
     load(&app).await;
     let again = probabilities(&app, &body("newcomer", "local-library")).await;
@@ -208,7 +208,7 @@ async fn what_is_not_known_is_listed_and_scored_as_new() {
     let version = app.get("/models").await.ok()["models"][0]["version"].clone();
     assert_eq!(answer["model_version"], version);
 
-    let refused = [
+    let rejected = [
         (json!({"user_id": "u1"}), "body", "tracks"),
         (json!({"user_id": "u1", "tracks": vec!["s1"; 1_001]}), "tracks", "1000"),
         (json!({"user_id": "u1", "tracks": [], "context": {"screen": "x"}}), "context.screen", "unknown field"),
@@ -216,7 +216,7 @@ async fn what_is_not_known_is_listed_and_scored_as_new() {
     let oracle = json!({"user_id": "u1", "tracks": ["s1"], "model": "oracle"});
     let problem = app.post("/scores", &oracle).await.problem(404);
     assert!(problem["detail"].as_str().expect("text").contains("fm, trees, ensemble"), "{problem}");
-    for (body, field, reason) in refused {
+    for (body, field, reason) in rejected {
         let problem = app.post("/scores", &body).await.problem(422);
         assert_eq!(problem["errors"][0]["field"], field, "{problem}");
         assert!(problem["detail"].as_str().expect("text").contains(reason), "{problem}");

@@ -28,19 +28,19 @@ async fn occupy_engine(app: &TestApp) -> std::sync::mpsc::Sender<()> {
     release
 }
 
-/// Two inline completions at once, of which the queue of one takes one. The other is refused, which proves that the
-/// first one is under way.
-async fn request_under_way(app: &TestApp) -> tokio::task::JoinHandle<Answer> {
+/// Two inline completions at once, of which the queue of one takes one. The other is rejected, which proves that the
+/// first one is in progress.
+async fn request_in_progress(app: &TestApp) -> tokio::task::JoinHandle<Answer> {
     let send = || {
         let request = app.request(reqwest::Method::POST, INLINE).json(&json!({"playlists": [{}], "limit": 3}));
         tokio::spawn(Answer::to(request))
     };
     let (mut one, mut other) = (send(), send());
-    let (refused, waiting) = tokio::select! {
-        refused = &mut one => (refused, other),
-        refused = &mut other => (refused, one),
+    let (rejected, waiting) = tokio::select! {
+        rejected = &mut one => (rejected, other),
+        rejected = &mut other => (rejected, one),
     };
-    let problem = refused.expect("an answer").problem(503); // with Retry-After
+    let problem = rejected.expect("an answer").problem(503); // with Retry-After
     assert_eq!(problem["type"], "urn:segue:problem:overloaded");
     waiting
 }
@@ -54,11 +54,11 @@ async fn app(flags: &[&str]) -> TestApp {
 }
 
 #[tokio::test]
-async fn a_full_queue_refuses_at_once_and_says_when_to_come_back() {
+async fn a_full_queue_rejects_at_once_and_says_when_to_retry() {
     let app = app(&PATIENT).await;
     let release = occupy_engine(&app).await;
-    let waiting = request_under_way(&app).await;
-    // What needs no engine goes on.
+    let waiting = request_in_progress(&app).await;
+    // Requests that need no engine still work.
     assert_eq!(app.get("/health/ready").await.ok()["status"], "ok");
     assert_eq!(app.get("/playlists/0").await.ok()["id"], "0");
     drop(release);
@@ -70,7 +70,7 @@ async fn a_full_queue_refuses_at_once_and_says_when_to_come_back() {
 async fn a_request_that_is_under_way_when_the_server_is_stopped_is_answered() {
     let mut app = app(&PATIENT).await;
     let release = occupy_engine(&app).await;
-    let waiting = request_under_way(&app).await;
+    let waiting = request_in_progress(&app).await;
     app.interrupt.raise();
     let address = app.address;
     wait_until("the port to be closed", async || TcpStream::connect(address).await.err()).await;
@@ -99,7 +99,7 @@ async fn an_idle_server_ends_at_once_even_with_connections_open() {
 async fn a_request_that_does_not_end_holds_the_shutdown_up_no_longer_than_was_set() {
     let mut app = app(&[&["--shutdown-seconds", "0.3"], &PATIENT[..]].concat()).await;
     let release = occupy_engine(&app).await;
-    let waiting = request_under_way(&app).await;
+    let waiting = request_in_progress(&app).await;
     let began = Instant::now();
     app.interrupt.raise();
     let serving = app.serving.take().expect("it ran");
@@ -116,7 +116,7 @@ async fn a_request_that_takes_too_long_is_given_up_with_a_problem_document() {
     let release = occupy_engine(&app).await;
     let began = Instant::now();
     let problem = app.post(INLINE, &json!({"playlists": [{}]})).await.problem(503);
-    assert!(problem["detail"].as_str().is_some_and(|detail| detail.contains("too long")), "{problem}");
+    assert!(problem["detail"].as_str().is_some_and(|detail| detail.contains("timed out")), "{problem}");
     // Its work is still held up: it was not waited for.
     assert!(began.elapsed() >= Duration::from_millis(300), "{:?}", began.elapsed());
     drop(release);

@@ -102,6 +102,6 @@ async fn the_catalog_and_the_bundles_of_0_1_0_answer_as_before() {
 
     // And it goes on from there: the catalog takes writes.
     let track = serde_json::json!({"id": "new:1", "name": "New", "artist": "Someone"});
-    app.post("/tracks", &track).await.ok();
+    assert_eq!(app.post("/tracks", &track).await.status, 201);
     assert_eq!(app.get("/tracks/new%3A1").await.ok()["name"], "New");
 }

@@ -92,8 +92,16 @@ const DEFAULT_MODELS: [&str; 6] = ["ranking", "playlist-knn", "item-knn", "als",
 
 fn train(home: &Home, database: &Database) {
     let tiny = ["--dim", "8", "--epochs", "3", "--batch", "1024", "--subsample", "0.001"];
-    home.segue(&[&["train", "similarity", "--database-url", database.url()][..], &tiny].concat()).succeed();
-    home.segue(&[&["train", "completion", "--database-url", database.url()][..], &QUICK].concat()).succeed();
+    let finished = home.segue(&[&["train", "similarity", "--database-url", database.url()][..], &tiny].concat()).run();
+    assert_eq!(finished.code, Some(0), "{finished:?}");
+    for stage in ["1 of 5: vectors", "2 of 5: examples", "3 of 5: ranking", "4 of 5: measuring", "5 of 5: lists"] {
+        assert!(finished.stderr.contains(&format!("stage {stage}")), "{stage}: {finished:?}");
+    }
+    let finished = home.segue(&[&["train", "completion", "--database-url", database.url()][..], &QUICK].concat()).run();
+    assert_eq!(finished.code, Some(0), "{finished:?}");
+    for stage in ["1 of 4: fold", "2 of 4: ranking", "3 of 4: index", "4 of 4: NeuMF"] {
+        assert!(finished.stderr.contains(&format!("stage {stage}")), "{stage}: {finished:?}");
+    }
 }
 
 /// Names of the models in a report.
@@ -261,5 +269,5 @@ async fn a_challenge_that_can_not_be_met_or_read_is_refused_with_the_reason() {
     let too_many = ["evaluate", "completion", "--playlists", "31", "--database-url", database.url()];
     let finished = home.segue(&too_many).run();
     assert_eq!(finished.code, Some(1), "{finished:?}");
-    assert!(finished.stderr.contains("31 playlists can't be withheld of 60"), "{finished:?}");
+    assert!(finished.stderr.contains("31 of 60 playlists can't be held out"), "{finished:?}");
 }

@@ -1,8 +1,9 @@
 //! Help and wrong usage.
 
-use clap::CommandFactory;
+use std::process::{Command, Stdio};
+
 use clap::error::ErrorKind;
-use segue::cli::Cli;
+use segue::cli::command;
 
 use crate::support::program::Home;
 
@@ -17,11 +18,11 @@ fn paths(command: &clap::Command, prefix: &[String]) -> Vec<Vec<String>> {
 
 #[test]
 fn every_subcommand_has_help_and_those_that_do_something_an_example() {
-    let paths = paths(&Cli::command(), &[]);
+    let paths = paths(&command(), &[]);
     assert!(paths.contains(&vec!["train".to_owned(), "similarity".to_owned()]), "{paths:?}");
     for path in paths {
         let words = [&["segue".to_owned()], path.as_slice(), &["--help".to_owned()]].concat();
-        let answer = Cli::command().try_get_matches_from(words).expect_err("help ends the program");
+        let answer = command().try_get_matches_from(words).expect_err("help ends the program");
         assert_eq!((answer.kind(), answer.exit_code()), (ErrorKind::DisplayHelp, 0), "{path:?}: {answer}");
         let help = answer.to_string();
         assert!(help.contains("Usage: segue"), "{path:?}: {help}");
@@ -36,6 +37,92 @@ fn every_subcommand_has_help_and_those_that_do_something_an_example() {
     }
 }
 
+/// Sections of options in a help text.
+fn options(help: &str) -> impl Iterator<Item = &str> {
+    let heads = |line: &&str| !line.starts_with(' ') && line.ends_with(':');
+    let mut lines = help.lines().filter(|line| !line.is_empty()).peekable();
+    std::iter::from_fn(move || {
+        let line = lines.next()?;
+        Some((line, heads(&line)))
+    })
+    .scan(false, |is_option, (line, is_head)| {
+        if is_head || !line.starts_with(' ') {
+            *is_option = is_head && !["Commands:", "Example:", "Examples:"].contains(&line);
+            return Some(None);
+        }
+        Some(is_option.then_some(line))
+    })
+    .flatten()
+}
+
+#[test]
+fn a_summary_has_one_line_for_each_option_and_global_options_come_last() {
+    let home = Home::new();
+    for path in paths(&command(), &[]) {
+        let words: Vec<&str> = path.iter().map(String::as_str).chain(["-h"]).collect();
+        let summary = home.segue(&words).succeed();
+        for line in options(&summary) {
+            let is_whole = line.trim_start().starts_with(['-', '<', '[']) && line.trim().contains("  ");
+            assert!(is_whole && line.chars().count() <= 100, "{path:?}: {line:?} in {summary}");
+        }
+        for text in [summary, home.segue(&[&words[..path.len()], &["--help"]].concat()).succeed()] {
+            let (own, global) = text.split_once("Global options:\n").unwrap_or_else(|| panic!("{path:?}: {text}"));
+            assert!(!own.contains("--home") && global.contains("--home") && global.contains("--version"), "{text}");
+            let own_option = global.lines().find(|line| !line.starts_with(' ') && line.ends_with(':'));
+            assert!(own_option.is_none_or(|line| line.starts_with("Example")), "{path:?}: {text}");
+        }
+    }
+}
+
+#[test]
+fn completion_scripts_are_printed_and_bash_understands_its_own() {
+    let home = Home::new();
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let script = home.segue(&["completions", shell]).succeed();
+        assert!(script.contains("als-iterations") && script.contains("healthcheck"), "{shell}: {script}");
+    }
+    std::fs::write(home.path().join("segue.bash"), home.segue(&["completions", "bash"]).succeed()).expect("written");
+    let checked = Command::new("bash").args(["-n", "segue.bash"]).current_dir(home.path()).output().expect("bash");
+    assert!(checked.status.success() && checked.stderr.is_empty(), "{checked:?}");
+}
+
+#[test]
+fn man_pages_are_written_for_every_command_and_can_be_rendered() {
+    let home = Home::new();
+    home.segue(&["man", "--out", "man1"]).succeed();
+    for path in paths(&command(), &[]) {
+        let name = ["segue"].into_iter().chain(path.iter().map(String::as_str)).collect::<Vec<&str>>().join("-");
+        let page = std::fs::read_to_string(home.path().join(format!("man1/{name}.1"))).expect("a page");
+        assert!(page.contains(".TH") && page.contains("OPTIONS"), "{name}: {page}");
+    }
+    let groff = ["-man", "-Kutf8", "-Tutf8", "-P-cbou", "-ww", "man1/segue-train-completion.1"];
+    let Ok(rendered) = Command::new("groff").args(groff).current_dir(home.path()).output() else { return };
+    assert!(rendered.status.success() && rendered.stderr.is_empty(), "{rendered:?}");
+    assert!(String::from_utf8_lossy(&rendered.stdout).contains("als-iterations"), "{rendered:?}");
+}
+
+#[test]
+fn a_reader_that_stops_early_gets_no_error() {
+    let home = Home::new();
+    for arguments in [&["--help"][..], &["config"], &["openapi"], &["models"], &["completions", "zsh"], &["sing"]] {
+        let mut program = home.segue(arguments).command();
+        program.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        program.stdout(writer);
+        let finished = program.output().expect("it runs");
+        let expected = if arguments == ["sing"] { Some(2) } else { Some(0) };
+        assert_eq!(finished.status.code(), expected, "{arguments:?}: {finished:?}");
+        assert!(arguments == ["sing"] || finished.stderr.is_empty(), "{arguments:?}: {finished:?}");
+    }
+    // Nor does a log that nobody reads stop the program.
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    let mut program = home.segue(&["models", "show", "similarity"]).command();
+    let finished = program.env("SEGUE_LOG", "trace").stderr(writer).output().expect("it runs");
+    assert_eq!(finished.status.code(), Some(1), "{finished:?}");
+}
+
 #[test]
 fn help_ends_with_0_whatever_the_settings_are() {
     let home = Home::new();
@@ -48,7 +135,7 @@ fn help_ends_with_0_whatever_the_settings_are() {
 #[test]
 fn an_example_of_the_help_is_a_command_that_is_understood() {
     let mut examples = Vec::new();
-    let mut commands = vec![Cli::command()];
+    let mut commands = vec![command()];
     while let Some(command) = commands.pop() {
         commands.extend(command.get_subcommands().cloned());
         let text = command.get_after_help().map(ToString::to_string).unwrap_or_default();
@@ -58,7 +145,7 @@ fn an_example_of_the_help_is_a_command_that_is_understood() {
     assert!(examples.len() >= 8, "{examples:?}");
     for example in examples {
         let words = example.split(" > ").next().expect("a command").split_whitespace();
-        let outcome = Cli::command().try_get_matches_from(std::iter::once("segue").chain(words));
+        let outcome = command().try_get_matches_from(std::iter::once("segue").chain(words));
         assert!(outcome.is_ok(), "segue {example}: {}", outcome.expect_err("checked"));
     }
 }

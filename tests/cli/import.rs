@@ -16,9 +16,9 @@ async fn a_truncated_file_ends_with_1_and_is_named_and_the_others_are_imported()
     write(home.path(), "cut.json", &good[..good.len() / 2]);
     let finished = home.segue(&["import", "mpd", "cut.json", "good.json", "--database-url", database.url()]).run();
     assert_eq!(finished.code, Some(1), "{finished:?}");
-    let refused = finished.stdout.lines().find(|line| line.starts_with("REFUSED")).expect("a line");
+    let refused = finished.stdout.lines().find(|line| line.starts_with("REJECTED")).expect("a line");
     assert!(refused.contains("cut.json") && refused.contains("truncated (at byte "), "{refused}");
-    assert!(finished.stdout.contains("1 new, 0 changed, 0 as they were"), "{finished:?}");
+    assert!(finished.stdout.contains("1 new, 0 changed, 0 unchanged"), "{finished:?}");
     assert_eq!(database.texts("SELECT external_id FROM playlists").await, ["good"]);
 }
 
@@ -103,11 +103,11 @@ async fn playlists_without_artists_need_a_flag_which_the_error_names() {
     let url = ["--database-url", database.url()];
     let finished = home.segue(&[&["import", "deezer", "shop.txt"], &url[..]].concat()).run();
     assert_eq!(finished.code, Some(1), "{finished:?}");
-    let refused = finished.stdout.lines().find(|line| line.starts_with("REFUSED")).expect("a line");
+    let refused = finished.stdout.lines().find(|line| line.starts_with("REJECTED")).expect("a line");
     assert!(refused.contains("shop.txt") && refused.contains("--placeholder-artists"), "{refused}");
     let printed =
         home.segue(&[&["import", "deezer", "--placeholder-artists", "shop.txt"], &url[..]].concat()).succeed();
-    assert!(printed.contains("2 new, 0 changed, 0 as they were") && printed.contains("placements   3"), "{printed}");
+    assert!(printed.contains("2 new, 0 changed, 0 unchanged") && printed.contains("placements   3"), "{printed}");
 }
 
 #[tokio::test]
@@ -153,5 +153,5 @@ async fn radio_playlists_are_imported_from_a_folder() {
     write(&folder, "train.txt", "900 901 \n2 1 \n0 1 \n0 \n");
     write(&folder, "song_hash.txt", "0\tFirst\tNobody\n1\tSecond\tSomebody\n");
     let printed = home.segue(&["import", "yes-radio", "yes_tiny", "--database-url", database.url()]).succeed();
-    assert!(printed.contains("2 new, 0 changed, 0 as they were") && printed.contains("placements   3"), "{printed}");
+    assert!(printed.contains("2 new, 0 changed, 0 unchanged") && printed.contains("placements   3"), "{printed}");
 }

@@ -55,8 +55,10 @@ async fn a_track_is_asked_about_by_name_or_id_and_an_unclear_name_is_answered_wi
         let finished = trained.similar(&[&["--limit", "3"], words].concat());
         assert_eq!(finished.code, Some(0), "{finished:?}");
         let lines: Vec<&str> = finished.stdout.lines().collect();
-        assert!(lines[0].starts_with("like Miles Davis – So What  (t: so what), by model 20"), "{finished:?}");
-        assert_eq!(lines.len(), 4, "{finished:?}");
+        assert!(lines[0].starts_with("similar to Miles Davis – So What  (t: so what), model 20"), "{finished:?}");
+        let heads: Vec<&str> = lines[2].split_whitespace().collect();
+        assert_eq!(heads, ["rank", "score", "artist", "track", "id"], "{finished:?}");
+        assert_eq!(lines[3..].len(), 3, "{finished:?}");
     }
 
     let several = trained.similar(&["so what"]);
@@ -74,7 +76,7 @@ async fn a_track_is_asked_about_by_name_or_id_and_an_unclear_name_is_answered_wi
 
     let twice = trained.similar(&["blue in green", "--format", "json"]);
     assert_eq!(twice.code, Some(0), "{twice:?}");
-    assert!(twice.stderr.contains("2 tracks are called so"), "{twice:?}");
+    assert!(twice.stderr.contains("2 tracks have this name"), "{twice:?}");
     let answer: Value = serde_json::from_str(&twice.stdout).expect("JSON and nothing else");
     assert!(["t:blue", "t:blue-again"].map(|id| json!(id)).contains(&answer["track_id"]), "{answer}");
     let items = answer["items"].as_array().expect("items");

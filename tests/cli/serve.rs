@@ -74,13 +74,13 @@ async fn logs_are_json_when_asked_for_and_name_the_route_and_no_ids() {
     let line = running.wait_for_log("listening on http://");
     let address = line.split('"').next().expect("an address");
     home.segue(&["healthcheck", "--url", &format!("http://{address}/playlists/someones-secret-list")]).run();
-    running.wait_for_log("answered");
+    running.wait_for_log("responded");
     running.terminate();
     let finished = running.finish();
     assert!(!finished.stderr.contains("someones-secret-list"), "{finished:?}");
     let lines: Vec<serde_json::Value> =
         finished.stderr.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
-    let answered = lines.iter().find(|line| line["message"] == "answered").expect("a line of the request");
+    let answered = lines.iter().find(|line| line["message"] == "responded").expect("a line of the request");
     assert_eq!(answered["status"], 404);
     assert_eq!(answered["span"]["route"], "/playlists/{id}");
 }

@@ -94,6 +94,9 @@ impl Visit<'_> for Names {
         }
     }
 
+    /// `pub(super)` says who may see an item; it imports nothing.
+    fn visit_visibility(&mut self, _: &Visibility) {}
+
     fn visit_path(&mut self, path: &syn::Path) {
         self.paths.push((path.segments.iter().map(|segment| segment.ident.to_string()).collect(), false));
         visit::visit_path(self, path);

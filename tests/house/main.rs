@@ -2,6 +2,8 @@
 //!
 //! The walls are in [`WALLS`] and [`CRATES`]; docs/architecture.md says what each folder is for.
 
+#![expect(clippy::expect_used, reason = "in a test's helpers a failed expectation is the failure of the test")]
+
 mod imports;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -10,7 +10,7 @@ use segue::catalog::TrackMention;
 use segue::dataset::SeedKind;
 use segue::evaluate::{Challenge, Recommender, TestSet, evaluate};
 use segue::import::deezer::DeezerOptions;
-use segue::import::{import_deezer, import_yes_radio, mpd, read_file};
+use segue::import::{BytesRead, import_deezer, import_yes_radio, mpd, read_file};
 use segue::progress::Interrupt;
 use segue::recommend::Completion;
 use serde_json::Value;
@@ -88,7 +88,7 @@ fn popularity_on_the_challenge_set_has_the_metrics_that_another_scorer_gives_it(
     let Some(folder) = data() else { return };
     let (mut counts, mut artists): (HashMap<String, u32>, HashMap<String, String>) = Default::default();
     for slice in mpd::find_slices(std::slice::from_ref(&folder)).expect("slices") {
-        let bytes = read_file(&slice).expect("a file");
+        let bytes = read_file(&slice, &BytesRead::default()).expect("a file");
         for track in mpd::parse_slice(&slice, &bytes).expect("a slice").playlists.into_iter().flat_map(|one| one.tracks)
         {
             let TrackMention::Described(track) = track else { panic!("a slice describes its tracks") };

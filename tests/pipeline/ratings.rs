@@ -3,12 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use segue::bundle::{BundleFolder, Kind, RatingsBundle};
-use segue::catalog::{Catalog, RatingScale};
+use segue::catalog::{Catalog, RatingScale, RatingsOutcome};
 use segue::dataset::Feedback;
-use segue::import::{RatingsFile, RatingsReport, find_movielens, import_ratings};
+use segue::import::{ImportReport, RatingsFile, find_movielens, import_ratings};
 use segue::progress::Interrupt;
 use segue::recommend::ratings::RatingsModel;
-use segue::train::ratings::gaussian::heard;
+use segue::train::ratings::gaussian::taste_events;
 use segue::train::ratings::{RatingsModelName, RatingsSettings, learn, train_ratings};
 use segue::train::{RunContext, TrainError};
 
@@ -19,7 +19,7 @@ use crate::support::training::arguments;
 
 const SCALE: RatingScale = RatingScale { lowest: 0.5, highest: 5.0 };
 
-async fn import(catalog: &Catalog, folder: &Path, files: Vec<RatingsFile>) -> RatingsReport {
+async fn import(catalog: &Catalog, folder: &Path, files: Vec<RatingsFile>) -> ImportReport<RatingsOutcome> {
     import_ratings(catalog, files, SCALE, &folder.join("rejects.ndjson"), &Interrupt::default())
         .await
         .expect("an import")
@@ -39,7 +39,7 @@ async fn a_movielens_folder_is_imported_once_and_again_without_a_change() {
     let catalog = database.catalog().await;
     let files = find_movielens(path).expect("files");
     let report = import(&catalog, path, files.clone()).await;
-    assert_eq!((report.files, report.ratings, report.rejected), (2, 4, 1), "{report:?}");
+    assert_eq!((report.files, report.outcome.ratings, report.rejected), (2, 4, 1), "{report:?}");
     // A film that movies.csv lacks is there by its id.
     assert_eq!((report.outcome.ratings_added, report.outcome.tracks_added, report.outcome.users_added), (3, 3, 2));
     let rejects = std::fs::read_to_string(path.join("rejects.ndjson")).expect("rejects");
@@ -124,7 +124,7 @@ async fn the_same_seed_gives_the_same_model_and_tastes_are_told_apart() {
     assert!(without.mse > 1.0, "biases can't tell tastes apart: {without:?}");
     // What is recommended is the best by the exact scores, though most tracks are only scored roughly.
     let model: &RatingsModel = &one.model;
-    let taste = model.taste(&heard(&parts.training[..10]));
+    let taste = model.taste(&taste_events(&parts.training[..10]));
     let all = model.recommend(&taste, &[], 60);
     assert_eq!(all[..10], model.recommend(&taste, &[], 10)[..]);
 }

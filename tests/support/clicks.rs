@@ -69,7 +69,7 @@ pub fn write_kkbox(folder: &Path) -> PathBuf {
 pub async fn import_listens(catalog: &Catalog, folder: &Path) {
     let files = write_kkbox(folder);
     let report = import_kkbox(catalog, &files, &folder.join("rejects"), &Interrupt::default()).await.expect("imported");
-    assert_eq!((report.rejected, report.listens), (0, LISTENS as u64 + 20), "{report:?}");
+    assert_eq!((report.rejected, report.outcome.listens), (0, LISTENS as u64 + 20), "{report:?}");
 }
 
 /// Models small enough for a test.

@@ -154,6 +154,11 @@ impl Segue {
         self
     }
 
+    /// The command itself.
+    pub fn command(self) -> Command {
+        self.0
+    }
+
     /// Runs it to its end.
     pub fn run(self) -> Finished {
         self.start().finish()

@@ -75,13 +75,13 @@ pub struct UserLine {
     pub id: LineId,
 }
 
-/// A playlist. What is left out stays as it is; the tracks are replaced by the ones given.
+/// A playlist. Fields that are left out stay as they are; the tracks are replaced.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PlaylistLine {
     /// the app's id
     pub id: LineId,
-    /// the app's id of the user whose it is
+    /// the app's id of its owner
     pub user_id: Option<LineId>,
     /// its title
     pub title: Option<String>,
@@ -118,7 +118,7 @@ pub enum LineTrack {
 
 impl<'de> Deserialize<'de> for LineTrack {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        // By hand, since serde's own attempts at one variant after another end in errors that name no field.
+        // By hand: serde tries one variant after another, and its error then names no field.
         struct TrackVisitor;
         impl<'de> Visitor<'de> for TrackVisitor {
             type Value = LineTrack;
@@ -148,14 +148,14 @@ impl<'de> Deserialize<'de> for LineTrack {
 }
 
 impl LineId {
-    /// The id, once `check` lets it pass.
+    /// Returns the id as `check` makes it.
     fn checked<T>(self, field: &str, check: impl FnOnce(String) -> Result<T, TextError>) -> Result<T, String> {
         in_field(field, check(self.0))
     }
 }
 
 impl TrackLine {
-    /// The row as the catalog takes it.
+    /// Returns the record.
     ///
     /// # Errors
     ///
@@ -179,7 +179,7 @@ impl TrackLine {
 }
 
 impl UserLine {
-    /// The id.
+    /// Returns the id.
     ///
     /// # Errors
     ///
@@ -190,7 +190,7 @@ impl UserLine {
 }
 
 impl PlaylistLine {
-    /// The row as the catalog takes it.
+    /// Returns the record.
     ///
     /// # Errors
     ///

@@ -15,7 +15,7 @@ pub use ids::{
     UserId, UserRow, check_id, check_name,
 };
 pub use outcomes::{
-    BatchOutcome, FeedbackOutcome, ImportOutcome, ListeningOutcome, RowChange, UnknownTrack, UpsertedPlaylists,
+    BatchOutcome, FeedbackOutcome, ListensOutcome, RatingsOutcome, RowChange, UnknownTrack, UpsertedPlaylists,
     WrittenListen,
 };
 pub use playlists::PlaylistRecord;

@@ -57,7 +57,9 @@ counts! {
         users_added,
     }
     /// What an import of ratings did to the catalog.
-    ImportOutcome {
+    RatingsOutcome {
+        /// ratings read, whether written or already there
+        ratings,
         /// ratings that were missing
         ratings_added,
         /// ratings that differed
@@ -70,7 +72,9 @@ counts! {
         users_added,
     }
     /// What an import of listens, with their users and tracks, did to the catalog.
-    ListeningOutcome {
+    ListensOutcome {
+        /// listens read, whether written or already there
+        listens,
         /// listens that were missing
         listens_added,
         /// listens of which more is known now

@@ -136,7 +136,7 @@ numbers! { moment =>
         "user_{name}_share" = share(moment.count(key), moment.of_user);
     }
     Shares for _, (key, name) in TRACK_SHARES => {
-        "track_{name}_share" = share(moment.count(key), moment.count(Key::Track));
+        "track_{name}_share" = share(moment.count(key), moment.of_track);
     }
     Windows for nth, window in WINDOWS => {
         "user_{window}_before" = log(moment.before.of_user[nth]);
@@ -167,21 +167,21 @@ numbers! { moment =>
         "after_track_gap" = moment.after.track_gap.map_or(f32::NAN, |gap| (gap as f32).ln());
     }
     Profile for value, _ in [(); PROFILE[0]] => {
-        "user_tab_{value}" = moment.profile(0, value);
+        "user_tab_{value}" = moment.profile(value);
     }
     Profile for value, _ in [(); PROFILE[1]] => {
-        "user_screen_{value}" = moment.profile(1, value);
+        "user_screen_{value}" = moment.profile(PROFILE[0] + value);
     }
     Profile for value, _ in [(); PROFILE[2]] => {
-        "user_type_{value}" = moment.profile(2, value);
+        "user_type_{value}" = moment.profile(PROFILE[0] + PROFILE[1] + value);
     }
     Targets => {
         "user_target" = moment.own.mean(moment.prior, FEW);
         "user_known" = log(moment.own.known);
     }
-    Targets for _, (key, name) in TARGETS => {
-        "{name}_target" = moment.target(key);
-        "{name}_known" = log(moment.past.tally(moment.key(key).0).known);
+    Targets for nth, (key, name) in TARGETS => {
+        "{name}_target" = moment.targets[nth].mean(moment.prior, moment.key(key).1);
+        "{name}_known" = log(moment.targets[nth].known);
     }
     Taste => {
         "track_taste" = optional(moment.counted.tastes.tracks.of(moment.listen.click.user, moment.listen.click.track));
@@ -230,29 +230,28 @@ struct Moment<'a> {
     history: Option<&'a UserHistory>,
     /// their number
     of_user: u32,
+    /// 1 / their number
+    share_of_one: f32,
+    /// listens to the track, of `counted`
+    of_track: u32,
     /// mean length of their tracks
     seconds: Option<f32>,
     /// the user's listens, of `past`
     own: Tally,
+    /// of `past`
+    targets: [Tally; TARGETS.len()],
     prior: f32,
 }
 
 impl Moment<'_> {
     #[inline]
     fn key(&self, key: Key) -> (u64, f32) {
-        self.keys[key as usize - 1]
+        self.keys[key as usize]
     }
 
     #[inline]
     fn count(&self, key: Key) -> u32 {
         self.counted.tally(self.key(key).0).count
-    }
-
-    /// The mean of the targets known so far.
-    #[inline]
-    fn target(&self, key: Key) -> f32 {
-        let (key, weight) = self.key(key);
-        self.past.tally(key).mean(self.prior, weight)
     }
 
     /// How many of the user's listens were from a tab, screen or type.
@@ -261,11 +260,10 @@ impl Moment<'_> {
         history.profile_of(field).get(value as usize).copied().unwrap_or_else(|| self.count(key))
     }
 
-    /// The share of the user's listens that were from a tab, screen or type.
+    /// The share of the user's listens that were from one of the tabs, screens and types, one after another.
     #[inline]
-    fn profile(&self, field: usize, value: usize) -> f32 {
-        self.history
-            .map_or(f32::NAN, |history| history.profile_of(field)[value] as f32 * (1.0 / self.of_user.max(1) as f32))
+    fn profile(&self, value: usize) -> f32 {
+        self.history.map_or(f32::NAN, |history| history.profile[value] as f32 * self.share_of_one)
     }
 }
 
@@ -318,6 +316,8 @@ pub fn describe(
     fields.copy_from_slice(&values);
 
     let history = counted.user(click.user);
+    let of_user = history.map_or(0, |history| history.tally.count);
+    let keys = keys(listen);
     let timed = history.filter(|history| history.timed > 0);
     let moment = Moment {
         listen,
@@ -325,11 +325,14 @@ pub fn describe(
         counted,
         before,
         after,
-        keys: keys(listen),
+        keys,
         history,
-        of_user: history.map_or(0, |history| history.tally.count),
+        of_user,
+        share_of_one: 1.0 / of_user.max(1) as f32,
+        of_track: counted.tally(keys[0].0).count,
         seconds: timed.map(|history| (history.milliseconds as f64 / 1e3 / f64::from(history.timed)) as f32),
         own: past.user(click.user).map_or(Tally::default(), |history| history.tally),
+        targets: TARGETS.map(|(key, _)| past.tally(keys[key as usize].0)),
         prior: past.prior(),
     };
     write_numbers(&moment, numbers);

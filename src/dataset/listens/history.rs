@@ -1,4 +1,4 @@
-//! Listens in order, with what is known of users and tracks, as numbers: the ground of click probability.
+//! Listens in order, with what is known of users and tracks, as numbers.
 //!
 //! Every text becomes the number of a value, from 1 in order of first sight; 0 is "not known".
 
@@ -34,7 +34,7 @@ pub struct UserFields {
 }
 
 impl UserFields {
-    /// Of a user of whom nothing is known.
+    /// A user of whom nothing is known.
     pub const UNKNOWN: Self =
         Self { city: 0, gender: 0, registered_via: 0, age: 0, registered_day: f32::NAN, expires_day: f32::NAN };
 
@@ -44,7 +44,7 @@ impl UserFields {
         [self.city, self.gender, self.registered_via, self.age, days[0], days[1]]
     }
 
-    /// Of [`UserFields::words`].
+    /// From [`UserFields::words`].
     pub fn from_words(words: [u32; 6]) -> Self {
         let [city, gender, registered_via, age, registered, expires] = words;
         let (registered_day, expires_day) = (f32::from_bits(registered), f32::from_bits(expires));
@@ -76,7 +76,7 @@ pub struct TrackFields {
 }
 
 impl TrackFields {
-    /// Of a track of which nothing is known.
+    /// A track of which nothing is known.
     pub const UNKNOWN: Self = Self {
         artist: 0,
         language: 0,
@@ -105,7 +105,7 @@ impl TrackFields {
         ]
     }
 
-    /// Of [`TrackFields::words`].
+    /// From [`TrackFields::words`].
     pub fn from_words(words: [u32; 10]) -> Self {
         let [artist, language, first, second, composer, lyricist, country, registrant, year, duration] = words;
         let (genres, duration) = ([first, second], f32::from_bits(duration));
@@ -158,7 +158,7 @@ pub struct SourceValues {
 impl SourceValues {
     /// Names of the fields in requests.
     pub const NAMES: [&'static str; 3] = ["source_system_tab", "source_screen_name", "source_type"];
-    /// Most values of a field that are told apart.
+    /// Most values of a field that are distinguished.
     pub const MOST: [usize; 3] = [63, 255, 63];
 
     /// The number of a value of field `field`; none if it is not there.

@@ -6,23 +6,23 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum FeatureGroup {
-    /// age, days of registration and expiry, length of the membership
+    /// age, days since registration and until expiry, length of the membership
     Member,
     /// a track's length and year
     Track,
-    /// listens of the user, and of the track, its artist, composer, lyricist, genre and recording code's parts
+    /// listens of the user, track, artist, composer, lyricist, genre and parts of the recording code
     Counts,
-    /// how often the user plays from this source, this artist, language, genre, year; how often the track is played so
+    /// shares of source, artist, language, genre and year in the user's listens, and of sources in the track's
     Shares,
-    /// listens of the user and of the track within windows of 10 to 50,000 listens, and till now
+    /// listens of the user and of the track within windows of 10 to 50,000 listens, and so far
     Windows,
-    /// the user's listen before (and after): how long ago, and what is the same
+    /// the user's previous (and next) listen: time between them, and what they share
     Neighbours,
-    /// shares of tabs, screens and types among the user's listens
+    /// shares of tabs, screens and types in the user's listens
     Profile,
-    /// how often users came back, for this user, track, artist, source and their combinations
+    /// how often users came back, by user, track, artist, source and combinations
     Targets,
-    /// how near the track and its artist lie to what the user plays, and how long the user's tracks are
+    /// distance of the track and its artist from what the user plays; length of the user's tracks
     Taste,
 }
 

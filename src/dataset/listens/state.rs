@@ -38,46 +38,10 @@ impl Tally {
     }
 }
 
-/// What is tallied.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
-pub(super) enum Key {
-    Track = 1,
-    Artist,
-    Composer,
-    Lyricist,
-    Genre,
-    Country,
-    Registrant,
-    Year,
-    Tab,
-    Screen,
-    Type,
-    Source,
-    Language,
-    City,
-    Via,
-    Gender,
-    Age,
-    ExpiryDay,
-    RegistrationMonth,
-    UserSource,
-    UserTab,
-    UserScreen,
-    UserType,
-    UserLanguage,
-    UserArtist,
-    UserGenre,
-    UserYear,
-    TrackTab,
-    TrackScreen,
-    TrackType,
-}
-
-/// 6 bits of what, 32 bits of whom, 26 bits of which value.
+/// 6 bits of what, from 1, 32 bits of whom, 26 bits of which value.
 #[inline]
 pub(super) fn packed(key: Key, of: u32, value: u32) -> u64 {
-    (key as u64) << 58 | u64::from(of) << 26 | u64::from(value & 0x03ff_ffff)
+    (key as u64 + 1) << 58 | u64::from(of) << 26 | u64::from(value & 0x03ff_ffff)
 }
 
 /// The three fields of a source as one number: 6, 8 and 6 bits.
@@ -142,46 +106,63 @@ pub struct ClickState {
     pub tastes: Arc<Tastes>,
 }
 
-/// What a listen is called in tallies, each with its weight for means of targets: in the order of [`Key`].
-pub(super) type Keys = [(u64, f32); 30];
+/// Makes [`Key`] and [`keys`] from one table: `name: of whom, value, weight` of the tally in means of targets. Stored
+/// states count the names in this order.
+macro_rules! keys {
+    ($click:ident, $user:ident, $track:ident => $($key:ident: $of:expr, $value:expr, $weight:expr;)*) => {
+        /// What is tallied.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub(super) enum Key {
+            $($key),*
+        }
 
-/// The keys of a listen.
-pub(super) fn keys(listen: &Listen<'_>) -> Keys {
-    let (user, track, source) = (listen.user, listen.track, listen.click.source);
-    let (who, what) = (listen.click.user, listen.click.track);
-    let day = |day: f32| if day.is_nan() { 0 } else { (day as i32 + 100_000).max(1) as u32 };
-    [
-        (packed(Key::Track, what, 0), FEW),
-        (packed(Key::Artist, track.artist, 0), MANY),
-        (packed(Key::Composer, track.composer, 0), MANY),
-        (packed(Key::Lyricist, track.lyricist, 0), MANY),
-        (packed(Key::Genre, track.genres[0], 0), MANY),
-        (packed(Key::Country, track.country, 0), MANY),
-        (packed(Key::Registrant, track.registrant, 0), MANY),
-        (packed(Key::Year, track.year, 0), MANY),
-        (packed(Key::Tab, source.tab, 0), MANY),
-        (packed(Key::Screen, source.screen, 0), MANY),
-        (packed(Key::Type, source.kind, 0), MANY),
-        (packed(Key::Source, source_number(source), 0), MANY),
-        (packed(Key::Language, track.language, 0), MANY),
-        (packed(Key::City, user.city, 0), MANY),
-        (packed(Key::Via, user.registered_via, 0), MANY),
-        (packed(Key::Gender, user.gender, 0), MANY),
-        (packed(Key::Age, user.age, 0), MANY),
-        (packed(Key::ExpiryDay, day(user.expires_day), 0), MANY),
-        (packed(Key::RegistrationMonth, day(user.registered_day) / 30, 0), MANY),
-        (packed(Key::UserSource, who, source_number(source)), FEW),
-        (packed(Key::UserTab, who, source.tab), FEW),
-        (packed(Key::UserScreen, who, source.screen), FEW),
-        (packed(Key::UserType, who, source.kind), FEW),
-        (packed(Key::UserLanguage, who, track.language), FEW),
-        (packed(Key::UserArtist, who, track.artist), FEW),
-        (packed(Key::UserGenre, who, track.genres[0]), FEW),
-        (packed(Key::UserYear, who, track.year), FEW),
-        (packed(Key::TrackTab, what, source.tab), FEW),
-        (packed(Key::TrackScreen, what, source.screen), FEW),
-        (packed(Key::TrackType, what, source.kind), FEW),
-    ]
+        /// The names of a listen in tallies, in the order of [`Key`], each with its weight in means of targets.
+        pub(super) type Keys = [(u64, f32); [$(Key::$key),*].len()];
+
+        /// The keys of a listen.
+        pub(super) fn keys(listen: &Listen<'_>) -> Keys {
+            let Listen { click: $click, user: $user, track: $track } = *listen;
+            [$((packed(Key::$key, $of, $value), $weight)),*]
+        }
+    };
+}
+
+keys! { click, user, track =>
+    Track: click.track, 0, FEW;
+    Artist: track.artist, 0, MANY;
+    Composer: track.composer, 0, MANY;
+    Lyricist: track.lyricist, 0, MANY;
+    Genre: track.genres[0], 0, MANY;
+    Country: track.country, 0, MANY;
+    Registrant: track.registrant, 0, MANY;
+    Year: track.year, 0, MANY;
+    Tab: click.source.tab, 0, MANY;
+    Screen: click.source.screen, 0, MANY;
+    Type: click.source.kind, 0, MANY;
+    Source: source_number(click.source), 0, MANY;
+    Language: track.language, 0, MANY;
+    City: user.city, 0, MANY;
+    Via: user.registered_via, 0, MANY;
+    Gender: user.gender, 0, MANY;
+    Age: user.age, 0, MANY;
+    ExpiryDay: day_number(user.expires_day), 0, MANY;
+    RegistrationMonth: day_number(user.registered_day) / 30, 0, MANY;
+    UserSource: click.user, source_number(click.source), FEW;
+    UserTab: click.user, click.source.tab, FEW;
+    UserScreen: click.user, click.source.screen, FEW;
+    UserType: click.user, click.source.kind, FEW;
+    UserLanguage: click.user, track.language, FEW;
+    UserArtist: click.user, track.artist, FEW;
+    UserGenre: click.user, track.genres[0], FEW;
+    UserYear: click.user, track.year, FEW;
+    TrackTab: click.track, click.source.tab, FEW;
+    TrackScreen: click.track, click.source.screen, FEW;
+    TrackType: click.track, click.source.kind, FEW;
+}
+
+/// A day as a value; 0 if it is not known.
+fn day_number(day: f32) -> u32 {
+    if day.is_nan() { 0 } else { (day as i32 + 100_000).max(1) as u32 }
 }
 
 /// How many of the last listens were of one user, or of one track, for each window.
@@ -480,13 +461,6 @@ mod tests {
         let fields =
             TrackFields { artist: track + 1, language: 1, year: 2012, duration: 200.0, ..TrackFields::UNKNOWN };
         state.take(&Listen { click, user: &UserFields::UNKNOWN, track: &fields });
-    }
-
-    #[test]
-    fn keys_are_in_the_order_of_what_they_tally() {
-        let click = Click { user: 7, track: 9, source: ListenSource::default(), target: None };
-        let listen = Listen { click, user: &UserFields::UNKNOWN, track: &TrackFields::UNKNOWN };
-        assert!(keys(&listen).iter().zip(1..).all(|((key, _), number)| key >> 58 == number));
     }
 
     #[test]

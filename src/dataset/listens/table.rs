@@ -14,9 +14,9 @@ use super::taste::Tastes;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Variant {
-    /// the past alone, as a server does
+    /// only earlier listens, as a server does
     Causal,
-    /// all listens, before and after, but for their targets
+    /// all listens, earlier and later, without their targets
     Transductive,
 }
 
@@ -59,7 +59,7 @@ impl ClickTable {
 const FIRST_TASTES: usize = 1_000;
 
 /// Describes all listens whose target is known, in order, and gives the state at the end. The targets of those that
-/// `hidden` names are never learned. Tastes are learned from the first `taught` listens, anew each time that there are half
+/// `hidden` names are never learned. Tastes are learned from the first `taught` listens, again each time that there are half
 /// as many again, and at the end of them; in the transductive variant once, from all.
 pub fn replay(
     listening: &Listening,
@@ -121,7 +121,7 @@ fn backwards(listening: &Listening) -> (ClickState, Vec<Side>) {
     (state, sides)
 }
 
-/// How rows of a table become inputs of a model: embeddings' rows, and standardised numbers.
+/// How rows of a table become inputs of a model: embeddings' rows, and standardized numbers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Encoding {
     /// fields that take part
@@ -143,7 +143,7 @@ pub struct Encoding {
     pub groups: Vec<FeatureGroup>,
 }
 
-/// Standardised numbers are kept within ± this.
+/// Standardized numbers are limited to ± this.
 const LARGEST: f32 = 4.0;
 
 /// Inputs of a model.

@@ -11,7 +11,7 @@ use crate::dataset::SeedKind;
 use crate::evaluate::CompletionMetrics;
 use crate::evaluate::Report;
 
-/// Colours that people with any kind of colour vision tell apart (Okabe and Ito 2008; grey for their yellow).
+/// Colors that people with any kind of color vision tell apart (Okabe and Ito 2008; grey for their yellow).
 const COLOURS: [&str; 8] = ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#999999", "#000000"];
 /// Sizes in pixels of the SVG.
 const BAR: f64 = 28.0;

@@ -1,9 +1,9 @@
-//! From what the retrievers say to candidates.
+//! Candidates: the best tracks by a simple sum of the retrievers' scores.
 
 use super::directions::Directions;
 use super::features::features_of;
 use super::limits::closer_look_for;
-use crate::bundle::{CompletionIndex, Derived};
+use crate::bundle::{CompletionIndex, DerivedTables};
 use crate::math::linear::products;
 use crate::math::top_k::{Best, keep_best};
 use crate::recommend::retrieve::playlists::{add_by_artists, neighbours};
@@ -53,10 +53,10 @@ pub fn candidates(
 
 /// Chooses at most `limit` of the visited tracks, as rows (rising) with their indices among these.
 ///
-/// The walk comes by tens of thousands of tracks. The sums at hand choose a few times as many as are wanted, and only
-/// those are looked at closer.
+/// The walk visits tens of thousands of tracks. The available sums choose a few times as many as are needed, and only
+/// those are inspected further.
 fn choose(index: &CompletionIndex, limit: usize, directions: &Directions, workspace: &Workspace) -> Vec<(u32, usize)> {
-    let Derived { discount, log_popularity, .. } = &index.derived;
+    let DerivedTables { discount, log_popularity, .. } = &index.derived;
     let Visited { rows: visited, sums, order, .. } = &workspace.tracks;
     let seen = |place: usize| {
         let (sums, order, discount) = (&sums[place], &order[place], discount[visited[place] as usize]);
@@ -101,7 +101,7 @@ fn choose(index: &CompletionIndex, limit: usize, directions: &Directions, worksp
     chosen
 }
 
-/// Makes candidates of tracks that the walk may not have come by.
+/// Adds tracks that the walk may not have visited.
 fn add_unvisited(
     index: &CompletionIndex,
     query: &Query,

@@ -1,7 +1,7 @@
 //! The ranking's features: one table of names, groups and values.
 
 use super::directions::{Directions, mean_factor};
-use crate::bundle::{CompletionIndex, Derived};
+use crate::bundle::{CompletionIndex, DerivedTables};
 use crate::dataset::NONE;
 use crate::math::linear::products;
 use crate::math::top_k::by_falling;
@@ -278,7 +278,7 @@ pub(super) fn features_of(
     directions: &Directions,
     workspace: &mut Workspace,
 ) -> Vec<f32> {
-    let Derived { discount, inverse_norm, .. } = &index.derived;
+    let DerivedTables { discount, inverse_norm, .. } = &index.derived;
     // The nearest of a few seeds from all over the playlist: all of a hundred would cost more than all else.
     let step = query.seeds.len().div_ceil(NEAREST_OF).max(1);
     let few_seeds: Vec<u32> = query.seeds.iter().rev().step_by(step).copied().collect();

@@ -1,7 +1,7 @@
 //! Tracks for a user, from what the user rated and played.
 //!
-//! A user's taste is made from the ratings and listens that the caller brings, never from training's memory of the
-//! user: a rating of a second ago counts as one of last year does. With a taste every track gets a score in two stages:
+//! A user's taste is computed from the ratings and listens that the caller passes, never from what training stored of
+//! the user: a rating of a second ago counts like one of last year. With a taste every track gets a score in two stages:
 //! roughly, all of them ([`scan`]); exactly, the best few hundred. A score is the predicted rating, and beside it how
 //! well the track goes with what the user rated well or played: people rate what they chose to hear, and by predicted
 //! ratings alone the first place would go to what hardly anyone knows.
@@ -18,15 +18,15 @@ use scan::{Scan, ScanQuery};
 
 /// Ratings that a taste is made from at most, the latest ones: what keeps a request short.
 pub const MOST_RATINGS: usize = 1_000;
-/// How many more tracks than asked for are scored exactly.
+/// How many more tracks than requested are scored exactly.
 const SPARE: usize = 200;
 /// A track's count to this power divides what it says of a user, and multiplies what the user's taste says of it: the
-/// factorisation behind is of 1 / (√(events of the user) · count^¼).
+/// factorization behind is of 1 / (√(events of the user) · count^¼).
 const COUNT_EXPONENT: f32 = 0.25;
 
 /// A track that the user rated or played, in rows of the model.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Heard {
+pub struct TasteEvent {
     /// row of the track
     pub row: u32,
     /// the rating; none if it was only played
@@ -47,7 +47,7 @@ pub enum Basis {
 }
 
 impl Basis {
-    /// The name in answers.
+    /// The name in responses.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Ratings => "ratings",
@@ -62,7 +62,7 @@ impl Basis {
 pub struct ForUser {
     /// row of the track
     pub row: u32,
-    /// what they are ordered by: about a rating, comparable within one answer
+    /// what they are ordered by: about a rating, comparable within one response
     pub score: f32,
     /// the rating that the user would give; none from a model that has seen no ratings
     pub predicted: Option<f32>,
@@ -80,7 +80,7 @@ pub struct Taste {
     choices: Vec<f32>,
 }
 
-/// A ratings bundle, ready to answer.
+/// A loaded ratings bundle.
 #[derive(Debug)]
 pub struct RatingsModel {
     bundle: RatingsBundle,
@@ -95,7 +95,7 @@ pub struct RatingsModel {
 }
 
 impl RatingsModel {
-    /// Takes over a loaded bundle.
+    /// Takes over a bundle.
     pub fn new(bundle: RatingsBundle) -> Self {
         let scan = Scan::new(&bundle.features.values, bundle.columns(), bundle.shape.plain_columns);
         let hidden = bundle
@@ -157,7 +157,7 @@ impl RatingsModel {
     }
 
     /// The taste behind what a user heard, oldest first, each track once.
-    pub fn taste(&self, heard: &[Heard]) -> Taste {
+    pub fn taste(&self, heard: &[TasteEvent]) -> Taste {
         let rated: Vec<Residual> = heard
             .iter()
             .filter_map(|heard| {
@@ -186,7 +186,7 @@ impl RatingsModel {
 
     /// What the user's choices say: the mean of the tracks' rows of the singular vectors, brought back from popularity.
     /// A rating counts more the better it is, from 0 for one a standard deviation below the mean; a listen counts 1.
-    pub fn choices(&self, heard: &[Heard]) -> Vec<f32> {
+    pub fn choices(&self, heard: &[TasteEvent]) -> Vec<f32> {
         let Some(implicit) = self.bundle.implicit.as_ref().filter(|_| self.bundle.shape.affinity > 0.0) else {
             return Vec::new();
         };

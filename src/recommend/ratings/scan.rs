@@ -1,13 +1,13 @@
 //! All tracks scored at once, roughly: the first of two stages.
 //!
-//! A track's vector is kept as bytes with a scale of its own, a quarter of the memory that a scan has to read; a score
+//! A track's vector is stored as bytes with a scale of its own, a quarter of the memory that a scan has to read; a score
 //! of it is two sums of products of small integers over one reading of these bytes. The scalars of a track stay as
-//! exact as they are. What is best by these scores is scored again exactly by whoever asked.
+//! exact as they are. What is best by these scores is scored again exactly by the caller.
 
 use std::collections::BinaryHeap;
 
 use crate::math::linear::{axpy, dot};
-use crate::recommend::Near;
+use crate::recommend::ScoredRow;
 
 /// Bytes of a vector are a multiple of this, for vector instructions.
 const LANES: usize = 16;
@@ -42,9 +42,9 @@ pub struct ScanQuery<'a> {
     pub second: &'a [f32],
     /// `[T]`: how much the second product counts, 0 or more; empty where there is none
     pub factors: &'a [f32],
-    /// rows that must not be answered, rising
+    /// rows that must not be returned, rising
     pub excluded: &'a [u32],
-    /// number of rows to answer
+    /// number of rows to return
     pub limit: usize,
 }
 
@@ -70,12 +70,12 @@ impl Scan {
     }
 
     /// The best rows by rough scores, best first.
-    pub fn best(&self, query: &ScanQuery<'_>) -> Vec<Near> {
+    pub fn best(&self, query: &ScanQuery<'_>) -> Vec<ScoredRow> {
         let (first, first_scale) = self.quantised(query.first);
         let (second, second_scale) = self.quantised(query.second);
         let [first_length, second_length] = [query.first, query.second].map(|vector| dot(vector, vector).sqrt());
         let rows = query.base.len();
-        let mut heap: BinaryHeap<Near> = BinaryHeap::with_capacity(query.limit + 1);
+        let mut heap: BinaryHeap<ScoredRow> = BinaryHeap::with_capacity(query.limit + 1);
         let mut bar = if query.limit == 0 { f32::INFINITY } else { f32::NEG_INFINITY };
         let (mut scores, mut bounds) = (Vec::with_capacity(BLOCK_ROWS), Vec::with_capacity(BLOCK_ROWS));
         for start in (0..rows).step_by(BLOCK_ROWS) {
@@ -111,7 +111,7 @@ impl Scan {
                     }
                     score += factor * self.scales[row] * second_scale * product(bytes, &second) as f32;
                 }
-                let near = Near { row: row as u32, score };
+                let near = ScoredRow { row: row as u32, score };
                 if score < bar || query.excluded.binary_search(&near.row).is_ok() {
                     continue;
                 }
@@ -180,9 +180,9 @@ mod tests {
             assert!((near.score - exact(near.row as usize)).abs() < 0.1, "{near:?}");
             assert!(!excluded.contains(&near.row));
         }
-        let mut all: Vec<Near> = (0..rows as u32)
+        let mut all: Vec<ScoredRow> = (0..rows as u32)
             .filter(|row| !excluded.contains(row))
-            .map(|row| Near { row, score: exact(row as usize) })
+            .map(|row| ScoredRow { row, score: exact(row as usize) })
             .collect();
         all.sort();
         let missed = all[..50].iter().filter(|best| found.iter().all(|near| near.row != best.row)).count();

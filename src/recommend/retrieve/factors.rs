@@ -1,4 +1,4 @@
-//! Folding a playlist into the factorisation.
+//! Folding a playlist into the factorization.
 
 use crate::bundle::CompletionIndex;
 use crate::math::linear::{add_outer, axpy, solve, vectorised};

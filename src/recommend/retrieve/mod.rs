@@ -1,8 +1,7 @@
 //! Retrievers: from a playlist's seeds and title to tracks with scores. Pure functions over a [`CompletionIndex`].
 //!
-//! [`playlists`] finds playlists like the one asked about; [`walk`] goes over their tracks once and adds up, for each
-//! track, what every retriever built on neighbouring playlists says of it; [`factors`] folds the seeds into the
-//! factorisation.
+//! [`playlists`] finds playlists like the query; [`walk`] visits their tracks once and adds up the scores of all
+//! retrievers that use neighboring playlists; [`factors`] folds the seeds into the factorization.
 
 pub mod factors;
 pub mod playlists;

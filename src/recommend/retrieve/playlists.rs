@@ -1,4 +1,4 @@
-//! Playlists like the one asked about: by the tracks they share, and by title.
+//! Playlists like the query: by the tracks they share, and by title.
 
 use super::query::Query;
 use super::sums::{ARTIST_NEIGHBOURS, LAST_SEEDS, NEIGHBOURS, Neighbour, Neighbourhood, TITLED, TrackSums};
@@ -8,10 +8,10 @@ use crate::math::top_k::sort_best;
 
 /// A seed in this many playlists counts about half of one in a single playlist (exponent of Kelen et al. 2018).
 const POPULARITY_EXPONENT: f32 = 0.38;
-/// Of an artist's playlists at most so many are looked at.
+/// Most playlists of an artist that are inspected.
 const ARTIST_POSTINGS: usize = 5_000;
-/// Of a track's: one in more of them says little about what goes with it, and a hundred of those would cost more than all
-/// else.
+/// Most playlists of a track that are inspected: a track in more of them says little about what goes with it, and a
+/// hundred such tracks would cost more than everything else.
 const TRACK_POSTINGS: usize = 20_000;
 /// Distinct titles that vote.
 const TITLES: usize = 200;

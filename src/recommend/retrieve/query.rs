@@ -1,14 +1,14 @@
-//! What retrievers are asked.
+//! The query of the retrievers.
 
 use std::collections::HashSet;
 
 use crate::bundle::CompletionIndex;
 use crate::dataset::normalise;
 
-/// A playlist to complete, as the retrievers want it.
+/// A playlist to complete, as the retrievers need it.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Query {
-    /// normalised title, empty if it has none
+    /// normalized title, empty if it has none
     pub title: String,
     /// distinct rows of tracks that the index holds, in the playlist's order
     pub seeds: Vec<u32>,

@@ -1,9 +1,9 @@
 //! Long arrays of which a request touches few rows.
 
-/// An array as long as a table of the index that is all zeros between requests: whoever writes to it notes where, and
-/// clears only that. Saves clearing megabytes for every request.
+/// An array as long as a table of the index that is all zeros between requests: writes are recorded, and only
+/// those are cleared. Saves clearing megabytes for every request.
 ///
-/// Which rows were written to is kept as one bit each. The bits of a hundred thousand rows fit the first-level cache, so
+/// One bit for each row says whether it was written to. The bits of a hundred thousand rows fit the first-level cache, so
 /// the question whether a row is new never waits for the row itself: additions to many rows overlap.
 #[derive(Debug, Default)]
 pub struct Sparse<T> {

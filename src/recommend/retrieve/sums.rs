@@ -31,11 +31,11 @@ pub struct Neighbour {
     pub playlist: u32,
     /// what it gives to each of its tracks: by playlist-kNN (after Kelen et al. 2018) its squared similarity, of the best
     /// one 1; by item-kNN what its seeds count by rarity; by title its squared similarity; by artists as playlist-kNN,
-    /// above the similarity of the last neighbour
+    /// above the similarity of the last neighbor
     pub gives: TrackSums,
 }
 
-/// What is known about the neighbours as a whole.
+/// What is known about the neighbors as a whole.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Neighbourhood {
     /// playlists that hold a seed
@@ -50,7 +50,7 @@ pub struct Neighbourhood {
     pub same_title: usize,
 }
 
-/// Sums over the neighbouring playlists that hold a track, and what one of them adds.
+/// Sums over the neighboring playlists that hold a track, and what one of them adds.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct TrackSums {
     /// playlist-kNN
@@ -84,7 +84,7 @@ pub struct OrderSums {
     pub next: f32,
 }
 
-/// Sums over the neighbouring playlists that hold an artist.
+/// Sums over the neighboring playlists that hold an artist.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct ArtistSums {
     /// playlist-kNN
@@ -95,7 +95,7 @@ pub struct ArtistSums {
     pub title: f32,
 }
 
-/// What the seeds say of an artist.
+/// Sums over the seeds for an artist.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct SeedArtist {
     /// share of the seeds that are by this artist

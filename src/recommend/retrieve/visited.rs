@@ -2,13 +2,13 @@
 
 use super::sums::{LAST_SEEDS, MOST_NEIGHBOURS, Neighbour, OrderSums, TrackSums};
 
-/// Tracks this far from a seed in a playlist still count as its neighbours.
+/// Tracks this far from a seed in a playlist still count as its neighbors.
 pub(super) const WINDOW: usize = 10;
 /// What a track so many places away adds, the next one first: 1 / distance.
 const GAINS: [f32; WINDOW] =
     [1.0, 1.0 / 2.0, 1.0 / 3.0, 1.0 / 4.0, 1.0 / 5.0, 1.0 / 6.0, 1.0 / 7.0, 1.0 / 8.0, 1.0 / 9.0, 0.1];
 
-/// Bits of a visit that say which neighbour it is.
+/// Bits of a visit that say which neighbor it is.
 pub(super) const NEIGHBOUR_BITS: u32 = (MOST_NEIGHBOURS - 1).ilog2() + 1;
 /// Bits of a nearby track's note that say how it lies, see [`Nearness`].
 pub(super) const NEARNESS_BITS: u32 = 8;
@@ -47,7 +47,7 @@ impl Nearness {
     }
 }
 
-/// The tracks that the walk came by, with their sums side by side.
+/// The visited tracks and their sums.
 #[derive(Debug, Default)]
 pub struct Visited {
     /// the tracks, rising, then those of [`Visited::add`]
@@ -56,7 +56,7 @@ pub struct Visited {
     pub sums: Vec<TrackSums>,
     /// `[rows]`
     pub order: Vec<OrderSums>,
-    /// of each range, the tracks (counted from its beginning) with the neighbour that holds them, in one number: all
+    /// of each range, the tracks (counted from its beginning) with the neighbor that holds them, in one number: all
     /// that a walk notes fits the second-level cache
     pub(super) visits: Vec<Vec<u32>>,
     /// of each range, the tracks near a seed with how they lie to it, in one number

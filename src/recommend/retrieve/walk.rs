@@ -1,8 +1,8 @@
-//! One walk over the tracks of neighbouring playlists adds up what several retrievers say of each track.
+//! One walk over the tracks of neighboring playlists adds up the scores of several retrievers for each track.
 //!
-//! The walk comes by tens of thousands of tracks all over the catalog. Adding to each where it comes by it would wait for
-//! memory most of the time, so it only notes its visits first, sorted into ranges of tracks, and then adds up range by
-//! range: the sums of one fit into the first- or second-level cache.
+//! The walk visits tens of thousands of tracks all over the catalog. Adding to each at once would spend most of the time
+//! waiting for memory, so the walk first records its visits, sorted into ranges of tracks, and then adds up range by
+//! range: the sums of a range fit into the first- or second-level cache.
 
 use super::query::Query;
 use super::sparse::Sparse;
@@ -70,7 +70,7 @@ pub fn walk(
     tracks.add_up(range, neighbours);
 }
 
-/// Adds up what the seeds say of artists and albums.
+/// Adds up the seeds of each artist and album.
 pub fn add_seed_artists(index: &CompletionIndex, query: &Query, workspace: &mut Workspace) {
     let Workspace { artists, albums, .. } = workspace;
     let share = 1.0 / query.seeds.len().max(1) as f32;
@@ -98,7 +98,7 @@ pub fn add_seed_artists(index: &CompletionIndex, query: &Query, workspace: &mut 
     }
 }
 
-/// `[rows]`: what the neighbours' artists say of the artist of each of `rows`.
+/// Returns `[rows]`: the sums over the neighbors for the artist of each of `rows`.
 ///
 /// Only of these: the sums of a few hundred artists lie in the first-level cache.
 pub fn artist_sums(

@@ -1,13 +1,13 @@
-//! The engine: threads of its own for work that would block the async ones.
+//! The engine: threads for work that would block the async ones.
 //!
-//! Work waits in three lanes: quick answers, completions, and the parts of batches. A thread takes from the lane that has
-//! had the least of the threads' time for its weight (start-time fair queueing), so that a batch of 64 playlists does not
-//! hold up a look at similar tracks, and many of these don't starve completions.
+//! Work waits in three lanes: quick work, completions, and the parts of batches. A thread takes from the lane that has had
+//! the least time of the threads for its weight (start-time fair queueing), so that a batch of 64 playlists does not delay
+//! requests for similar tracks, and many of these don't starve completions.
 //!
 //! A lane knows how long its work takes on average, and so how long new work would wait: from the warm-up of the models at
-//! first, then from the work itself, which is counted before its outcome is sent. The engine rejects at once what would
-//! wait too long, instead of making everyone wait longer: beyond its capacity it rejects the rest and answers the others as
-//! fast as ever. Work whose requester has gone is not begun.
+//! first, then from the work itself, which is counted before its outcome is sent. The engine rejects work at once if it
+//! would wait too long, instead of letting all requests wait longer: beyond its capacity it rejects the excess and answers
+//! the others as fast as ever. It does not begin work whose requester has gone.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -22,21 +22,21 @@ use tracing::{debug, error};
 use super::lane::Lane;
 use crate::serve::metrics::Metrics;
 
-/// Work may wait so many times as long as it takes itself, on its lane's average, but at least and at most so long.
+/// Work may wait this many times its own duration, by its lane's average, but at least and at most this long.
 const PATIENCE: f64 = 3.0;
 const LEAST_WAIT: Duration = Duration::from_millis(10);
 const MOST_WAIT: Duration = Duration::from_millis(250);
-/// See [`give_way`]; of 19, so little that programs beside this one do not push it aside.
+/// See [`lower_priority`]; of 19, so low that other programs do not displace this one.
 const NICENESS: i32 = 4;
-/// How much the last piece of work counts in the average.
+/// Weight of the last piece of work in the average.
 const MEMORY: f64 = 0.05;
-/// Seconds that a piece of work is taken to need before the first one is counted.
+/// Assumed seconds of a piece of work before the first one is counted.
 const PRIOR: f64 = 0.01;
 
-/// Has this thread come after those that talk HTTP when there is not enough of the processors for all: beyond capacity,
-/// requests have to be read to be refused.
-fn give_way() {
-    // Of Linux's threads each has a priority of its own.
+/// Lets the threads that handle HTTP go first if there are not enough processors for all: beyond capacity, the server must
+/// read requests to reject them.
+fn lower_priority() {
+    // On Linux, each thread has its own priority.
     if let Err(error) = rustix::process::setpriority_process(None, NICENESS) {
         debug!("an engine thread keeps its priority: {error}");
     }
@@ -47,7 +47,7 @@ pub trait Work: Send {
     /// Does the work unless nobody waits for it any more; returns whether it did.
     fn run(&mut self) -> bool;
 
-    /// Sends the outcome to whoever waits for it.
+    /// Sends the outcome to the requester.
     fn answer(self: Box<Self>);
 }
 
@@ -98,21 +98,21 @@ impl Average {
     }
 }
 
-/// Why the engine did not do it.
+/// Why the engine did not do work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum EngineError {
     /// It would wait too long.
-    #[error("too many requests are waiting")]
+    #[error("too many requests wait for an engine thread")]
     Full,
-    /// The work panicked, or the engine is gone.
-    #[error("the work was not finished")]
+    /// The work panicked, or the engine stopped.
+    #[error("an engine thread did not finish the work")]
     Lost,
 }
 
 #[derive(Default)]
 struct LaneState {
     jobs: VecDeque<Job>,
-    /// the threads' time that it has had, over its weight
+    /// time of the threads that it has had, divided by its weight
     had: f64,
 }
 
@@ -122,7 +122,7 @@ struct Queue {
 }
 
 impl Queue {
-    /// Seconds that work of a lane would wait if it came now, where a piece takes `seconds`.
+    /// Returns the seconds that new work of a lane would wait if a piece takes `seconds`.
     fn wait(&self, lane: Lane, threads: usize, seconds: f64) -> f64 {
         let busy = Lane::ALL.iter().filter(|&&other| other == lane || !self.lanes[other as usize].jobs.is_empty());
         let weights: f64 = busy.map(|lane| lane.weight()).sum();
@@ -130,7 +130,7 @@ impl Queue {
     }
 
     fn push(&mut self, lane: Lane, job: Job) {
-        // A lane that had nothing to do does not save up time.
+        // A lane does not save up time while it is empty.
         let others = self.lanes.iter().filter(|state| !state.jobs.is_empty()).map(|state| state.had);
         let least = others.fold(f64::INFINITY, f64::min);
         let state = &mut self.lanes[lane as usize];
@@ -152,7 +152,7 @@ impl Queue {
 
 struct Shared {
     queue: Mutex<Queue>,
-    /// there is work, or never will be again
+    /// signals new work, or that the queue is closed
     news: Condvar,
     averages: [Average; 3],
     threads: usize,
@@ -165,15 +165,15 @@ impl Shared {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether so many new pieces of work of a lane may join the queue.
+    /// Checks whether this many new pieces of work may join a lane.
     fn admit(&self, queue: &Queue, lane: Lane, pieces: usize) -> Result<(), EngineError> {
         let seconds = self.averages[lane as usize].seconds();
-        // Admitted or rejected whole: who asks for much waits longer for the answer anyway.
+        // All or none: a large request takes longer anyway.
         let work = seconds * pieces.div_ceil(self.threads) as f64;
         let patience = (PATIENCE * work).clamp(LEAST_WAIT.as_secs_f64(), MOST_WAIT.as_secs_f64());
         let is_full = queue.lanes[lane as usize].jobs.len() >= self.capacity;
         if is_full || queue.wait(lane, self.threads, seconds) > patience {
-            self.metrics.engine_refused(lane);
+            self.metrics.engine_rejected(lane);
             return Err(EngineError::Full);
         }
         Ok(())
@@ -195,7 +195,7 @@ impl Shared {
             let seconds = began.elapsed().as_secs_f64();
             self.metrics.engine_work(lane, began.duration_since(queued).as_secs_f64(), seconds);
             match outcome {
-                // Counted first: whoever has the outcome may rely on it.
+                // Counted first: the next request of the same client is admitted by it.
                 Ok(true) => {
                     self.averages[lane as usize].count(seconds);
                     work.answer();
@@ -211,7 +211,7 @@ impl Shared {
     }
 }
 
-/// Closes the queue when the last handle goes.
+/// Closes the queue when the last handle is dropped.
 struct Handle(Arc<Shared>);
 
 impl Drop for Handle {
@@ -232,7 +232,7 @@ impl std::fmt::Debug for Engine {
 }
 
 impl Engine {
-    /// Starts `threads` threads; no lane holds more than `capacity` waiting pieces of work.
+    /// Starts `threads` threads; at most `capacity` pieces of work wait in a lane.
     pub fn start(threads: usize, capacity: usize, metrics: Metrics) -> std::io::Result<Self> {
         let queue = Queue { lanes: Default::default(), is_closed: false };
         let (queue, news, averages) = (Mutex::new(queue), Condvar::new(), Default::default());
@@ -240,14 +240,14 @@ impl Engine {
         for number in 0..threads {
             let shared = shared.clone();
             thread::Builder::new().name(format!("engine-{number}")).spawn(move || {
-                give_way();
+                lower_priority();
                 shared.work();
             })?;
         }
         Ok(Self(Arc::new(Handle(shared))))
     }
 
-    /// Pieces of work that wait, in all lanes.
+    /// Returns the number of pieces of work that wait, in all lanes.
     pub fn waiting(&self) -> usize {
         self.0.0.queue().lanes.iter().map(|state| state.jobs.len()).sum()
     }
@@ -258,8 +258,7 @@ impl Engine {
         self.0.0.averages[lane as usize].count(seconds);
     }
 
-    /// Whether so many new pieces of work of a lane would be admitted, all of one request: to be asked before other work for
-    /// it.
+    /// Checks whether a lane would admit this many pieces of work of one request, before anything else is done for it.
     pub fn admits(&self, lane: Lane, pieces: usize) -> Result<(), EngineError> {
         let shared = &self.0.0;
         shared.admit(&shared.queue(), lane, pieces)
@@ -291,7 +290,7 @@ impl Engine {
         answers.pop().ok_or(EngineError::Lost)
     }
 
-    /// Runs pieces of work on the threads, all or none; their answers in order.
+    /// Runs pieces of work on the threads, all or none; returns their answers in order.
     pub async fn run_all<T: Send + 'static, W: FnOnce() -> T + Send + 'static>(
         &self,
         lane: Lane,

@@ -1,21 +1,21 @@
-//! Lanes of the engine: kinds of work that share the threads by weight.
+//! Lanes of the engine: kinds of work that share its threads by weight.
 
-/// What kind of work it is.
+/// A kind of work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lane {
-    /// a scan or a look-up: similar tracks, recommendations, scores
+    /// a scan or a lookup: similar tracks, recommendations, scores
     Quick,
     /// the completion of one playlist
     Completion,
-    /// a playlist among many of one request
+    /// one of many playlists of a request
     Batch,
 }
 
 impl Lane {
-    /// All of them.
+    /// All lanes.
     pub const ALL: [Self; 3] = [Self::Quick, Self::Completion, Self::Batch];
 
-    /// The name in metrics.
+    /// Returns the name in metrics.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Quick => "quick",
@@ -24,7 +24,7 @@ impl Lane {
         }
     }
 
-    /// Its share of the threads' time when all lanes want it.
+    /// Returns its share of the threads' time if work waits in all lanes.
     pub fn weight(self) -> f64 {
         match self {
             Self::Quick | Self::Completion => 2.0,

@@ -1,5 +1,5 @@
-//! Questions that wait together are answered together: one piece of work on an engine thread takes all that have come in
-//! by the time it begins.
+//! Requests that wait together share one pass: a piece of work on an engine thread takes all that have arrived by the time
+//! it begins.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -8,18 +8,18 @@ use tokio::sync::oneshot;
 use super::engine::{Engine, EngineError, Work};
 use super::lane::Lane;
 
-/// Questions that one piece of work answers at most: others go to other threads meanwhile.
-const MOST: usize = 16;
+/// Most requests of one piece of work: other threads take the others meanwhile.
+const MAX_SHARED: usize = 16;
 
-struct Waiting<Q, A> {
+struct PendingRequest<Q, A> {
     question: Q,
     answer: oneshot::Sender<Result<A, EngineError>>,
 }
 
-/// The questions that wait. Cheap to clone.
+/// The requests that wait. Cheap to clone.
 pub struct MicroBatch<Q, A> {
-    waiting: Arc<Mutex<Vec<Waiting<Q, A>>>>,
-    /// as many answers as questions, in their order
+    waiting: Arc<Mutex<Vec<PendingRequest<Q, A>>>>,
+    /// returns as many answers as questions, in their order
     answer: fn(Vec<Q>) -> Vec<A>,
 }
 
@@ -36,22 +36,22 @@ impl<Q, A> std::fmt::Debug for MicroBatch<Q, A> {
 }
 
 impl<Q: Send + 'static, A: Send + 'static> MicroBatch<Q, A> {
-    /// Of questions that `answer` answers.
+    /// Returns a batch without requests; `answer` computes their answers.
     pub fn new(answer: fn(Vec<Q>) -> Vec<A>) -> Self {
         Self { waiting: Arc::default(), answer }
     }
 
-    /// Asks, and waits for the answer.
+    /// Adds a request, and waits for its answer.
     pub async fn ask(&self, engine: &Engine, question: Q) -> Result<A, EngineError> {
         let (answer, answered) = oneshot::channel();
         let is_first = {
             let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-            waiting.push(Waiting { question, answer });
-            // Whoever comes when others wait already is answered with them.
-            waiting.len() % MOST == 1
+            waiting.push(PendingRequest { question, answer });
+            // A request that arrives while others wait is answered with them.
+            waiting.len() % MAX_SHARED == 1
         };
         if is_first {
-            let work: Box<dyn Work> = Box::new(Part { batch: self.clone(), found: Vec::new() });
+            let work: Box<dyn Work> = Box::new(SharedPass { batch: self.clone(), found: Vec::new() });
             if let Err(error) = engine.submit(Lane::Quick, std::iter::once(work)) {
                 for one in self.take_some() {
                     let _ = one.answer.send(Err(error));
@@ -61,24 +61,24 @@ impl<Q: Send + 'static, A: Send + 'static> MicroBatch<Q, A> {
         answered.await.map_err(|_| EngineError::Lost)?
     }
 
-    /// The questions that have waited longest.
-    fn take_some(&self) -> Vec<Waiting<Q, A>> {
+    /// Takes the requests that have waited longest.
+    fn take_some(&self) -> Vec<PendingRequest<Q, A>> {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = waiting.len().min(MOST);
+        let count = waiting.len().min(MAX_SHARED);
         waiting.drain(..count).collect()
     }
 }
 
-/// Questions that are answered together.
-struct Part<Q, A> {
+/// Requests that are answered together.
+struct SharedPass<Q, A> {
     batch: MicroBatch<Q, A>,
     found: Vec<(oneshot::Sender<Result<A, EngineError>>, A)>,
 }
 
-impl<Q: Send + 'static, A: Send + 'static> Work for Part<Q, A> {
+impl<Q: Send + 'static, A: Send + 'static> Work for SharedPass<Q, A> {
     fn run(&mut self) -> bool {
-        let asked = self.batch.take_some().into_iter().filter(|one| !one.answer.is_closed());
-        let (questions, answers): (Vec<Q>, Vec<_>) = asked.map(|one| (one.question, one.answer)).unzip();
+        let taken = self.batch.take_some().into_iter().filter(|one| !one.answer.is_closed());
+        let (questions, answers): (Vec<Q>, Vec<_>) = taken.map(|one| (one.question, one.answer)).unzip();
         if questions.is_empty() {
             return false;
         }

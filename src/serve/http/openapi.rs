@@ -33,8 +33,7 @@ pub fn complete(document: &mut OpenApi) {
                 operation.security = Some(Vec::new());
                 continue;
             }
-            let inputs = Inputs::new(path, method, operation, &components.schemas);
-            for (status, description) in inputs.problems() {
+            for (status, description) in problems(path, method, operation, &components.schemas) {
                 // The server can respond 409 to this one too; the contract of 0.1 does not say so.
                 if status == "409" && path == "/tracks/{id}/next" {
                     continue;
@@ -47,108 +46,61 @@ pub fn complete(document: &mut OpenApi) {
     }
 }
 
-/// What an operation takes, as far as its errors follow from it.
-struct Inputs {
-    has_parameters: bool,
-    has_query: bool,
-    has_body: bool,
-    /// a header `If-Match`
-    has_if_match: bool,
-    /// a header `If-Match` or `If-None-Match`
-    has_precondition: bool,
-    /// a path with the id of something that may be new
-    has_new_id: bool,
-    /// creates what the body describes
-    creates: bool,
-    /// a version of a model, in the query or the body
-    names_version: bool,
-    /// what the path or query names, and may not exist
-    named: Vec<&'static str>,
-}
-
-impl Inputs {
-    fn new(path: &str, method: HttpMethod, operation: &Operation, schemas: &Schemas) -> Self {
-        let parameters = operation.parameters.iter().flatten();
-        let parameters: Vec<&Parameter> = parameters
-            .filter_map(|parameter| match parameter {
-                RefOr::T(parameter) => Some(parameter),
-                RefOr::Ref(_) => None,
-            })
-            .collect();
-        let has = |name: &str| parameters.iter().any(|parameter| parameter.name == name);
-        let has_new_id =
-            parameters.iter().any(|parameter| parameter.parameter_in == ParameterIn::Path && is_new(parameter));
-        let names_version = has("version") || body_names_version(operation, schemas);
-        let subject = match () {
-            () if has_new_id => None,
-            () if path.starts_with("/tracks/{id}") => Some("track"),
-            () if path.starts_with("/playlists/{id}") => Some("playlist"),
-            () if path == "/users/{id}" => Some("user"),
-            () if path.contains("{kind}") => Some("kind of model"),
-            () => None,
-        };
-        let named = [subject, has("cursor").then_some("cursor"), names_version.then_some("model version")];
-        Self {
-            has_parameters: !parameters.is_empty(),
-            has_query: parameters.iter().any(|parameter| parameter.parameter_in == ParameterIn::Query),
-            has_body: operation.request_body.is_some(),
-            has_if_match: has("If-Match"),
-            has_precondition: has("If-Match") || has("If-None-Match"),
-            has_new_id,
-            creates: method == HttpMethod::Post && operation.responses.responses.contains_key("201"),
-            names_version,
-            named: named.into_iter().flatten().collect(),
-        }
+/// Returns status and description of each error that follows from what an operation takes.
+fn problems(
+    path: &str,
+    method: HttpMethod,
+    operation: &Operation,
+    schemas: &Schemas,
+) -> BTreeMap<&'static str, String> {
+    let parameters = operation.parameters.iter().flatten();
+    let parameters: Vec<&Parameter> = parameters
+        .filter_map(|parameter| match parameter {
+            RefOr::T(parameter) => Some(parameter),
+            RefOr::Ref(_) => None,
+        })
+        .collect();
+    let has = |name: &str| parameters.iter().any(|parameter| parameter.name == name);
+    // The id of something that may be new has a schema of its own.
+    let has_new_id = parameters.iter().any(|parameter| {
+        let has_id = matches!(&parameter.schema, Some(RefOr::Ref(schema)) if schema.ref_location.ends_with("/Id"));
+        has_id && parameter.parameter_in == ParameterIn::Path
+    });
+    let has_query = parameters.iter().any(|parameter| parameter.parameter_in == ParameterIn::Query);
+    let has_body = operation.request_body.is_some();
+    let creates = method == HttpMethod::Post && operation.responses.responses.contains_key("201");
+    let names_version = has("version") || body_names_version(operation, schemas);
+    let causes = [
+        (has_body, "400", "Malformed JSON"),
+        (!parameters.is_empty(), "400", "A path or query that is not UTF-8"),
+        (true, "401", "Missing or invalid API key, if the server requires one"),
+        (true, "403", "The API key lacks the required scope"),
+        (!has_new_id && path.starts_with("/tracks/{id}"), "404", "Unknown track"),
+        (!has_new_id && path.starts_with("/playlists/{id}"), "404", "Unknown playlist"),
+        (!has_new_id && path == "/users/{id}", "404", "Unknown user"),
+        (path.contains("{kind}"), "404", "Unknown kind of model"),
+        (has("cursor"), "404", "Unknown cursor"),
+        (names_version, "404", "Unknown model version"),
+        (creates, "409", "The id exists already, or a track is not in the catalog"),
+        (has("If-Match"), "409", "Another request changed it at the same time, or what the body names does not exist"),
+        (names_version, "409", "The model version is damaged, or can't be activated"),
+        (has("If-Match") || has("If-None-Match"), "412", "The current state is not the one that the request names"),
+        (has_body, "413", "The body is too large"),
+        (has_body, "415", "The body is not declared as JSON"),
+        (has_body, "422", "An invalid field"),
+        (has_query, "422", "An invalid query parameter"),
+        (has_new_id, "422", "An invalid id"),
+        (true, "429", "Rate limit exceeded"),
+        (true, "500", "Internal error"),
+        (true, "503", "The catalog is unavailable, no model is loaded, or the server is overloaded"),
+    ];
+    let mut problems: BTreeMap<&str, String> = BTreeMap::new();
+    for (_, status, cause) in causes.into_iter().filter(|(applies, ..)| *applies) {
+        let description = problems.entry(status).or_default();
+        *description += if description.is_empty() { "" } else { "; " };
+        *description += cause;
     }
-
-    /// Returns status and description of each error.
-    fn problems(&self) -> Vec<(&'static str, String)> {
-        let any = |status: &'static str, causes: &[(bool, &str)]| {
-            let causes: Vec<&str> = causes.iter().filter_map(|(applies, cause)| applies.then_some(*cause)).collect();
-            (!causes.is_empty()).then(|| (status, causes.join("; ")))
-        };
-        let named = format!("Unknown {}", self.named.join(" or "));
-        let problems = [
-            any(
-                "400",
-                &[(self.has_body, "Malformed JSON"), (self.has_parameters, "A path or query that is not UTF-8")],
-            ),
-            any("401", &[(true, "Missing or invalid API key, if the server requires one")]),
-            any("403", &[(true, "The API key lacks the required scope")]),
-            any("404", &[(!self.named.is_empty(), &named)]),
-            any(
-                "409",
-                &[
-                    (self.creates, "The id exists already, or a track is not in the catalog"),
-                    (
-                        self.has_if_match,
-                        "Another request changed it at the same time, or what the body names does not exist",
-                    ),
-                    (self.names_version, "The model version is damaged, or can't be activated"),
-                ],
-            ),
-            any("412", &[(self.has_precondition, "The current state is not the one that the request names")]),
-            any("413", &[(self.has_body, "The body is too large")]),
-            any("415", &[(self.has_body, "The body is not declared as JSON")]),
-            any(
-                "422",
-                &[
-                    (self.has_body, "An invalid field"),
-                    (self.has_query, "An invalid query parameter"),
-                    (self.has_new_id, "An invalid id"),
-                ],
-            ),
-            any("429", &[(true, "Rate limit exceeded")]),
-            any("500", &[(true, "Internal error")]),
-            any("503", &[(true, "The catalog is unavailable, no model is loaded, or the server is overloaded")]),
-        ];
-        problems.into_iter().flatten().collect()
-    }
-}
-
-/// Returns whether a path parameter has the schema of ids for something new.
-fn is_new(parameter: &Parameter) -> bool {
-    matches!(&parameter.schema, Some(RefOr::Ref(schema)) if schema.ref_location.ends_with("/Id"))
+    problems
 }
 
 /// Returns whether the body has the field `version`.

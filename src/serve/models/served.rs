@@ -6,7 +6,7 @@ use crate::bundle::{
 };
 use crate::recommend::clicks::{ClickModel, Question};
 use crate::recommend::completion::CompletionModel;
-use crate::recommend::ratings::{Heard, RatingsModel};
+use crate::recommend::ratings::{RatingsModel, TasteEvent};
 use crate::recommend::{Completion, SimilarityModel};
 use crate::serve::capacity::lane::Lane;
 
@@ -135,7 +135,7 @@ impl ServedModel for RatingsModel {
             return Vec::new();
         }
         vec![Box::new(|| {
-            let taste = self.taste(&[Heard { row: 0, rating: None, at: 0 }]);
+            let taste = self.taste(&[TasteEvent { row: 0, rating: None, at: 0 }]);
             self.recommend(&taste, &[], 50);
         })]
     }

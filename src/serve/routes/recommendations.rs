@@ -14,7 +14,7 @@ use utoipa_axum::routes;
 
 use crate::bundle::Kind;
 use crate::catalog::{TrackName, UserFeedback, UserId};
-use crate::recommend::ratings::{Basis, Heard, RatingsModel};
+use crate::recommend::ratings::{Basis, RatingsModel, TasteEvent};
 use crate::serve::capacity::lane::Lane;
 use crate::serve::http::extract::{Limit, QueryParameters};
 use crate::serve::http::problem::ApiError;
@@ -168,10 +168,11 @@ fn recommend(
     let row = |id: &str| model.vocabulary().row(id);
     let rated = feedback.ratings.iter().filter_map(|rated| {
         let at = rated.rated_at.unix_timestamp();
-        Some(Heard { row: row(rated.track.as_str())?, rating: Some(rated.rating), at })
+        Some(TasteEvent { row: row(rated.track.as_str())?, rating: Some(rated.rating), at })
     });
-    let played = feedback.listens.iter().filter_map(|id| Some(Heard { row: row(id.as_str())?, rating: None, at: 0 }));
-    let heard: Vec<Heard> = rated.chain(played).collect();
+    let played =
+        feedback.listens.iter().filter_map(|id| Some(TasteEvent { row: row(id.as_str())?, rating: None, at: 0 }));
+    let heard: Vec<TasteEvent> = rated.chain(played).collect();
     let mut excluded = model.rows_marked(&cursor.0);
     excluded.extend_from_slice(hidden);
     if exclude_seen {

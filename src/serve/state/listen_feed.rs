@@ -7,7 +7,7 @@ use time::format_description::well_known::Rfc3339;
 use tracing::{debug, info};
 
 use crate::catalog::{Catalog, ListenRecord, RecentListen, WrittenListen};
-use crate::recommend::clicks::{ClickModel, Heard};
+use crate::recommend::clicks::{ClickModel, ObservedListen};
 use crate::serve::models::ModelStore;
 
 /// How often the server checks for a model that lacks the listens since its training.
@@ -21,7 +21,7 @@ pub async fn catch_up(catalog: Catalog, models: ModelStore) {
             let moment = moment.and_then(|text| OffsetDateTime::parse(text, &Rfc3339).ok());
             match catalog.listens_since(moment.unwrap_or(OffsetDateTime::UNIX_EPOCH)).await {
                 Ok(recent) => {
-                    let listens: Vec<Heard> = recent.into_iter().map(recent_listen).collect();
+                    let listens: Vec<ObservedListen> = recent.into_iter().map(recent_listen).collect();
                     loaded.model.catch_up(&listens);
                     info!(listens = listens.len(), "the click model caught up with the listens since its training");
                 }
@@ -39,19 +39,26 @@ pub fn publish(models: &ModelStore, rows: &[ListenRecord], mut written: Vec<Writ
         return;
     }
     written.sort_by_key(|one| rows[one.place].listened_at);
-    let listens: Vec<Heard> = written.iter().map(|one| new_listen(&rows[one.place], one)).collect();
+    let listens: Vec<ObservedListen> = written.iter().map(|one| new_listen(&rows[one.place], one)).collect();
     models.iter().for_each(|loaded| loaded.model.hear(&listens));
 }
 
-fn recent_listen(recent: RecentListen) -> Heard {
+fn recent_listen(recent: RecentListen) -> ObservedListen {
     let ListenRecord { user, track, source_system_tab, source_screen_name, source_type, target, .. } = recent.listen;
     let source = [source_system_tab, source_screen_name, source_type];
-    Heard { user: user.into(), track: track.into(), source, is_new: recent.is_new, target, taken_at: recent.updated_at }
+    ObservedListen {
+        user: user.into(),
+        track: track.into(),
+        source,
+        is_new: recent.is_new,
+        target,
+        taken_at: recent.updated_at,
+    }
 }
 
-fn new_listen(listen: &ListenRecord, written: &WrittenListen) -> Heard {
+fn new_listen(listen: &ListenRecord, written: &WrittenListen) -> ObservedListen {
     let source = [&listen.source_system_tab, &listen.source_screen_name, &listen.source_type];
-    Heard {
+    ObservedListen {
         user: listen.user.to_string(),
         track: listen.track.to_string(),
         source: source.map(Clone::clone),

@@ -29,9 +29,9 @@ const FEWEST_LISTENS: usize = 100;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum SplitKind {
-    /// the last ones are measured on
+    /// hold out the last listens
     Time,
-    /// ones drawn at random are measured on
+    /// hold out listens drawn at random
     Random,
 }
 
@@ -165,7 +165,7 @@ pub fn learn(
         learned.validation.push((name.clone(), metrics));
         on_validation.push(scores);
         let again = fit(*model, settings, &all, Goal::Plans(&chosen.plans), task.seed, &format!("{name}-b"), context)?;
-        (member.encoding, member.scorer) = (again.encoding, again.scorer);
+        (member.encoding, member.scorer, _) = again;
         learned.epochs.push(epochs);
         learned.rows_per_second.push(chosen.rows_per_second);
         learned.members.push(member);
@@ -174,13 +174,6 @@ pub fn learn(
     learned.ensemble = ensemble;
     learned.validation.push((ENSEMBLE.to_owned(), metrics));
     Ok(learned)
-}
-
-/// A model before calibration.
-struct Fitted {
-    encoding: Encoding,
-    scorer: Scorer,
-    chosen: Chosen,
 }
 
 /// How to learn a model again.
@@ -207,13 +200,13 @@ pub(super) fn choose(
     seed: u64,
     context: RunContext<'_>,
 ) -> Result<(ClickMember, Chosen), TrainError> {
-    let fitted = fit(model, settings, training, Goal::Best(validation), seed, &format!("{name}-a"), context)?;
+    let (encoding, scorer, chosen) =
+        fit(model, settings, training, Goal::Best(validation), seed, &format!("{name}-a"), context)?;
     let (name, weight) = (name.to_owned(), 0.0);
-    let (encoding, scorer) = (fitted.encoding, fitted.scorer);
     let mut member = ClickMember { name, encoding, scorer, slope: 1.0, intercept: 0.0, weight };
     let raw = member.raw(&validation.fields, &validation.numbers);
     (member.slope, member.intercept) = calibrate(&raw, &validation.targets);
-    Ok((member, fitted.chosen))
+    Ok((member, chosen))
 }
 
 /// When a model has learned enough.
@@ -225,7 +218,7 @@ enum Goal<'a> {
     Plans(&'a [Vec<f64>]),
 }
 
-/// Fits a model.
+/// Fits a model, which is not calibrated yet.
 fn fit(
     name: ClickModelName,
     settings: &ClickSettings,
@@ -234,7 +227,7 @@ fn fit(
     seed: u64,
     stage: &str,
     context: RunContext<'_>,
-) -> Result<Fitted, TrainError> {
+) -> Result<(Encoding, Scorer, Chosen), TrainError> {
     // Without any time after a listen, those fields would have a single value.
     let has_after = number_names().iter().zip(0..).any(|((_, name), place)| {
         name == "after_gap" && training.numbers.iter().skip(place).step_by(NUMBERS).any(|value| !value.is_nan())
@@ -249,7 +242,7 @@ fn fit(
         let count = plans.first().map_or(settings.epochs as usize, Vec::len);
         let trees = fit_trees(settings, &encoding, training, validation, count, seed, context)?;
         let plans = vec![vec![settings.learning_rate; trees.trees()]];
-        return Ok(Fitted { encoding, scorer: Scorer::Trees(trees), chosen: Chosen { plans, rows_per_second: 0.0 } });
+        return Ok((encoding, Scorer::Trees(trees), Chosen { plans, rows_per_second: 0.0 }));
     };
     /// In smaller batches the steps are too short for threads to share.
     const LARGE_BATCH: u32 = 2_048;
@@ -274,7 +267,7 @@ fn fit(
         chosen.plans.push(trained.rates);
         chosen.rows_per_second += trained.rows_per_second / f64::from(settings.seeds.max(1));
     }
-    Ok(Fitted { encoding, scorer: Scorer::Networks(networks), chosen })
+    Ok((encoding, Scorer::Networks(networks), chosen))
 }
 
 #[cfg(test)]

@@ -6,25 +6,15 @@ use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
 
+use super::settings::CompletionSettings;
 use crate::bundle::CompletionIndex;
-use crate::dataset::{Corpus, Masked, SeedKind, mask};
+use crate::dataset::{Corpus, MaskedPlaylist, SeedKind, mask};
 use crate::recommend::rank::{LONGEST_ANSWER, WIDTH, candidates, candidates_for};
 use crate::recommend::retrieve::{Query, Workspace};
 use crate::train::checkpoint::{RunContext, State, StateFile};
 use crate::train::error::TrainError;
 use crate::train::gradient_boosting::Examples;
 use crate::train::parallel::map_in_parallel;
-
-/// How to sample examples.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Sampling {
-    /// how often each playlist is masked
-    pub maskings: usize,
-    /// candidates of a masked playlist that were not in it
-    pub negatives: usize,
-    /// random seed
-    pub seed: u64,
-}
 
 /// Writes examples to the file of a stage.
 pub(super) fn save_examples(file: &StateFile, examples: &Examples) -> Result<(), TrainError> {
@@ -55,13 +45,13 @@ pub fn collect_examples(
     corpus: &Corpus,
     index: &CompletionIndex,
     playlists: &[u32],
-    sampling: &Sampling,
+    settings: &CompletionSettings,
     context: RunContext<'_>,
 ) -> Result<Examples, TrainError> {
-    let mut rng = Xoshiro256PlusPlus::seed_from_u64(sampling.seed ^ u64::from(playlists.first().copied().unwrap_or(0)));
-    let masked = mask_all(corpus, playlists, sampling.maskings, &mut rng);
+    let mut rng = Xoshiro256PlusPlus::seed_from_u64(settings.seed ^ u64::from(playlists.first().copied().unwrap_or(0)));
+    let masked = mask_all(corpus, playlists, settings.maskings as usize, &mut rng);
     let examples = map_in_parallel("examples", &masked, context, |(seed, masked), workspace| {
-        sample(index, masked, *seed, sampling.negatives, workspace)
+        sample(index, masked, *seed, settings.negatives as usize, workspace)
     })?;
     let mut all = Examples::default();
     examples.into_iter().for_each(|examples| all.append(examples));
@@ -75,7 +65,7 @@ fn mask_all<'a>(
     playlists: &[u32],
     times: usize,
     rng: &mut Xoshiro256PlusPlus,
-) -> Vec<(u64, Masked<'a>)> {
+) -> Vec<(u64, MaskedPlaylist<'a>)> {
     let mut uses = [0u32; SeedKind::ALL.len()];
     let mut all = Vec::with_capacity(playlists.len() * times);
     for _ in 0..times {
@@ -98,7 +88,7 @@ fn mask_all<'a>(
 /// All hidden tracks that are candidates, and a sample of the other candidates.
 fn sample(
     index: &CompletionIndex,
-    masked: &Masked<'_>,
+    masked: &MaskedPlaylist<'_>,
     seed: u64,
     negatives: usize,
     workspace: &mut Workspace,

@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
-use crate::bundle::{CompletionIndex, Derived};
-use crate::dataset::{Corpus, HeldOut, NONE, TextIndex, Unit, normalise};
+use crate::bundle::{CompletionIndex, DerivedTables};
+use crate::dataset::{Corpus, HeldOutSequences, NONE, TextIndex, Unit, normalise};
 use crate::math::Csr;
 use crate::math::linear::gram;
 use crate::math::top_k::sort_best;
@@ -127,7 +127,7 @@ pub fn build_index(
         vectors: vectors.into(),
         playlists,
         postings,
-        derived: Derived::default(),
+        derived: DerivedTables::default(),
     };
     index.derive();
     Ok(index)
@@ -149,7 +149,7 @@ fn vectors(
         number[*row as usize] = place;
     }
     let numbered = |row: &u32| Some(number[*row as usize]).filter(|&number| number != NONE);
-    let data = HeldOut {
+    let data = HeldOutSequences {
         playlists: Csr::from_lists(playlists.iter().map(|rows| rows.iter().filter_map(numbered))),
         queries: Vec::new(),
         vocabulary: common.len(),

@@ -26,19 +26,26 @@ pub struct NeumfSettings {
     /// Length of a GMF embedding
     #[arg(id = "neumf_latent", long = "neumf-latent", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub latent: u32,
-    /// Inputs of the first dense layer, half a playlist's and half a track's MLP embedding; then outputs of each layer
+    /// Sizes of the MLP's dense layers
+    ///
+    /// Inputs of the first dense layer, half of them the playlist's embedding and half the track's; then the outputs of each
+    /// layer.
     #[arg(id = "neumf_dense", long = "neumf-dense", value_delimiter = ',', default_values_t = [256, 128, 128, 64], value_parser = clap::value_parser!(u32).range(1..=8192))]
     pub dense: Vec<u32>,
-    /// Negatives of each interaction
+    /// Negatives for each interaction
     #[arg(id = "neumf_negatives", long = "neumf-negatives", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub negatives: u32,
-    /// Negatives are drawn in proportion to (playlists with the track)^exponent; 0 draws all tracks alike
+    /// Popularity exponent of negatives
+    ///
+    /// Negatives are drawn in proportion to (playlists with the track)^exponent; 0 draws all tracks alike.
     #[arg(id = "neumf_exponent", long = "neumf-exponent", default_value_t = 0.5, allow_negative_numbers = true)]
     pub exponent: f64,
     /// Passes over all interactions
     #[arg(id = "neumf_epochs", long = "neumf-epochs", default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub epochs: u32,
-    /// Interactions in a mini-batch, negatives not counted
+    /// Interactions in a mini-batch
+    ///
+    /// Negatives come on top.
     #[arg(id = "neumf_batch", long = "neumf-batch", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub batch: u32,
     /// Learning rate of Adam
@@ -47,13 +54,15 @@ pub struct NeumfSettings {
     /// L2 penalty on the embeddings
     #[arg(id = "neumf_l2", long = "neumf-l2", default_value_t = 0.0)]
     pub l2: f64,
-    /// L2 penalty on the outputs of the dense layers
+    /// L2 penalty on dense layer outputs
     #[arg(id = "neumf_activation_l2", long = "neumf-activation-l2", default_value_t = 0.0)]
     pub activation_l2: f64,
-    /// Clusters that k-means puts the playlists into
+    /// Clusters of playlists (k-means)
     #[arg(id = "neumf_clusters", long = "neumf-clusters", default_value_t = 250, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub clusters: u32,
-    /// Random seed: the same data, settings and seed give the same network on the same machine
+    /// Random seed
+    ///
+    /// The same data, settings and seed give the same network on the same machine.
     #[arg(id = "neumf_seed", long = "neumf-seed", default_value_t = 1)]
     pub seed: u64,
 }

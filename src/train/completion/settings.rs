@@ -14,46 +14,64 @@ pub(super) const BINS: usize = 64;
 /// How to train for completions.
 #[derive(Debug, Clone, PartialEq, Serialize, clap::Args)]
 pub struct CompletionSettings {
-    /// Length of the tracks' factors
+    /// Length of a track's factors
     #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(u32).range(4..=512))]
     pub factors: u32,
     /// Passes of alternating least squares
     #[arg(long, default_value_t = 12, value_parser = clap::value_parser!(u32).range(1..=100))]
     pub als_iterations: u32,
-    /// Weight of an observed cell of the playlist × track matrix above that of an unobserved one
+    /// Extra weight of observed interactions
+    ///
+    /// The weight of an observed cell of the playlist × track matrix above that of an unobserved one.
     #[arg(long, default_value_t = 20.0)]
     pub als_alpha: f32,
     /// L2 penalty on the factors
     #[arg(long, default_value_t = 0.05)]
     pub als_regularization: f32,
-    /// Parts that the playlists are dealt into to learn the ranking: each is queried in an index of the others
+    /// Folds of playlists to learn the ranking from
+    ///
+    /// The candidates of each fold come from an index of the other folds.
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(2..=100))]
     pub folds: u32,
-    /// Playlists to learn the ranking from, at most
+    /// Maximum number of playlists to learn from
+    ///
+    /// The ranking is learned from at most this many playlists.
     #[arg(long, default_value_t = 12_000, value_parser = clap::value_parser!(u32).range(20..=1_000_000))]
     pub ranking_playlists: u32,
-    /// How often each of them is masked, each time another way
+    /// Times that each playlist is masked
+    ///
+    /// Each time another part of the playlist is hidden, for the ranking to find.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=10))]
     pub maskings: u32,
-    /// Candidates of a playlist that were not in it, to learn the ranking from
+    /// Negative candidates of each playlist
+    ///
+    /// Candidates that are not in the playlist, to learn the ranking from.
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub negatives: u32,
-    /// Trees that learn whether a candidate belongs to the playlist
+    /// Trees that learn which tracks belong
+    ///
+    /// These trees learn whether a candidate belongs to the playlist.
     #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub trees: u32,
-    /// Trees that learn the order of candidates, added to the others
+    /// Trees that learn the order of candidates
+    ///
+    /// Their scores are added to those of the other trees.
     #[arg(long, default_value_t = 250, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub order_trees: u32,
-    /// Splits of a tree
+    /// Depth of a tree
     #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..=8))]
     pub depth: u32,
     /// Learning rate of the trees
     #[arg(long, default_value_t = 0.1)]
     pub tree_rate: f32,
-    /// Random seed: the same data, settings and seed give the same bundle on the same machine
+    /// Random seed
+    ///
+    /// The same data, settings and seed give the same bundle on the same machine.
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
-    /// Leave out NeuMF, which takes longest and answers only requests that name it
+    /// Do not train NeuMF
+    ///
+    /// NeuMF takes longest to train and only answers requests that name it.
     #[arg(long)]
     pub without_neumf: bool,
     /// how to train NeuMF

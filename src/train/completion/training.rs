@@ -13,7 +13,7 @@ use rand::seq::SliceRandom;
 use rand_xoshiro::Xoshiro256PlusPlus;
 use tracing::info;
 
-use super::examples::{Sampling, collect_examples, load_examples, save_examples};
+use super::examples::{collect_examples, load_examples, save_examples};
 use super::index::build_index;
 use super::neumf::train_neumf;
 use super::settings::{BINS, CompletionSettings, Ensemble};
@@ -21,7 +21,7 @@ use crate::bundle::{
     BundleWriter, CompletionBundle, CompletionIndex, Kind, Manifest, NeumfBundle, NewManifest, Vocabulary,
 };
 use crate::dataset::{Corpus, Texts};
-use crate::progress::{Interrupt, Progress};
+use crate::progress::{self, Interrupt, Progress};
 use crate::recommend::rank::FEATURES;
 use crate::scoring::oblivious_trees::ObliviousTrees;
 use crate::train::checkpoint::{Checkpoint, RunContext, SAVE_INTERVAL};
@@ -147,12 +147,11 @@ fn collect(
     dealt.shuffle(&mut rng);
     let folds = settings.folds as usize;
     let a_fold = (settings.ranking_playlists as usize).div_ceil(folds);
-    let sampling =
-        Sampling { maskings: settings.maskings as usize, negatives: settings.negatives as usize, seed: settings.seed };
     let mut all = Examples::default();
     for fold in 0..folds {
         let file = context.file(&format!("fold-{fold}"));
         if let Some(examples) = file.as_ref().map_or(Ok(None), load_examples)? {
+            progress::skip(&["fold", "examples"]);
             all.append(examples);
             continue;
         }
@@ -162,7 +161,7 @@ fn collect(
         others.sort_unstable();
         let own: Vec<u32> = (fold..dealt.len()).step_by(folds).take(a_fold).map(|place| dealt[place]).collect();
         let index = build_index(corpus, &others, &settings.als(context.threads), "fold", context)?;
-        let examples = collect_examples(corpus, &index, &own, &sampling, context)?;
+        let examples = collect_examples(corpus, &index, &own, settings, context)?;
         info!(fold = fold + 1, of = folds, candidates = examples.labels.len(), "collected examples");
         if let Some(file) = file {
             save_examples(&file, &examples)?;

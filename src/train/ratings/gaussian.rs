@@ -12,7 +12,7 @@ use crate::math::linear::{dot, gram};
 use crate::math::truncated_svd::{Decomposition, decompose};
 use crate::math::{Array, Csr};
 use crate::recommend::ratings::fold_in::{Prior, Residual, fold_in};
-use crate::recommend::ratings::{Heard, RatingsModel};
+use crate::recommend::ratings::{RatingsModel, TasteEvent};
 use crate::train::error::TrainError;
 use crate::train::settings::{above_0, from_0};
 
@@ -29,10 +29,14 @@ const SHORTEST: f32 = 1e-9;
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize, clap::Args)]
 #[command(next_help_heading = "Gaussian process (--model gp)")]
 pub struct GaussianSettings {
-    /// Directions of who-rated-what, and no more than a tenth of the users or tracks
+    /// Directions of who rated what
+    ///
+    /// At most a tenth of the number of users or tracks.
     #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u32).range(0..=512))]
     pub directions: u32,
-    /// Most genres that count, those of most tracks
+    /// Maximum number of genres
+    ///
+    /// The genres with most tracks count.
     #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u32).range(0..=512))]
     pub genres: u32,
     /// Variance of a track's bias
@@ -41,26 +45,31 @@ pub struct GaussianSettings {
     /// Variance of a user's bias
     #[arg(long, default_value_t = 0.33)]
     pub user_variance: f32,
-    /// Variance of a user's liking for well-known tracks, per deviation of the logarithm of their counts
+    /// Variance of a user's taste for popularity
+    ///
+    /// Per standard deviation of the logarithm of the tracks' counts.
     #[arg(long, default_value_t = 0.05)]
     pub popularity_variance: f32,
-    /// Variance of a user's liking for a direction of who-rated-what
+    /// Variance of a user's taste for a direction
     #[arg(long, default_value_t = 0.17)]
     pub direction_variance: f32,
-    /// Variance of a user's liking for a genre
+    /// Variance of a user's taste for a genre
     #[arg(long, default_value_t = 0.17)]
     pub genre_variance: f32,
-    /// Variance of a session's effect on the ratings given in it; 0 for none
+    /// Variance of a session's effect; 0: none
+    ///
+    /// The effect applies to all ratings given in the session.
     #[arg(long, default_value_t = 0.12)]
     pub session_variance: f32,
-    /// A longer pause ends a session
+    /// Pause that ends a session
     #[arg(long, default_value_t = 72, value_name = "MINUTES", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub session_gap: u32,
-    /// Passes over tracks and users at most
+    /// Maximum number of passes over the data
     #[arg(long, default_value_t = 12, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     pub passes: u32,
-    /// How much who-rated-what counts in rankings beside the predicted rating: its spread over all pairs of users and
-    /// tracks, in deviations of ratings
+    /// Weight of who rated what in rankings
+    ///
+    /// Its spread over all pairs of users and tracks, in standard deviations of ratings; the predicted rating has weight 1.
     #[arg(long, default_value_t = 0.25)]
     pub affinity: f32,
 }
@@ -259,7 +268,7 @@ fn with_affinity(mut bundle: RatingsBundle, events: &[Event], users: usize, spre
     let model = RatingsModel::new(bundle);
     let mut of_users: Vec<f32> = Vec::with_capacity(users * rank);
     for range in by_user(events, users) {
-        let choices = model.choices(&heard(&events[range]));
+        let choices = model.choices(&taste_events(&events[range]));
         of_users.extend(&choices);
         of_users.resize(of_users.len().next_multiple_of(rank), 0.0);
     }
@@ -276,6 +285,6 @@ fn with_affinity(mut bundle: RatingsBundle, events: &[Event], users: usize, spre
 }
 
 /// Events of one user as the model takes them.
-pub fn heard(events: &[Event]) -> Vec<Heard> {
-    events.iter().map(|event| Heard { row: event.track, rating: event.rating, at: event.at }).collect()
+pub fn taste_events(events: &[Event]) -> Vec<TasteEvent> {
+    events.iter().map(|event| TasteEvent { row: event.track, rating: event.rating, at: event.at }).collect()
 }

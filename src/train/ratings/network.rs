@@ -60,7 +60,7 @@ pub struct NetworkSettings {
     /// L2 penalty on the embeddings
     #[arg(long, default_value_t = 1e-4)]
     pub l2: f64,
-    /// Learning rates of Adam, each for so many epochs
+    /// Learning rates and their epochs
     #[arg(long, value_delimiter = ',', default_value = PLAN, value_name = "RATExEPOCHS")]
     pub plan: Vec<Stage>,
     /// Ratings in a mini-batch
@@ -69,14 +69,15 @@ pub struct NetworkSettings {
     /// Units of the hidden layer (mlp)
     #[arg(long, default_value_t = 70, value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub units: u32,
-    /// Chance that an input of the hidden layer is dropped in training (mlp)
+    /// Dropout on the hidden layer's inputs (mlp)
     #[arg(long, default_value_t = 0.3)]
     pub input_dropout: f64,
-    /// Chance that an output of the hidden layer is dropped in training (mlp)
+    /// Dropout on the hidden layer's outputs (mlp)
     #[arg(long, default_value_t = 0.75)]
     pub hidden_dropout: f64,
-    /// End training when the error on withheld ratings did not fall for so many epochs, and keep the best epoch; 0 goes
-    /// through the plan
+    /// Epochs without improvement before stopping
+    ///
+    /// The error on held-out ratings decides, and the best epoch is used; 0 trains all epochs.
     #[arg(long, default_value_t = 0)]
     pub patience: u32,
 }

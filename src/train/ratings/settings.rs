@@ -12,15 +12,15 @@ use crate::train::torch::rating_network::RatingArchitecture;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum RatingsModelName {
-    /// a Gaussian process for each user, over genres, who-rated-what and sessions, on top of track biases
+    /// a Gaussian process per user over genres, co-rated tracks and sessions, on top of track biases
     Gp,
     /// dot product of two embeddings
     Dot,
     /// dot product and biases
     Bias,
-    /// a hidden layer on two embeddings
+    /// a hidden layer over two embeddings
     Mlp,
-    /// shrunken track and user biases alone, to compare with
+    /// shrunken track and user biases only, for comparison
     Baseline,
 }
 
@@ -49,10 +49,14 @@ impl RatingsModelName {
 /// How to train a model of ratings.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, clap::Args)]
 pub struct RatingsSettings {
-    /// Share of the ratings that is withheld to measure by, before the model is trained on all
+    /// Share of ratings to hold out for measuring
+    ///
+    /// Afterwards the model is trained on all ratings.
     #[arg(long, default_value_t = 0.1)]
     pub withheld: f64,
-    /// Random seed: the same data, settings and seed give the same model on the same machine
+    /// Random seed
+    ///
+    /// The same data, settings and seed give the same model on the same machine.
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
     /// of the default model

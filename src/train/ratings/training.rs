@@ -6,7 +6,7 @@ use std::path::Path;
 use serde::Serialize;
 use tracing::info;
 
-use super::gaussian::{self, GaussianSettings, heard};
+use super::gaussian::{self, GaussianSettings, taste_events};
 use super::network::{NetworkTask, into_bundle, predict, train_network};
 use super::settings::{RatingsModelName, RatingsSettings};
 use crate::bundle::{BundleWriter, Kind, Manifest, NewManifest, RatingsBundle};
@@ -43,12 +43,12 @@ impl Rater for Trained {
         if let Some(network) = &self.network {
             return predict(network, queries, self.model.bundle().shape.range);
         }
-        let taste = self.model.taste(&heard(known));
+        let taste = self.model.taste(&taste_events(known));
         queries.iter().map(|event| self.model.predict(&taste, event.track, Some(event.at))).collect()
     }
 
     fn rank(&self, known: &[Event], limit: usize) -> Vec<u32> {
-        let taste = self.model.taste(&heard(known));
+        let taste = self.model.taste(&taste_events(known));
         let mut seen: Vec<u32> = known.iter().map(|event| event.track).collect();
         seen.sort_unstable();
         self.model.recommend(&taste, &seen, limit).into_iter().map(|track| track.row).collect()

@@ -6,7 +6,7 @@ use rand_distr::weighted::WeightedAliasIndex;
 use rand_xoshiro::Xoshiro256PlusPlus;
 
 use super::track2vec::{PairBatch, TILE};
-use crate::dataset::HeldOut;
+use crate::dataset::HeldOutSequences;
 use crate::train::sampling::{Mixing, Sampler, Slots};
 
 /// How to sample.
@@ -31,7 +31,7 @@ pub struct PairSampling {
 /// Samples batches of pairs from sequences, the same ones for the same seed and epoch.
 #[derive(Debug)]
 pub struct PairSampler<'a> {
-    data: &'a HeldOut,
+    data: &'a HeldOutSequences,
     sampling: PairSampling,
     /// chance that a pair with that target stays
     keep: Vec<f32>,
@@ -42,7 +42,7 @@ pub struct PairSampler<'a> {
 
 impl<'a> PairSampler<'a> {
     /// `None` when no track is left to sample.
-    pub fn new(data: &'a HeldOut, sampling: PairSampling) -> Option<Self> {
+    pub fn new(data: &'a HeldOutSequences, sampling: PairSampling) -> Option<Self> {
         let total = data.playlists.items().len() as f64;
         let keep =
             data.counts.iter().map(|&count| keep_probability(f64::from(count) / total, sampling.subsample)).collect();
@@ -125,9 +125,9 @@ mod tests {
     use super::*;
     use crate::math::Csr;
 
-    fn data() -> HeldOut {
+    fn data() -> HeldOutSequences {
         let playlists = Csr::from_lists([0..20, 20..40].map(|items| items.map(|item| item % 10)));
-        HeldOut { playlists, queries: Vec::new(), vocabulary: 10, counts: vec![4; 10] }
+        HeldOutSequences { playlists, queries: Vec::new(), vocabulary: 10, counts: vec![4; 10] }
     }
 
     fn sampling(one_table: bool) -> PairSampling {

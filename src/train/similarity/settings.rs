@@ -14,40 +14,56 @@ const WISHED_PAIRS: f64 = 8e6;
 /// Hyper-parameters of Track2Vec.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, clap::Args)]
 pub struct SimilaritySettings {
-    /// Network: cosine with one table and a sigmoid unit, or skip-gram with two tables (sgns)
+    /// Network
     #[arg(long, value_enum, default_value_t = Architecture::Cosine)]
     pub architecture: Architecture,
     /// Length of a track's vector
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub dim: u32,
-    /// Tracks up to this far apart in a playlist count as neighbours
+    /// Distance within which tracks are neighbors
+    ///
+    /// Tracks up to this far apart in a playlist count as neighbors.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub window: u32,
-    /// Negatives a pair
+    /// Negatives for each pair
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub negatives: u32,
-    /// Negatives drawn for 64 pairs and shared by them (weighted so that a pair sees `negatives` of them)
+    /// Negatives shared by 64 pairs
+    ///
+    /// They are weighted so that each pair learns from --negatives of them.
     #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=65536))]
     pub pool: u32,
-    /// Exponent α: negatives are drawn in proportion to (placements of a track)^α; may be negative
+    /// Popularity exponent α of negatives
+    ///
+    /// Negatives are drawn in proportion to (placements of the track)^α; α may be negative.
     #[arg(long, default_value_t = 0.5, allow_negative_numbers = true)]
     pub alpha: f64,
-    /// Sub-sampling threshold t: targets more frequent than this are thinned out; 0 keeps all
+    /// Sub-sampling threshold; 0: keep all
+    ///
+    /// Occurrences of tracks that are more frequent than this are dropped at random.
     #[arg(long, default_value_t = 1e-5)]
     pub subsample: f64,
-    /// Tracks with fewer placements get no vector of their own, and are not recommended by this model
+    /// Minimum number of placements of a track
+    ///
+    /// Tracks with fewer placements get no vector of their own, and this model does not recommend them.
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..))]
     pub min_count: u32,
-    /// Passes over all playlists; 0: as many as make eight million pairs, but 2 at least and 60 at most
+    /// Passes over all playlists; 0: by size
+    ///
+    /// With 0 as many as make eight million pairs, but at least 2 and at most 60.
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=100_000))]
     pub epochs: u32,
     /// Pairs in a mini-batch
     #[arg(long, default_value_t = 4096, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub batch: u32,
-    /// Learning rate of Adam at the start; falls linearly to a tenth
+    /// Initial learning rate of Adam
+    ///
+    /// It falls linearly to a tenth.
     #[arg(long, default_value_t = 0.005)]
     pub learning_rate: f64,
-    /// Random seed: the same data, settings and seed give the same vectors on the same machine
+    /// Random seed
+    ///
+    /// The same data, settings and seed give the same vectors on the same machine.
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
 }
@@ -55,10 +71,10 @@ pub struct SimilaritySettings {
 /// The lists of what comes next that are published with the vectors.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, clap::Args)]
 pub struct NextTracksSettings {
-    /// Length of each track's list of what comes next; 0 for no lists
+    /// Length of a track's next-track list; 0: none
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(0..=500))]
     pub next_tracks: u32,
-    /// Trees of the ranking that makes these lists
+    /// Trees of the next-track ranking
     #[arg(long, default_value_t = TREES, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub next_trees: u32,
 }

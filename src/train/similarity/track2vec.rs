@@ -20,9 +20,9 @@ use crate::math::linear::{LANES, axpy, dot, multiply_add, vectorised};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Architecture {
-    /// one table, cosine, one sigmoid unit
+    /// one table, cosine, a sigmoid unit
     Cosine,
-    /// two tables, dot product
+    /// skip-gram with negative sampling: two tables, dot product
     Sgns,
 }
 

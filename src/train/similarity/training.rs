@@ -14,7 +14,7 @@ use super::pair_sampler::{PairSampler, PairSampling};
 use super::settings::{NextTracksSettings, SimilaritySettings};
 use super::track2vec::{Architecture, PairBatch, Track2Vec};
 use crate::bundle::{BundleWriter, Kind, Manifest, NewManifest, NextTracks, SimilarityBundle, Vocabulary};
-use crate::dataset::{Corpus, HeldOut, Sequences};
+use crate::dataset::{Corpus, HeldOutSequences, Sequences};
 use crate::evaluate::next_track::{Distance, NextTrackMetrics, rank_by_vectors};
 use crate::math::Csr;
 use crate::progress::Interrupt;
@@ -101,7 +101,7 @@ pub fn train_similarity(
 /// `None` when no playlist is long enough to learn from.
 fn next_tracks(
     corpus: &Corpus,
-    held_out: &HeldOut,
+    held_out: &HeldOutSequences,
     seed: u64,
     next: &NextTracksSettings,
     context: RunContext<'_>,
@@ -136,7 +136,7 @@ struct MetricsRecord {
     metrics: NextTrackMetrics,
 }
 
-fn sampler<'a>(data: &'a HeldOut, settings: &SimilaritySettings) -> Result<PairSampler<'a>, TrainError> {
+fn sampler<'a>(data: &'a HeldOutSequences, settings: &SimilaritySettings) -> Result<PairSampler<'a>, TrainError> {
     let sampling = PairSampling {
         window: settings.window as usize,
         subsample: settings.subsample,
@@ -180,7 +180,7 @@ pub struct Fitted {
 /// [`TrainError::TooLittleData`] without a track to learn from, [`TrainError::Diverged`], and
 /// [`TrainError::Interrupted`] when the person asked to stop.
 pub fn fit(
-    data: &HeldOut,
+    data: &HeldOutSequences,
     settings: &SimilaritySettings,
     stage: Option<&'static str>,
     context: RunContext<'_>,
@@ -190,7 +190,7 @@ pub fn fit(
 }
 
 fn train<'a>(
-    data: &'a HeldOut,
+    data: &'a HeldOutSequences,
     settings: &'a SimilaritySettings,
     sampler: &PairSampler<'a>,
     stage: Option<&'static str>,
@@ -211,7 +211,7 @@ fn train<'a>(
 #[derive(Debug)]
 pub struct VectorLearner<'a> {
     settings: &'a SimilaritySettings,
-    data: &'a HeldOut,
+    data: &'a HeldOutSequences,
     threads: usize,
     model: Track2Vec,
     tables: Vec<RowOptimizer>,
@@ -219,7 +219,7 @@ pub struct VectorLearner<'a> {
 }
 
 impl<'a> VectorLearner<'a> {
-    fn new(settings: &'a SimilaritySettings, data: &'a HeldOut, threads: usize) -> Self {
+    fn new(settings: &'a SimilaritySettings, data: &'a HeldOutSequences, threads: usize) -> Self {
         let dimensions = settings.dim as usize;
         let mut rng = Xoshiro256PlusPlus::seed_from_u64(settings.seed);
         let spread = 0.5 / (dimensions as f32).sqrt();

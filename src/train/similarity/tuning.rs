@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::settings::SimilaritySettings;
 use super::training::fit;
-use crate::dataset::{HeldOut, NextTrackQuery};
+use crate::dataset::{HeldOutSequences, NextTrackQuery};
 use crate::evaluate::next_track::{Distance, Parts, rank_by_vectors};
 use crate::train::checkpoint::RunContext;
 use crate::train::error::TrainError;
@@ -122,7 +122,7 @@ impl Metric {
 
 /// A search on the validation part of `held_out`, which continues from the trials on the same `data` in `file`.
 pub fn tuner<'a>(
-    held_out: &'a HeldOut,
+    held_out: &'a HeldOutSequences,
     parts: &Parts,
     data: &'a str,
     file: &Path,
@@ -140,7 +140,7 @@ pub fn tuner<'a>(
 }
 
 fn evaluate(
-    held_out: &HeldOut,
+    held_out: &HeldOutSequences,
     queries: &[NextTrackQuery],
     settings: &SimilaritySettings,
     data: &str,
@@ -175,11 +175,11 @@ mod tests {
     use crate::progress::Interrupt;
 
     /// Two kinds of tracks that never meet.
-    fn held_out() -> HeldOut {
+    fn held_out() -> HeldOutSequences {
         let lists = (0..60u32).map(|number| (0..8).map(move |place| (number % 2) * 10 + (number + place * 3) % 10));
         let playlists = Csr::from_lists(lists);
         let queries = (0..20).map(|number| NextTrackQuery { query: number, target: (number + 1) % 10 }).collect();
-        HeldOut { playlists, queries, vocabulary: 20, counts: vec![24; 20] }
+        HeldOutSequences { playlists, queries, vocabulary: 20, counts: vec![24; 20] }
     }
 
     fn base() -> SimilaritySettings {
