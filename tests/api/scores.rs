@@ -178,13 +178,17 @@ async fn a_second_version_hears_of_listens_too_and_answers_unseen_or_by_name() {
                    "listened_at": format!("2024-05-01T10:00:{number:02}Z")})
         })
         .collect();
+    let answers = async |count: f64| {
+        let measured = async || (app.metric("segue_shadow_agreement_count").await == count).then_some(());
+        wait_until("its answers", measured).await;
+    };
     let before = probabilities(&app, &body).await;
+    answers(1.0).await; // before it hears of more
     assert_eq!(app.post("/listens", &json!({"listens": listens})).await.ok()["added"], 30);
     let after = probabilities(&app, &body).await;
     assert!(after[0] < before[0] - 0.01, "{before:?} {after:?}");
     assert_eq!(probabilities(&app, &by_second).await, after);
-    let measured = async || (app.metric("segue_shadow_agreement_count").await == 2.0).then_some(());
-    wait_until("its answers", measured).await;
+    answers(2.0).await;
     assert!((app.metric("segue_shadow_agreement_sum").await - 2.0).abs() < 1e-6, "the same model");
     let unknown = json!({"user_id": "u1", "tracks": ["s1"], "version": "20000101T000000.000Z"});
     app.post("/scores", &unknown).await.problem(404);
