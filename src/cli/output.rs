@@ -45,6 +45,7 @@ impl Output {
     }
 
     /// Prints a line while the work goes on, for people.
+    #[cfg(feature = "train")]
     pub(super) fn print_line(self, line: impl FnOnce() -> String) {
         if self.format == ReportFormat::Table {
             // The report at the end tells of an output that can't be written.

@@ -18,7 +18,7 @@ pub use clicks::{ClickMetrics, ReliabilityBin, auc, measure_clicks};
 pub use completion::{EvaluateError, Recommend, Recommender, evaluate};
 pub use metrics::{CompletionMetrics, LIST_LENGTH, completion_metrics};
 pub use ratings::{Rater, RatingMetrics, measure_ratings};
-#[cfg(test)]
+#[cfg(all(test, feature = "train"))]
 pub(crate) use report::tests::report as example_report;
 pub use report::{CoverageAt10, LatencyMs, ModelReport, Report};
 pub use splits::{HeldOutPlaylist, Split, evaluate_split};
