@@ -139,7 +139,7 @@ pub fn command() -> clap::Command {
 /// For `-h`: what does not fit on an option's line is left to `--help`.
 pub(super) fn summarized(command: clap::Command) -> clap::Command {
     /// Letters of a list that fits.
-    const SHORT: usize = 20;
+    const SHORT: usize = 17;
     for_each_argument(command, |argument| {
         let letters = |values: &mut dyn Iterator<Item = usize>| values.map(|length| length + 2).sum::<usize>();
         let possible = argument.get_possible_values();

@@ -23,7 +23,7 @@ pub enum ImportFormat {
     },
     /// Your own tracks, users and playlists as NDJSON, plain or gzip
     #[command(
-        after_help = "Examples:\n  segue import ndjson --tracks tracks.ndjson --playlists playlists.ndjson\n  segue import ndjson --playlists /dev/stdin\n\nOne line of each kind:\n  {\"id\": \"t1\", \"name\": \"So What\", \"artist\": \"Miles Davis\", \"album\": \"Kind of Blue\", \"duration_ms\": 562000}\n  {\"id\": \"u1\"}\n  {\"id\": \"p1\", \"user_id\": \"u1\", \"title\": \"late night jazz\", \"tracks\": [\"t1\", \"t2\"]}\n\nA playlist's tracks are ids of tracks that the catalog has, or objects as in the first line. Bad lines are skipped and\nlisted in the rejects file with their numbers. Importing again changes nothing."
+        after_help = "Examples:\n  segue import ndjson --tracks tracks.ndjson --playlists playlists.ndjson\n  segue import ndjson --playlists /dev/stdin\n\nA line of each kind is an object, such as\n  {\"id\": \"t1\", \"name\": \"So What\", \"artist\": \"Miles Davis\", \"album\": \"Kind of Blue\", \"duration_ms\": 562000}\n  {\"id\": \"u1\"}\n  {\"id\": \"p1\", \"user_id\": \"u1\", \"title\": \"late night jazz\", \"tracks\": [\"t1\", \"t2\"]}\n\nA playlist's tracks are ids of tracks that the catalog has, or objects as in the first line. Bad lines are skipped and\nlisted in the rejects file with their numbers. Importing again changes nothing."
     )]
     Ndjson {
         /// Files of tracks
@@ -47,7 +47,9 @@ pub enum ImportFormat {
         /// Files
         #[arg(required = true, value_name = "PATH")]
         paths: Vec<PathBuf>,
-        /// Accept files without artists: every second entry is a placeholder, and ids may be any text
+        /// Accept files with placeholders instead of artists
+        ///
+        /// Accept files without artists: every second entry is a placeholder, and ids may be any text.
         #[arg(long)]
         placeholder_artists: bool,
         /// What to report
@@ -129,7 +131,9 @@ pub struct RatingsImport {
 /// What to report.
 #[derive(Debug, clap::Args)]
 pub struct Reporting {
-    /// File for skipped rows [default: one in data/rejects/ below the home folder]
+    /// File for skipped rows [default: in data/rejects/]
+    ///
+    /// File for skipped rows, one JSON object per line [default: a file in data/rejects/ below the home folder]
     #[arg(long, value_name = "FILE")]
     pub rejects: Option<PathBuf>,
     /// how to print the report

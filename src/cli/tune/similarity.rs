@@ -40,7 +40,7 @@ pub struct TuneSimilarity {
     /// The first round takes a ninth of them.
     #[arg(long, default_value_t = 9, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub search_epochs: u32,
-    /// Metric to compare by
+    /// Metric to compare
     #[arg(long, value_enum, default_value_t = Metric::Hit)]
     pub metric: Metric,
     /// Folder for trials, pictures and the best settings
