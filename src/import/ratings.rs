@@ -97,14 +97,17 @@ pub async fn import_ratings(
         file: file.path().to_owned(),
         read: Box::new(move |path: &Path, count: &BytesRead, hand_over: HandOver<'_, ParsedRatings>| {
             let ParsedRatings { tracks, ratings, mut rejects } = file.parse(&read_file(path, count)?, scale)?;
-            let (mut tracks, mut ratings) = (tracks.chunks(TRACKS_BATCH), ratings.chunks(RATINGS_BATCH));
+            let (mut tracks, mut ratings) = (tracks.into_iter(), ratings.into_iter());
             loop {
-                let (tracks, ratings) = (tracks.next().unwrap_or_default(), ratings.next().unwrap_or_default());
-                let rejects = std::mem::take(&mut rejects);
-                if tracks.is_empty() && ratings.is_empty() && rejects.is_empty() {
+                let batch = ParsedRatings {
+                    tracks: tracks.by_ref().take(TRACKS_BATCH).collect(),
+                    ratings: ratings.by_ref().take(RATINGS_BATCH).collect(),
+                    rejects: std::mem::take(&mut rejects),
+                };
+                if batch.is_empty() && batch.rejects.is_empty() {
                     return Ok(());
                 }
-                hand_over(ParsedRatings { tracks: tracks.to_vec(), ratings: ratings.to_vec(), rejects })?;
+                hand_over(batch)?;
             }
         }),
         stops_within: true,

@@ -40,13 +40,17 @@ pub trait Outcome: Copy + Default + AddAssign + Serialize + Send + 'static {
     fn progress(&self, seconds: f64) -> String;
 }
 
+fn rate(rows: u64, what: &str, seconds: f64) -> String {
+    format!("{rows} {what}, {:.0}/s", rows as f64 / seconds.max(1e-9))
+}
+
 impl Outcome for BatchOutcome {
     fn has_changes(&self) -> bool {
         self.playlists_added + self.playlists_changed + self.tracks_added > 0
     }
 
     fn progress(&self, seconds: f64) -> String {
-        format!("{} placements, {:.0}/s", self.placements, self.placements as f64 / seconds.max(1e-9))
+        rate(self.placements, "placements", seconds)
     }
 }
 
@@ -56,7 +60,7 @@ impl Outcome for RatingsOutcome {
     }
 
     fn progress(&self, seconds: f64) -> String {
-        format!("{} ratings, {:.0}/s", self.ratings, self.ratings as f64 / seconds.max(1e-9))
+        rate(self.ratings, "ratings", seconds)
     }
 }
 
@@ -66,7 +70,7 @@ impl Outcome for ListensOutcome {
     }
 
     fn progress(&self, seconds: f64) -> String {
-        format!("{} listens, {:.0}/s", self.listens, self.listens as f64 / seconds.max(1e-9))
+        rate(self.listens, "listens", seconds)
     }
 }
 
@@ -88,13 +92,6 @@ pub struct ImportReport<O = BatchOutcome> {
     pub seconds: f64,
     /// true if it was asked to stop before the end; running it again completes it
     pub interrupted: bool,
-}
-
-impl ImportReport {
-    /// Returns the placements per second of wall time.
-    pub fn placements_per_second(&self) -> f64 {
-        self.outcome.placements as f64 / self.seconds.max(1e-9)
-    }
 }
 
 /// Writes rejects to a file that comes into being with the first of them.
