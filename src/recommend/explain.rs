@@ -3,6 +3,7 @@
 use super::rank::{WIDTH, column_of};
 use super::retrieve::Query;
 use crate::bundle::CompletionIndex;
+use crate::dataset::NONE;
 use crate::math::linear::dot;
 
 /// Seeds named in a reason, at most.
@@ -83,7 +84,7 @@ pub fn explain(index: &CompletionIndex, query: &Query, row: u32, features: &[f32
         reasons.push((rank("item_rank").min(rank("knn_rank")), Reason::Together { seeds, playlists }));
     }
     let of_same = |of: &[u32]| -> Vec<u32> {
-        let same = |&&seed: &&u32| of[seed as usize] == of[row as usize] && of[row as usize] != crate::dataset::NONE;
+        let same = |&&seed: &&u32| of[seed as usize] == of[row as usize] && of[row as usize] != NONE;
         query.seeds.iter().filter(same).take(SEEDS).copied().collect()
     };
     let (album, artist) = (of_same(&index.album_of), of_same(&index.artist_of));

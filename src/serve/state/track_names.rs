@@ -47,7 +47,8 @@ impl TrackNames {
             match completion.as_ref().and_then(|loaded| Some((loaded, loaded.model.vocabulary().row(id)?))) {
                 Some((loaded, row)) => {
                     let (name, artist) = loaded.model.names(row);
-                    names.insert(id.clone(), TrackName { name: name.to_owned(), artist: artist.to_owned() });
+                    names
+                        .insert(id.clone(), TrackName { name: name.to_owned(), artist: artist.map(ToOwned::to_owned) });
                 }
                 None => unnamed.push(id.clone()),
             }
