@@ -1,8 +1,8 @@
 //! Slices of the Million Playlist Dataset (Chen, Lamere, Schedl, Zamani, RecSys 2018): JSON files named
 //! `mpd.slice.A-B.json` of an object with `info` and `playlists`, 1,000 playlists each.
 //!
-//! Needed are a track's `track_uri` and a playlist's `tracks`; all else may be absent, and what is absent or empty leaves
-//! what the catalog has. A field that can't be read is left out and listed. A playlist whose `pid` can't be read is named
+//! Needed are a playlist's `pid` or `tracks`, and a track's `track_uri`; all else may be absent, and what is absent or empty
+//! leaves what the catalog has. A field that can't be read is left out and listed. A playlist whose `pid` can't be read is named
 //! after the file and its number in it: `mine:17`.
 //!
 //! A file is read playlist by playlist, so that its size does not matter.
@@ -474,7 +474,6 @@ fn playlist_record<'a, T>(
     fallback: impl FnOnce() -> Result<PlaylistId, crate::catalog::TextError>,
     omissions: &mut Omissions,
 ) -> Result<PlaylistRecord, PlaylistError> {
-    let is_stated = !playlist.pid.is_absent();
     let id = match omissions.take("pid", playlist.pid, |LineId(id)| PlaylistId::new(id)) {
         Some(id) => id,
         None if tracks.is_none() => {
@@ -483,8 +482,8 @@ fn playlist_record<'a, T>(
         }
         None => {
             let id = fallback().map_err(|error| PlaylistError::Rejected(format!("pid: {error}")))?;
-            let why = if is_stated { "the playlist is imported as" } else { "must not be empty; the playlist is imported as" };
-            omissions.add("pid", format!("{why} \"{id}\""));
+            let reason = omissions.list.pop().map_or("must not be empty".to_owned(), |omitted| omitted.reason);
+            omissions.add("pid", format!("{reason}; the playlist is imported as \"{id}\""));
             id
         }
     };
@@ -501,8 +500,8 @@ fn playlist_record<'a, T>(
     };
     let record = stated.into_record(id, omissions);
     let Some(tracks) = tracks else {
-        omissions.add("tracks", "missing".to_owned());
-        return Ok(record);
+        omissions.add("tracks", "missing; those that are in the catalog stay".to_owned());
+        return Ok(PlaylistRecord { keeps_tracks: true, ..record });
     };
     playlist_length(tracks.len()).map_err(PlaylistError::Rejected)?;
     let mut placed: Vec<(Option<i64>, TrackRecord)> = Vec::with_capacity(tracks.len());

@@ -181,8 +181,18 @@ impl<R: BufRead> Table<R> {
             if line.problem.is_some() || text.len() > ROW_BYTES {
                 return Ok(false);
             }
-            // Without a quote in it, the line does not end the field.
-            if !line.bytes.contains(&b'"') {
+            // A line that is a whole row, or the beginning of one, is not the rest of another: the quote before it is a
+            // stray one.
+            let has_quote = line.bytes.contains(&b'"');
+            let fields = match self.record.parse(&line.bytes, self.dialect.delimiter) {
+                Parsed::Whole if !has_quote => self.record.ends.len(),
+                Parsed::Open(field) => field + 1,
+                Parsed::Whole | Parsed::Malformed(_) => 0,
+            };
+            if fields == self.fields && fields > 1 {
+                return Ok(false);
+            }
+            if !has_quote {
                 continue;
             }
             match self.record.parse(&text, self.dialect.delimiter) {
@@ -460,6 +470,9 @@ mod tests {
             text.push_str(&format!("{number},x\n"));
         }
         assert_eq!(rows(text.as_bytes()).iter().filter(|row| row.is_err()).count(), 1);
+        // Two stray quotes do not swallow the rows between them.
+        let found = rows(b"a,b\n1,\"x\n2,two\n3,\"\n4,y\n");
+        assert_eq!(found.iter().map(Result::is_ok).collect::<Vec<bool>>(), [false, true, false, true]);
         let text = "\"a\",\"b\"\n\"1\",\"6'1\"\"\n\"2\",\"The \"Best\" Of\"\n\"3\",\"12\"\" mix\"\n";
         let found = rows(text.as_bytes());
         assert_eq!((found[0].clone(), found[2].clone()), (refused, row(&["3", "12\" mix"])));

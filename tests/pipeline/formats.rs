@@ -324,7 +324,7 @@ async fn bad_lines_are_listed_with_their_numbers_and_fields_and_the_rest_is_impo
         "",
         r#"{"id": "p3", "titel": "typo", "tracks": []}"#,
         r#"{"id": "p4"}"#,
-        r#"{"id": "p5", "tracks": ["t1", {"id": "t2", "name": "Two"}]}"#,
+        r#"{"id": "p5", "tracks": ["t1", {"name": "Two"}]}"#,
         r#"{"id": "", "tracks": []}"#,
         r#"{"id": "p7", "tracks": [], "num_followers": -1}"#,
         r#"{"id": "p8", "tracks": [], "modified_at": "yesterday"}"#,
@@ -340,23 +340,23 @@ async fn bad_lines_are_listed_with_their_numbers_and_fields_and_the_rest_is_impo
     let report = imports.ndjson(NdjsonFiles { playlists, ..NdjsonFiles::default() }).await;
     assert_eq!(report.failed_files, []);
     let rejects = imports.rejects();
-    assert_eq!(report.rejected, rejects.len() as u64);
+    assert_eq!((report.rows, report.rejected, report.omitted), (14, 7, 5));
     let expected = [
-        (2, "column 25"),
-        (4, "unknown field `titel`"),
-        (5, "missing field `tracks`"),
-        (6, "tracks[1]: missing field `artist`"),
-        (7, "id must not be empty"),
-        (8, "num_followers"),
-        (9, "modified_at"),
-        (10, "trailing"),
-        (11, "expected a JSON object"),
-        (12, "tracks[0]: invalid type: boolean `true`, expected a track"),
-        (13, "control character"),
-        (15, "not UTF-8 at byte"),
+        (2, "", "column 25"),
+        (4, "", "unknown field `titel`"),
+        (6, " tracks[1]", "id: must not be empty"),
+        (7, "", "id: must not be empty"),
+        (8, " num_followers", "num_followers: must not be negative"),
+        (9, " modified_at", "modified_at: must be a time"),
+        (10, "", "trailing"),
+        (11, "", "expected a JSON object"),
+        (12, " tracks[0]", "must be a track: its id"),
+        (13, "", "control character"),
+        (15, "", "not UTF-8 at byte"),
+        (6, " tracks[0]", "the catalog has no track \"t1\""),
     ];
-    for (reject, (line, words)) in rejects.iter().zip(expected) {
-        assert_eq!(reject["item"], format!("line {line}"), "{reject}");
+    for (reject, (line, field, words)) in rejects.iter().zip(expected) {
+        assert_eq!(reject["item"], format!("line {line}{field}"), "{reject}");
         let reason = reject["reason"].as_str().expect("a reason");
         assert!(reason.contains(words), "{words}: {reason}");
         let offset = reject["offset"].as_u64().expect("an offset") as usize;
@@ -364,7 +364,8 @@ async fn bad_lines_are_listed_with_their_numbers_and_fields_and_the_rest_is_impo
         assert_eq!(before + 1, line, "{reject}");
     }
     assert_eq!(rejects.len(), expected.len());
-    assert_eq!(imports.database.texts("SELECT external_id FROM playlists ORDER BY 1").await, ["p1", "p13"]);
+    let ids = imports.database.texts("SELECT external_id FROM playlists ORDER BY 1").await;
+    assert_eq!(ids, ["p1", "p11", "p13", "p4", "p5", "p7", "p8"]);
 }
 
 #[tokio::test]
@@ -373,7 +374,7 @@ async fn a_playlist_with_tracks_that_are_not_there_is_imported_without_them_and_
     let track = json!({"id": "t1", "name": "One", "artist": "A"});
     let rows = [json!({"id": "p1", "tracks": ["gone", "t1", "gone too"]}), json!({"id": "p2", "tracks": ["gone"]})];
     let report = imports.rows(&[track], &[], &rows).await;
-    assert_eq!((report.rejected, report.outcome.placements, playlists(&report)), (3, 1, [2, 0, 0]), "{report:?}");
+    assert_eq!((report.omitted, report.outcome.placements, playlists(&report)), (3, 1, [2, 0, 0]), "{report:?}");
     let rejects = imports.rejects();
     let items: Vec<&Value> = rejects.iter().map(|reject| &reject["item"]).collect();
     assert_eq!(items, ["line 1 tracks[0]", "line 1 tracks[2]", "line 2 tracks[0]"]);
@@ -410,4 +411,42 @@ async fn an_import_of_lines_stops_between_batches_and_the_next_run_does_the_rest
     catalog.close().await;
     let rest = imports.ndjson(files).await;
     assert_eq!(playlists(&rest), [30_000 - first, 0, first]);
+}
+
+#[tokio::test]
+async fn rows_that_another_program_wrote_are_read_as_it_meant_them() {
+    let imports = Imports::new().await;
+    let tracks = imports.write(
+        "tracks.ndjson",
+        "\u{feff}{\"id\": \" p1 \", \"name\": \" A \", \"artist\": \"X\", \"duration_ms\": 200000.0}\n\
+         {\"id\": 3.0, \"name\": \"half \\ud83d\", \"artist\": \"X\", \"duration_ms\": null, \"album\": \"\", \"album_id\": \"\"}\n\
+         {\"id\": 9007199254740993, \"name\": null, \"artist\": \"\", \"duration_ms\": 200000.5}\n\
+         {\"id\": 18446744073709551616, \"name\": \"A\"}\n",
+    );
+    let playlists = imports.write(
+        "playlists.ndjson",
+        "{\"id\": \"q1\", \"title\": \"a\", \"tracks\": [\"p1\", null, \"\"], \"num_followers\": \"1.0\"}\n\
+         {\"id\": \"q2\", \"tracks\": [3.0], \"modified_at\": \"2023-11-14 22:13:20\"}\n\
+         {\"id\": \"q3\", \"tracks\": [\" p1\"], \"modified_at\": 1700000000000}\n",
+    );
+    let files = NdjsonFiles { tracks: vec![tracks], playlists: vec![playlists], ..NdjsonFiles::default() };
+    let report = imports.ndjson(files).await;
+    assert_eq!((report.rows, report.rejected, report.omitted), (7, 1, 3), "{:?}", imports.rejects());
+    let rows = "SELECT concat_ws('|', uri, name, duration_ms) FROM tracks ORDER BY 1";
+    let expected = ["3|half \u{fffd}", "9007199254740993|9007199254740993", "p1|A|200000"];
+    assert_eq!(imports.database.texts(rows).await, expected);
+    let rows = "SELECT concat_ws('|', external_id, num_tracks, num_followers, extract(epoch FROM modified_at)::bigint)
+                FROM playlists ORDER BY 1";
+    assert_eq!(imports.database.texts(rows).await, ["q1|1|1", "q2|1|1700000000", "q3|1|1700000000"]);
+    // A row that says nothing of the tracks leaves them.
+    let again = imports.write("again.ndjson", "{\"id\": \"q1\", \"title\": \"b\"}\n");
+    let report = imports.ndjson(NdjsonFiles { playlists: vec![again], ..NdjsonFiles::default() }).await;
+    assert_eq!(report.outcome.playlists_changed, 1);
+    let rows = "SELECT concat_ws('|', title, num_tracks, (SELECT count(*) FROM playlist_tracks WHERE playlist_id = p.id))
+                FROM playlists p WHERE external_id = 'q1'";
+    assert_eq!(imports.database.texts(rows).await, ["b|1|1"]);
+    // A list of rows is not a row a line.
+    let list = imports.write("list.ndjson", "[{\"id\": 1}]\n");
+    let report = imports.ndjson(NdjsonFiles { users: vec![list], ..NdjsonFiles::default() }).await;
+    assert!(report.failed_files[0].reason.contains("a bare array"), "{report:?}");
 }

@@ -170,3 +170,82 @@ async fn on_movielens_the_default_predicts_better_than_what_is_published_for_oth
     let metrics = trained.measure(&parts.training, &parts.held_out, feedback.users());
     assert!(metrics.mse < 0.72 && metrics.ndcg_at_10 > 0.25, "{metrics:?}");
 }
+
+/// Imports a table of one's own; returns the report and what stands in the rejects file.
+async fn table(database: &Database, text: impl AsRef<[u8]>) -> (ImportReport<RatingsOutcome>, String) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path();
+    write(path, "mine.csv", text);
+    let catalog = database.catalog().await;
+    let report = import(&catalog, path, vec![RatingsFile::Table(path.join("mine.csv"))]).await;
+    catalog.close().await;
+    (report, std::fs::read_to_string(path.join("rejects.ndjson")).unwrap_or_default())
+}
+
+#[tokio::test]
+async fn times_are_read_in_the_usual_forms_and_one_of_the_future_locks_no_rating() {
+    let database = Database::new().await;
+    let forms = [
+        "1700000000000",
+        "1700000000.0",
+        "1.7e9",
+        "2023-11-14 22:13:20",
+        "2023-11-14T22:13:20",
+        "2023-11-14T22:13:20+0000",
+        "2023-11-14 22:13:20+00:00",
+        "2023-11-14 22:13:20 UTC",
+        "2023-11-14T22:13:20.0000009Z",
+    ];
+    let rows: Vec<String> = forms.iter().map(|form| format!("u,t,{},{form}\n", 4)).collect();
+    let rows: String = rows.iter().enumerate().map(|(number, row)| row.replace("t,", &format!("t{number},"))).collect();
+    let others = "u,none,4,\nu,before,4,-1\nu,epoch,4,0\n";
+    let refused = "u,a,4,99999999999\nu,b,4,2262-04-11T23:47:16Z\nu,c,4,9999-12-31T23:59:59-23:59\nu,d,4,soon\n\
+                   u,e,4,1800-01-01\n";
+    let text = format!("user_id, track_id, rating, rated_at\n{rows}{others}{refused}");
+    let (report, rejects) = table(&database, text).await;
+    assert_eq!((report.rows, report.rejected), (17, 5), "{rejects}");
+    for words in ["must not be in the future", "years 1 to 9999", "must be a time", "must not be before 1900"] {
+        assert!(rejects.contains(words), "{words}: {rejects}");
+    }
+    let times = "SELECT extract(epoch FROM rated_at)::bigint || ' ' || count(*) FROM ratings GROUP BY rated_at ORDER BY rated_at";
+    assert_eq!(database.texts(times).await, ["-1 1", "0 2", &format!("1700000000 {}", forms.len())]);
+    let (report, rejects) = table(&database, "user_id,track_id,rating,rated_at\nu,t,4,99999999999\n").await;
+    assert!(report.is_useless(), "{rejects}");
+}
+
+#[tokio::test]
+async fn damage_in_a_table_costs_no_more_than_its_row() {
+    let database = Database::new().await;
+    let rows: Vec<String> = (0..1_000)
+        .map(|row| format!("u{row},q{row},4,{}", if row == 9 { "\"Heroes".to_owned() } else { format!("Song {row}") }))
+        .collect();
+    let (report, rejects) = table(&database, format!("user_id,track_id,rating,track_name\n{}\n", rows.join("\n"))).await;
+    assert_eq!((report.rows, report.rejected, report.outcome.ratings_added), (1_000, 1, 999));
+    assert!(rejects.contains("\"item\":\"row 10\"") && rejects.contains("never closed"), "{rejects}");
+
+    let text = "user_id,track_id,rating,track_name\nu1,m1,5,Harder, Better\nu2,m2,4,5\nu3,m3,4\nu4,m4,4,\"12\"\" mix\"\n";
+    let (report, rejects) = table(&database, text).await;
+    assert_eq!((report.rejected, report.outcome.ratings), (2, 2), "{rejects}");
+    assert!(rejects.contains("5 fields; the header has 4") && rejects.contains("3 fields; the header has 4"), "{rejects}");
+
+    let text = b"\xef\xbb\xbfuser_id, track_id, rating, track_name, artist\n u1 , t1 , 4 , Don\x92t Stop , Beyonc\xe9 \n\
+                 u1,\tt2,5,caf\xc3\xa9,x\nu\x01,t3,5,,\n";
+    let (report, rejects) = table(&database, text).await;
+    assert_eq!((report.rejected, report.outcome.ratings_added), (1, 2), "{rejects}");
+    assert!(rejects.contains("user_id: must not contain control characters"), "{rejects}");
+    let names = "SELECT t.uri || ' ' || t.name || ' ' || a.name FROM tracks t JOIN artists a ON a.id = artist_id
+                 WHERE uri IN ('t1', 't2') ORDER BY 1";
+    assert_eq!(database.texts(names).await, ["t1 Don\u{2019}t Stop Beyonc\u{e9}", "t2 caf\u{e9} x"]);
+}
+
+#[tokio::test]
+async fn rows_of_a_file_that_describe_a_track_piece_by_piece_add_up() {
+    let database = Database::new().await;
+    let text = "user_id,track_id,rating,track_name,artist,genres\nu1,t1,4,,,rock\nu2,t1,4,One,,\nu3,t1,4,Other,Band,\n\
+                u4,t2,9,Ghost,Band,\n";
+    let (report, _) = table(&database, text).await;
+    assert_eq!((report.outcome.tracks_added, report.outcome.ratings_added, report.rejected), (1, 3, 1));
+    assert_eq!(report.hint.as_deref(), Some("1 ratings are not on the scale from 0.5 to 5: --highest 9 accepts them"));
+    let rows = "SELECT concat_ws('|', t.name, a.name, array_to_string(genres, '+')) FROM tracks t JOIN artists a ON a.id = artist_id";
+    assert_eq!(database.texts(rows).await, ["One|Band|rock"]);
+}

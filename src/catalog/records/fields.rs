@@ -101,11 +101,6 @@ impl<T> Field<T> {
             Self::Useless(reason) => Err(format!("{name}: {reason}")),
         }
     }
-
-    /// Returns whether it is missing.
-    pub fn is_absent(&self) -> bool {
-        matches!(self, Self::Absent)
-    }
 }
 
 impl<T> From<Option<T>> for Field<T> {

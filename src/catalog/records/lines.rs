@@ -63,7 +63,7 @@ pub struct UserLine<'a> {
     pub id: Field<LineId<'a>>,
 }
 
-/// A playlist. Fields that are left out stay as they are; the tracks are replaced.
+/// A playlist. Fields that are left out stay as they are; tracks that are stated replace those that are there.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct PlaylistLine<'a> {
@@ -371,7 +371,11 @@ impl PlaylistLine<'_> {
             modified_at: self.modified_at,
         };
         let record = stated.into_record(id, omissions);
-        let lines = self.tracks.required("tracks", Ok::<_, String>)?;
+        let lines = match self.tracks {
+            Field::Absent => return Ok(PlaylistRecord { user, keeps_tracks: true, ..record }),
+            Field::Stated(lines) => lines,
+            Field::Useless(reason) => return Err(format!("tracks: {reason}")),
+        };
         playlist_length(lines.len())?;
         let mut tracks = Vec::with_capacity(lines.len());
         for (index, track) in lines.into_iter().enumerate() {

@@ -32,6 +32,8 @@ pub struct PlaylistRecord {
     pub user: Option<UserId>,
     /// its tracks in order
     pub tracks: Vec<TrackMention>,
+    /// whether the source says nothing of its tracks; those that are there stay then
+    pub keeps_tracks: bool,
 }
 
 impl PlaylistRecord {
@@ -50,6 +52,7 @@ impl PlaylistRecord {
             modified_at: None,
             user: None,
             tracks,
+            keeps_tracks: false,
         }
     }
 }

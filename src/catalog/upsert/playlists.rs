@@ -20,7 +20,7 @@ impl Catalog {
     /// Upserts a batch of playlists with their tracks, albums, artists and users in one transaction.
     ///
     /// Ids must be distinct within the batch. Absent fields leave what is there; a playlist's tracks are replaced by the
-    /// ones given, less those that are named by an id that the catalog does not have: these are returned. Until it is
+    /// ones given, if any are stated, less those that are named by an id that the catalog does not have: these are returned. Until it is
     /// done, other writers of these tables wait; readers don't.
     pub async fn upsert_playlists(&self, playlists: &[PlaylistRecord]) -> Result<UpsertedPlaylists, CatalogError> {
         let mut transaction = begin_bulk(&self.pool).await?;
@@ -43,10 +43,42 @@ impl Catalog {
             }
             placements.push(rows);
         }
+        keep_tracks(&mut transaction, playlists, &mut placements).await?;
         let changes = replace_playlists(&mut transaction, playlists, &placements, &users, &mut outcome).await?;
         transaction.commit().await?;
         Ok(UpsertedPlaylists { outcome, unknown_tracks, changes })
     }
+}
+
+/// Puts in the tracks that are stored of playlists of which the source says nothing about their tracks.
+async fn keep_tracks(
+    connection: &mut PgConnection,
+    playlists: &[PlaylistRecord],
+    placements: &mut [Vec<i32>],
+) -> Result<(), CatalogError> {
+    let kept: HashMap<&str, usize> = (playlists.iter().zip(0..))
+        .filter(|(playlist, _)| playlist.keeps_tracks)
+        .map(|(playlist, index)| (playlist.id.as_str(), index))
+        .collect();
+    if kept.is_empty() {
+        return Ok(());
+    }
+    let ids: Vec<String> = kept.keys().map(|id| (*id).to_owned()).collect();
+    let stored = sqlx::query!(
+        "SELECT p.external_id, pt.track_id
+         FROM playlists p JOIN playlist_tracks pt ON pt.playlist_id = p.id
+         WHERE p.external_id = ANY($1)
+         ORDER BY pt.playlist_id, pt.position",
+        &ids
+    )
+    .fetch_all(connection)
+    .await?;
+    for row in stored {
+        if let Some(&index) = kept.get(row.external_id.as_str()) {
+            placements[index].push(row.track_id);
+        }
+    }
+    Ok(())
 }
 
 async fn replace_playlists(

@@ -64,7 +64,7 @@ impl<O: Counts> Report for ImportReport<O> {
         fields.add("rejected", format!("{} rows", count(self.rejected)));
         add_reasons(&mut fields, &self.rejected_reasons);
         if self.omitted > 0 {
-            fields.add("left out", format!("{} fields and tracks of playlists", count(self.omitted)));
+            fields.add("omitted", format!("{} fields and tracks of playlists", count(self.omitted)));
             add_reasons(&mut fields, &self.omitted_reasons);
         }
         if let Some(rejects) = &self.rejects_file {
