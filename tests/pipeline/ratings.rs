@@ -234,7 +234,7 @@ async fn damage_in_a_table_costs_no_more_than_its_row() {
     assert_eq!((report.rejected, report.outcome.ratings_added), (1, 2), "{rejects}");
     assert!(rejects.contains("user_id: must not contain control characters"), "{rejects}");
     let names = "SELECT t.uri || ' ' || t.name || ' ' || a.name FROM tracks t JOIN artists a ON a.id = artist_id
-                 WHERE uri IN ('t1', 't2') ORDER BY 1";
+                 WHERE t.uri IN ('t1', 't2') ORDER BY 1";
     assert_eq!(database.texts(names).await, ["t1 Don\u{2019}t Stop Beyonc\u{e9}", "t2 caf\u{e9} x"]);
 }
 
