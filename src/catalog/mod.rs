@@ -23,6 +23,7 @@ mod notifications;
 mod placement_edits;
 mod placements;
 mod playlists;
+mod popularity;
 mod ratings;
 pub mod records;
 mod tracks;

@@ -133,7 +133,7 @@ impl Catalog {
         Ok(playlists)
     }
 
-    /// Searches titles for `text`, misspelt or not. Returns up to `limit` playlists after the first `offset`, best first;
+    /// Searches titles for `text`, misspelt or not, whatever its accents and punctuation. Returns up to `limit` playlists after the first `offset`, best first;
     /// with `user`, only that user's.
     pub async fn search_playlists(
         &self,
@@ -144,8 +144,11 @@ impl Catalog {
     ) -> Result<Vec<Playlist>, CatalogError> {
         let mut transaction = self.begin_search().await?;
         let playlists = select_playlists!(
-            "WHERE p.title %> $1 AND ($4::text IS NULL OR u.external_id = $4)
-               ORDER BY word_similarity($1, p.title) DESC, similarity($1, p.title) DESC, p.external_id
+            "WHERE segue_search_text(p.title) %> segue_search_text($1, true)
+                   AND ($4::text IS NULL OR u.external_id = $4)
+               ORDER BY word_similarity(segue_search_text($1, true), segue_search_text(p.title)) DESC,
+                        similarity(segue_search_text($1, true), segue_search_text(p.title)) DESC,
+                        p.num_followers DESC NULLS LAST, p.external_id
                OFFSET $2 LIMIT $3",
             text,
             offset,

@@ -79,13 +79,15 @@ impl Catalog {
         Ok(tracks)
     }
 
-    /// Searches titles and artists for `text`, misspelt or not. Returns up to `limit` tracks after the first `offset`, best
-    /// first.
+    /// Searches titles and artists for `text`, misspelt or not, whatever its accents and punctuation. Returns up to `limit`
+    /// tracks after the first `offset`, best first; of equally good ones, those in more playlists.
     pub async fn search_tracks(&self, text: &str, offset: i64, limit: i64) -> Result<Vec<Track>, CatalogError> {
         let mut transaction = self.begin_search().await?;
         let tracks = select_tracks!(
-            "WHERE t.search_text %> $1
-             ORDER BY word_similarity($1, t.search_text) DESC, similarity($1, t.search_text) DESC, t.uri
+            "LEFT JOIN track_popularity p ON p.track_id = t.id
+             WHERE t.search_text %> segue_search_text($1, true)
+             ORDER BY word_similarity(segue_search_text($1, true), t.search_text) DESC, p.placements DESC NULLS LAST,
+                      similarity(segue_search_text($1, true), t.search_text) DESC, t.uri
              OFFSET $2 LIMIT $3",
             text,
             offset,

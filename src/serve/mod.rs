@@ -48,6 +48,7 @@ pub async fn serve(
     }
     let catalog_watch = tokio::spawn(catalog_watch.run(interrupt.clone()));
     let catching_up = tokio::spawn(state::listen_feed::catch_up(state.catalog.clone(), state.models.clone()));
+    let popularity = tokio::spawn(state::popularity::follow(state.catalog.clone()));
     info!("listening on http://{}", listener.local_addr()?);
     let shutdown = {
         let interrupt = interrupt.clone();
@@ -73,6 +74,7 @@ pub async fn serve(
     models_watch.abort();
     catalog_watch.abort();
     catching_up.abort();
+    popularity.abort();
     if let Some(metrics) = metrics {
         metrics.abort();
     }
