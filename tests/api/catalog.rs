@@ -173,6 +173,60 @@ async fn tracks_and_playlists_are_found_by_misspelt_names() {
 }
 
 #[tokio::test]
+async fn tracks_and_playlists_are_found_without_accents_punctuation_and_symbols() {
+    let app = TestApp::spawn().await;
+    let artists = ["Björk", "Łąki Łan", "Tarkan Şımarık", "AC/DC", "P!nk", "Ke$ha", "!!!", "😀", "N.W.A", "Zoe\u{308}"];
+    for (number, artist) in artists.into_iter().enumerate() {
+        let track = json!({"id": format!("f:{number}"), "name": format!("Number {number}"), "artist": artist});
+        assert_eq!(app.post("/tracks", &track).await.status, 201);
+    }
+    put(&app, "/playlists/tree", &json!({"title": "Xmas 🎄"})).await;
+    put(&app, "/playlists/rock", &json!({"title": "Rock en Espan\u{303}ol"})).await;
+    let first = async |list: &str, q: &str| {
+        let list = app.get(&format!("/{list}?q={}", encode(q))).await.ok();
+        list["items"][0]["id"].as_str().unwrap_or_default().to_owned()
+    };
+    let tracks = [
+        ("bjork", 0),
+        ("BJO\u{308}RK", 0),
+        ("laki", 1),
+        ("simarik", 2),
+        ("acdc", 3),
+        ("ac dc", 3),
+        ("ac/dc", 3),
+        ("pink", 4),
+        ("p!nk", 4),
+        ("kesha", 5),
+        ("!!!", 6),
+        ("😀", 7),
+        ("nwa", 8),
+        ("zoë", 9),
+    ];
+    for (q, number) in tracks {
+        assert_eq!(first("tracks", q).await, format!("f:{number}"), "{q}");
+    }
+    for (q, id) in [("🎄", "tree"), ("xmas", "tree"), ("rock en español", "rock"), ("espanol", "rock")] {
+        assert_eq!(first("playlists", q).await, id, "{q}");
+    }
+}
+
+#[tokio::test]
+async fn of_equal_names_the_one_in_more_playlists_comes_first() {
+    let app = TestApp::spawn().await;
+    for (id, artist) in [("c:1", "A Cover Band"), ("c:2", "Queen"), ("c:3", "Bohemian Cover")] {
+        let track = json!({"id": id, "name": "Bohemian Rhapsody", "artist": artist});
+        assert_eq!(app.post("/tracks", &track).await.status, 201);
+    }
+    for (playlist, tracks) in [("a", json!(["c:2", "c:1"])), ("b", json!(["c:2"])), ("c", json!(["c:2"]))] {
+        put(&app, &format!("/playlists/{playlist}"), &json!({"title": playlist, "tracks": tracks})).await;
+    }
+    app.database().catalog().await.refresh_popularity().await.expect("estimated");
+    let found = app.get("/tracks?q=bohemian%20rhapsody").await.ok();
+    let found: Vec<&Value> = found["items"].as_array().expect("items").iter().map(|item| &item["id"]).collect();
+    assert_eq!(found[..3], ["c:2", "c:1", "c:3"]);
+}
+
+#[tokio::test]
 async fn the_pages_of_a_list_add_up_to_all_of_it() {
     let app = TestApp::spawn().await;
     for (path, count) in
