@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use sqlx::PgConnection;
+use time::OffsetDateTime;
 
 use super::connection::Catalog;
 use super::error::CatalogError;
@@ -43,6 +44,15 @@ pub struct TrackName {
     pub name: String,
     /// name of its artist, if it has one
     pub artist: Option<String>,
+}
+
+/// A track that got another title or artist, or whose artist got another name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RenamedTrack {
+    /// the app's id
+    pub id: String,
+    /// when
+    pub at: OffsetDateTime,
 }
 
 /// A track that must not be recommended.
@@ -107,6 +117,16 @@ impl Catalog {
         .fetch_all(&self.pool)
         .await?;
         Ok(rows.into_iter().map(|row| (row.uri, TrackName { name: row.name, artist: row.artist })).collect())
+    }
+
+    /// Returns the tracks that got other names after `moment`; all that ever did without one.
+    pub async fn renamed_tracks(&self, moment: Option<OffsetDateTime>) -> Result<Vec<RenamedTrack>, CatalogError> {
+        let tracks = sqlx::query_as!(
+            RenamedTrack,
+            r#"SELECT uri AS id, renamed_at AS "at!" FROM tracks WHERE renamed_at > COALESCE($1::timestamptz, '-infinity')"#,
+            moment
+        );
+        Ok(tracks.fetch_all(&self.pool).await?)
     }
 
     /// Creates or replaces the track `id` with what `decide` makes of its current state, which no one else can change

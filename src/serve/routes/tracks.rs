@@ -315,7 +315,7 @@ async fn create(
             None => Ok(record),
         })
         .await?;
-    apply_hidden(&state, &track);
+    apply_change(&state, &track);
     Ok(TrackBody::from(track).into_response(StatusCode::CREATED))
 }
 
@@ -355,7 +355,7 @@ async fn replace(
             Ok::<_, ApiError>(record)
         })
         .await?;
-    apply_hidden(&state, &track);
+    apply_change(&state, &track);
     Ok(TrackBody::from(track).into_response(if is_new { StatusCode::CREATED } else { StatusCode::OK }))
 }
 
@@ -382,7 +382,7 @@ async fn change(
             patch.apply(&TrackFields::from(current))?.into_record(id.clone())
         })
         .await?;
-    apply_hidden(&state, &track);
+    apply_change(&state, &track);
     Ok(TrackBody::from(track).into_response(StatusCode::OK))
 }
 
@@ -413,8 +413,9 @@ fn tag_of(track: Option<&Track>) -> Option<String> {
     track.map(|track| TrackBody::from(track.clone()).entity_tag())
 }
 
-/// Applies `hidden` from the next request on.
-fn apply_hidden(state: &AppState, track: &Track) {
+/// Applies `hidden` and the name from the next request on.
+fn apply_change(state: &AppState, track: &Track) {
+    state.names.note(track);
     state.hidden_tracks.apply(vec![(track.id.to_string(), track.hidden.then_some(Reason::Hidden))]);
 }
 
