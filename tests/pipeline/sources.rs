@@ -270,7 +270,7 @@ async fn an_id_and_a_name_of_different_sources_belong_together_whichever_comes_f
     for order in [[&ids, &names, &other], [&names, &ids, &other], [&other, &ids, &names], [&names, &other, &ids]] {
         let sources = Sources::new().await;
         for row in order {
-            sources.ndjson(&[row.clone()], &[]).await;
+            sources.ndjson(std::slice::from_ref(row), &[]).await;
         }
         assert_eq!(sources.tracks().await, expected, "{order:?}");
         let sources = Sources::new().await;
