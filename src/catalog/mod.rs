@@ -43,5 +43,5 @@ pub use placement_edits::{Edit, EditError, PlaylistState};
 pub use placements::{PlacementReader, TrackUsage};
 pub use playlists::{Playlist, PlaylistContents, PlaylistFields, PlaylistTrack};
 pub use records::*;
-pub use tracks::{HiddenTrack, Track, TrackName};
+pub use tracks::{HiddenTrack, RenamedTrack, Track, TrackName};
 pub use users::User;

@@ -73,8 +73,8 @@ pub struct PlaylistTrack {
     pub id: TrackId,
     /// title of the track
     pub name: String,
-    /// name of its artist
-    pub artist: String,
+    /// name of its artist, if it has one
+    pub artist: Option<String>,
 }
 
 /// What a playlist is completed from.
@@ -212,11 +212,11 @@ impl Catalog {
     ) -> Result<Vec<PlaylistTrack>, CatalogError> {
         let tracks = sqlx::query_as!(
             PlaylistTrack,
-            r#"SELECT pt.position, t.uri AS "id: TrackId", t.name, a.name AS artist
+            r#"SELECT pt.position AS "position!", t.uri AS "id!: TrackId", t.name AS "name!", a.name AS "artist?"
              FROM playlists p
              JOIN playlist_tracks pt ON pt.playlist_id = p.id
              JOIN tracks t ON t.id = pt.track_id
-             JOIN artists a ON a.id = t.artist_id
+             LEFT JOIN artists a ON a.id = t.artist_id
              WHERE p.external_id = $1 AND pt.position >= $2
              ORDER BY pt.position LIMIT $3"#,
             id.as_str(),

@@ -224,11 +224,11 @@ fn tracks<'a>(
         let artist = match artist.starts_with(ARTIST) {
             true => {
                 let id = in_field(&field, ArtistId::new(artist)).map_err(RowError::Other)?;
-                ArtistRecord { name: artist.to_owned(), id: Some(id) }
+                ArtistRecord::stated(Some(id), None)
             }
-            false => ArtistRecord { name: name(&field, artist).map_err(RowError::Other)?, id: None },
+            false => ArtistRecord::stated(None, Some(&name(&field, artist).map_err(RowError::Other)?)),
         };
-        tracks.push(TrackMention::Described(TrackRecord::by(artist, id, track.to_owned())));
+        tracks.push(TrackMention::Described(TrackRecord::bare(id).by(artist)));
     }
     Ok(tracks)
 }

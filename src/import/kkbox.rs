@@ -183,7 +183,12 @@ impl KkboxFile {
             Self::Recordings(path) => {
                 let mut table = Table::open(path, count)?;
                 let columns = table.columns(["song_id", "name", "isrc"])?;
-                table.rows(KkboxRows::Recordings, |one| one.id.to_string(), |row| recording(row, columns), hand_over)
+                table.rows(
+                    KkboxRows::Recordings,
+                    |one| one.track.id.to_string(),
+                    |row| recording(row, columns),
+                    hand_over,
+                )
             }
             Self::Train(path) => {
                 let mut table = Table::open(path, count)?;
@@ -223,14 +228,11 @@ fn song(row: &Row<'_>, columns: [usize; 7]) -> Result<SongRecord, String> {
         None => None,
         Some(length) => Some(row.parsed::<i32>(columns[1], &length, "a length in milliseconds")?.max(0)),
     };
-    // The title comes with the recording code; until then the id stands for it.
-    let name = id.to_string();
-    let mut track = TrackRecord { duration_ms, ..TrackRecord::named(id, &name, row.list(columns[2])?) };
-    if let Some(name) = row.optional(columns[3])? {
-        track.artist = ArtistRecord { id: None, name };
-    }
+    let artist = ArtistRecord::stated(None, row.optional(columns[3])?.as_deref());
+    // The title comes with the recording code.
+    let track = TrackRecord::bare(id).by(artist).of_genres(row.list(columns[2])?);
     Ok(SongRecord {
-        track,
+        track: TrackRecord { duration_ms, ..track },
         // The published file has them as decimals: 52.0
         language: row.optional(columns[6])?.map(|language| language.trim_end_matches(".0").to_owned()),
         composers: row.list(columns[4])?,
@@ -240,8 +242,10 @@ fn song(row: &Row<'_>, columns: [usize; 7]) -> Result<SongRecord, String> {
 
 fn recording(row: &Row<'_>, columns: [usize; 3]) -> Result<RecordingRecord, String> {
     Ok(RecordingRecord {
-        id: row.id(columns[0], TrackId::new)?,
-        name: row.optional(columns[1])?.unwrap_or_default(),
+        track: TrackRecord::named(
+            row.id(columns[0], TrackId::new)?,
+            row.optional(columns[1])?.as_deref().unwrap_or_default(),
+        ),
         isrc: row.optional(columns[2])?,
     })
 }
@@ -437,7 +441,7 @@ mod tests {
         let (rows, rejects) = read(KkboxFile::Recordings, text);
         let KkboxRows::Recordings(recordings) = &rows[0] else { panic!("recordings") };
         assert_eq!((recordings.len(), rejects.len()), (2, 0));
-        assert_eq!(recordings[0].name, "two\nlines, and a comma");
+        assert_eq!(recordings[0].track.name.as_deref(), Some("two\nlines, and a comma"));
         assert_eq!(recordings[1].isrc, None);
 
         let text = "song_id,song_length,genre_ids,artist_name,composer,lyricist,language\n\
@@ -469,14 +473,15 @@ mod tests {
     #[test]
     fn of_several_rows_of_one_id_the_last_one_is_written_last() {
         let text = b"song_id,name,isrc\na,one,\nb,two,\na,three,\n";
-        let names: Vec<Vec<String>> = read(KkboxFile::Recordings, text)
+        let names: Vec<Vec<Option<String>>> = read(KkboxFile::Recordings, text)
             .0
             .into_iter()
             .map(|rows| match rows {
-                KkboxRows::Recordings(rows) => rows.into_iter().map(|row| row.name).collect(),
+                KkboxRows::Recordings(rows) => rows.into_iter().map(|row| row.track.name).collect(),
                 other => panic!("{other:?}"),
             })
             .collect();
-        assert_eq!(names, [vec!["one", "two"], vec!["three"]]);
+        let name = |name: &str| Some(name.to_owned());
+        assert_eq!(names, [vec![name("one"), name("two")], vec![name("three")]]);
     }
 }

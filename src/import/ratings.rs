@@ -8,6 +8,7 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::path::{Path, PathBuf};
 
 use csv::{ByteRecord, ReaderBuilder};
@@ -19,8 +20,8 @@ use super::error::{FormatError, ImportError};
 use super::report::{ImportReport, Reject};
 use super::source::{BytesRead, read_file};
 use crate::catalog::{
-    Catalog, CatalogError, RatingRecord, RatingScale, RatingsOutcome, TextError, TrackId, TrackRecord, UserId,
-    whole_microseconds,
+    ArtistRecord, Catalog, CatalogError, RatingRecord, RatingScale, RatingsOutcome, TextError, TrackId, TrackRecord,
+    UserId, whole_microseconds,
 };
 use crate::progress::Interrupt;
 
@@ -217,9 +218,7 @@ fn film<'a>(
     genres: impl Iterator<Item = &'a str>,
 ) -> Result<TrackRecord, String> {
     let (id, title) = (row.id(id, FILM, TrackId::storable)?, row.text(title)?);
-    let genres = genres.map(str::trim).filter(|genre| !genre.is_empty()).map(ToOwned::to_owned).collect();
-    let name = if title.is_empty() { id.to_string() } else { title.into_owned() };
-    Ok(TrackRecord::named(id, &name, genres))
+    Ok(TrackRecord::named(id, &title).of_genres(genres))
 }
 
 fn parse_table(table: &Table<'_>, scale: RatingScale) -> Result<ParsedRatings, FormatError> {
@@ -241,14 +240,21 @@ fn parse_table(table: &Table<'_>, scale: RatingScale) -> Result<ParsedRatings, F
         };
         let text = |column: Option<usize>| column.map_or(Ok(Cow::Borrowed("")), |column| row.text(column));
         let (name, artist, genres) = (text(name)?, text(artist)?, text(genres)?);
-        if !name.is_empty() && !described.contains_key(&record.track) {
-            let genres = genres.split(GENRE_SEPARATOR).map(str::trim).filter(|genre| !genre.is_empty());
-            let genres = genres.map(ToOwned::to_owned).collect();
-            let mut track = TrackRecord::named(record.track.clone(), &name, genres);
-            if !artist.is_empty() {
-                track.artist.name = artist.into_owned();
+        let says_something = [&name, &artist, &genres].iter().any(|text| !text.trim().is_empty());
+        if says_something {
+            // Of several rows about a track the first that says something counts, field by field.
+            let track = TrackRecord::named(record.track.clone(), &name)
+                .by(ArtistRecord::stated(None, Some(&artist)))
+                .of_genres(genres.split(GENRE_SEPARATOR));
+            match described.entry(record.track.clone()) {
+                Entry::Vacant(entry) => drop(entry.insert(track)),
+                Entry::Occupied(mut entry) => {
+                    let known = entry.get_mut();
+                    known.name = known.name.take().or(track.name);
+                    known.artist = known.artist.take().or(track.artist);
+                    known.genres = known.genres.take().or(track.genres);
+                }
             }
-            described.insert(record.track.clone(), track);
         }
         parsed.ratings.push(record);
         Ok(())
@@ -404,7 +410,7 @@ mod tests {
     fn movielens_csv_becomes_ratings_and_genred_tracks() {
         let films = b"movieId,title,genres\n1,\"Heat, The (1995)\",Action|Crime\n2,Nothing,(no genres listed)\n";
         let parsed = parse(RatingsFile::Movies("movies.csv".into()), films);
-        assert_eq!(parsed.tracks[0].name, "Heat, The (1995)");
+        assert_eq!(parsed.tracks[0].name.as_deref(), Some("Heat, The (1995)"));
         assert_eq!(genres(&parsed, 0), ["Action", "Crime"]);
         assert_eq!((parsed.tracks[1].id.as_str(), genres(&parsed, 1).len()), ("movielens:movie:2", 0));
 
@@ -426,7 +432,7 @@ mod tests {
         assert_eq!((parsed.ratings.len(), parsed.ratings[1].rating), (2, 3.0));
         let item = b"1|Am\xe9lie|01-Jan-1995||http://x|0|0|0|0|0|1|0|0|0|0|0|0|0|0|1|0|0|0|0\n";
         let parsed = parse(RatingsFile::Item("u.item".into()), item);
-        assert_eq!(parsed.tracks[0].name, "Am\u{e9}lie");
+        assert_eq!(parsed.tracks[0].name.as_deref(), Some("Am\u{e9}lie"));
         assert_eq!(genres(&parsed, 0), ["Comedy", "Romance"]);
     }
 
@@ -435,7 +441,8 @@ mod tests {
         let text = b"track,user,rating,time,name,artist,genres\na,u,5,2024-05-01T10:00:00Z,Alpha,Band,rock|live\na,v,1,1700000000,,,\n";
         let parsed = parse(RatingsFile::Table("mine.csv".into()), text);
         assert_eq!((parsed.ratings.len(), parsed.tracks.len()), (2, 1));
-        assert_eq!(parsed.tracks[0].artist.name, "Band");
+        let artist = parsed.tracks[0].artist.as_ref().and_then(|artist| artist.name.as_deref());
+        assert_eq!(artist, Some("Band"));
         assert_eq!(genres(&parsed, 0), ["rock", "live"]);
         let bare = parse(RatingsFile::Table("mine.csv".into()), b"user_id,track_id,rating\nu,a,5\n");
         assert_eq!(bare.ratings[0].rated_at, OffsetDateTime::UNIX_EPOCH);

@@ -46,7 +46,7 @@ fn rate(rows: u64, what: &str, seconds: f64) -> String {
 
 impl Outcome for BatchOutcome {
     fn has_changes(&self) -> bool {
-        self.playlists_added + self.playlists_changed + self.tracks_added > 0
+        self.playlists_added + self.playlists_changed + self.tracks_added + self.tracks_changed > 0
     }
 
     fn progress(&self, seconds: f64) -> String {
@@ -56,7 +56,7 @@ impl Outcome for BatchOutcome {
 
 impl Outcome for RatingsOutcome {
     fn has_changes(&self) -> bool {
-        self.ratings_added + self.ratings_changed + self.tracks_added > 0
+        self.ratings_added + self.ratings_changed + self.tracks_added + self.tracks_changed > 0
     }
 
     fn progress(&self, seconds: f64) -> String {

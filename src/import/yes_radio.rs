@@ -169,8 +169,8 @@ fn read_tracks<R: BufRead>(
                 return Err(format!("song {number} is not described in {SONGS}"));
             };
             let id = in_field("a song's id", TrackId::new(format!("yes:{id}")))?;
-            let artist = ArtistRecord { id: None, name: name("a song's artist", artist)? };
-            Ok(TrackRecord::by(artist, id, title.clone()))
+            let artist = ArtistRecord::stated(None, Some(&name("a song's artist", artist)?));
+            Ok(TrackRecord::named(id, title).by(artist))
         })
         .collect();
     if tracks.len() < songs.len() {

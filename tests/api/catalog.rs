@@ -77,10 +77,9 @@ async fn a_track_is_created_read_changed_replaced_and_deleted() {
 async fn what_is_wrong_with_a_track_is_named() {
     let app = TestApp::spawn().await;
     let cases = [
-        (json!({"id": "a", "name": "N"}), "body"),
         (json!({"id": "", "name": "N", "artist": "A"}), "id"),
         (json!({"id": "a\u{7}", "name": "N", "artist": "A"}), "id"),
-        (json!({"id": "a", "name": "N", "artist": " "}), "artist"),
+        (json!({"id": "a", "name": "N", "artist": 5}), "artist"),
         (json!({"id": "a", "name": "N\u{0}", "artist": "A"}), "name"),
         (json!({"id": "a", "name": "N", "artist": "A", "duration_ms": -1}), "duration_ms"),
         (json!({"id": "a", "name": "N", "artist": "A", "genres": ["a", ""]}), "genres[1]"),
@@ -91,8 +90,29 @@ async fn what_is_wrong_with_a_track_is_named() {
         let problem = app.post("/tracks", &body).await.problem(422);
         assert_eq!(field(&problem), expected, "{problem}");
     }
-    let problem = patch(&app, "/tracks/synthetic:track:1", &json!({"name": null})).await.problem(422);
-    assert!(problem["detail"].as_str().is_some_and(|detail| detail.contains("name")), "{problem}");
+}
+
+#[tokio::test]
+async fn a_track_may_have_no_artist_and_its_id_for_a_name() {
+    let app = TestApp::spawn().await;
+    for artist in [json!(null), json!(""), json!("Unknown artist"), json!("[unknown]")] {
+        let track = app.post("/tracks", &json!({"id": format!("bare {artist}"), "name": " ", "artist": artist})).await;
+        let (id, track) = (format!("bare {artist}"), track.json());
+        assert_eq!((&track["name"], &track["artist"], &track["artist_id"]), (&json!(id), &Value::Null, &Value::Null));
+    }
+    let path = "/tracks/synthetic:track:1";
+    let before = app.get(path).await.ok();
+    let unnamed = patch(&app, path, &json!({"name": null, "artist": null, "artist_id": null})).await.ok();
+    assert_eq!((&unnamed["name"], &unnamed["artist"]), (&json!("synthetic:track:1"), &Value::Null), "{unnamed}");
+    assert_eq!(unnamed["album_id"], before["album_id"]);
+    app.post("/playlists", &json!({"id": "bare", "tracks": ["synthetic:track:1"]})).await;
+    let placed = app.get("/playlists/bare").await.ok();
+    assert_eq!(placed["tracks"][0]["artist"], Value::Null, "{placed}");
+    let found = app.get("/tracks?q=synthetic:track:1").await.ok();
+    assert_eq!(found["items"][0]["artist"], Value::Null, "{found}");
+    let body = ["name", "artist", "artist_id"].map(|field| (field.to_owned(), before[field].clone()));
+    let named = patch(&app, path, &Value::Object(body.into_iter().collect())).await.ok();
+    assert_eq!(named, before);
 }
 
 #[tokio::test]

@@ -69,7 +69,8 @@ impl Read {
     fn playlists(&self) -> Vec<(String, Vec<String>)> {
         let entry = |track: &TrackMention| match track {
             TrackMention::Described(track) => {
-                [track.id.to_string(), track.artist.id.clone().map_or(track.artist.name.clone(), String::from)]
+                let artist = track.artist.clone().and_then(|artist| artist.id.map(String::from).or(artist.name));
+                [track.id.to_string(), artist.unwrap_or_default()]
             }
             TrackMention::Id(id) => [id.to_string(), String::new()],
         };
@@ -411,7 +412,7 @@ proptest! {
         let track = |(id, described): &(String, bool)| match described {
             false => LineTrack::Id(LineId(id.clone())),
             true => LineTrack::Track(TrackLine {
-                id: LineId(id.clone()), name: title.clone(), artist: id.clone(), artist_id: None, album: Some(title.clone()),
+                id: LineId(id.clone()), name: Some(title.clone()), artist: Some(id.clone()), artist_id: None, album: Some(title.clone()),
                 album_id: None, duration_ms: Some(followers),
             }),
         };

@@ -7,8 +7,9 @@ use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use time::OffsetDateTime;
 
-use super::columns::{clean, count, in_field, name, playlist_length};
+use super::columns::{count, in_field, name, playlist_length};
 use super::ids::{AlbumId, ArtistId, PlaylistId, TextError, TrackId, UserId};
+use super::names::stated;
 use super::playlists::PlaylistRecord;
 use super::tracks::{AlbumRecord, ArtistRecord, TrackMention, TrackRecord};
 
@@ -54,9 +55,9 @@ pub struct TrackLine {
     /// the app's id
     pub id: LineId,
     /// title of the track
-    pub name: String,
+    pub name: Option<String>,
     /// name of its artist
-    pub artist: String,
+    pub artist: Option<String>,
     /// the app's id of the artist; without it the name stands for the artist
     pub artist_id: Option<LineId>,
     /// name of its album
@@ -161,20 +162,17 @@ impl TrackLine {
     ///
     /// Names the field that the catalog can't hold.
     pub fn into_record(self) -> Result<TrackRecord, String> {
-        let album_id = self.album_id.map(|id| id.checked("album_id", AlbumId::new)).transpose()?;
-        let album = match (album_id, self.album) {
-            (None, None) => None,
-            // A name that is the id leaves the name that is there.
-            (id, album) => {
-                let text = album.as_deref().or(id.as_ref().map(AlbumId::as_str)).unwrap_or_default();
-                Some(AlbumRecord { name: name("album", text)?, id })
-            }
-        };
         let id = self.id.checked("id", TrackId::new)?;
         let artist_id = self.artist_id.map(|id| id.checked("artist_id", ArtistId::new)).transpose()?;
-        let artist = ArtistRecord { id: artist_id, name: name("artist", &self.artist)? };
-        let duration_ms = count("duration_ms", self.duration_ms)?;
-        Ok(TrackRecord { album, duration_ms, ..TrackRecord::by(artist, id, clean(&self.name)) })
+        let album_id = self.album_id.map(|id| id.checked("album_id", AlbumId::new)).transpose()?;
+        let artist = self.artist.as_deref().map(|text| name("artist", text)).transpose()?;
+        let album = self.album.as_deref().map(|text| name("album", text)).transpose()?;
+        Ok(TrackRecord {
+            artist: ArtistRecord::stated(artist_id, artist.as_deref()),
+            album: AlbumRecord::stated(album_id, album.as_deref()),
+            duration_ms: count("duration_ms", self.duration_ms)?,
+            ..TrackRecord::named(id, self.name.as_deref().unwrap_or_default())
+        })
     }
 }
 
@@ -206,8 +204,8 @@ impl PlaylistLine {
         Ok(PlaylistRecord {
             id: self.id.checked("id", PlaylistId::new)?,
             user: self.user_id.map(|id| id.checked("user_id", UserId::new)).transpose()?,
-            title: self.title.as_deref().map(clean),
-            description: self.description.as_deref().map(clean),
+            title: self.title.as_deref().and_then(stated),
+            description: self.description.as_deref().and_then(stated),
             collaborative: self.collaborative,
             num_followers: count("num_followers", self.num_followers)?,
             num_edits: count("num_edits", self.num_edits)?,

@@ -25,7 +25,7 @@ impl Catalog {
     pub async fn upsert_playlists(&self, playlists: &[PlaylistRecord]) -> Result<UpsertedPlaylists, CatalogError> {
         let mut transaction = begin_bulk(&self.pool).await?;
         let batch = Batch::of_playlists(playlists);
-        let tracks = upsert_tracks(&mut transaction, &batch).await?;
+        let tracks = upsert_tracks(&mut transaction, &batch, false).await?;
         let mut outcome = tracks.outcome;
         let named = playlists.iter().filter_map(|playlist| playlist.user.as_ref());
         let (users, users_added) = upsert_users(&mut transaction, named).await?;

@@ -9,6 +9,15 @@ trait Counts: Outcome {
     fn add_to(&self, fields: &mut Fields);
 }
 
+/// Adds how many rows of each kind changed, if any did.
+fn add_changes<const N: usize>(fields: &mut Fields, changes: [(&str, u64); N]) {
+    for (kind, changed) in changes {
+        if changed > 0 {
+            fields.add(format!("changed {kind}"), count(changed));
+        }
+    }
+}
+
 impl Counts for BatchOutcome {
     fn add_to(&self, fields: &mut Fields) {
         let playlists = self.playlists_added + self.playlists_changed + self.playlists_unchanged;
@@ -18,11 +27,10 @@ impl Counts for BatchOutcome {
             .add("playlists", format!("{} ({added} new, {changed} changed, {unchanged} unchanged)", count(playlists)));
         fields.add("placements", count(self.placements));
         fields.add("new tracks", count(self.tracks_added));
-        if self.tracks_changed > 0 {
-            fields.add("changed tracks", count(self.tracks_changed));
-        }
+        add_changes(fields, [("tracks", self.tracks_changed)]);
         fields.add("new artists", count(self.artists_added));
         fields.add("new albums", count(self.albums_added));
+        add_changes(fields, [("artists", self.artists_changed), ("albums", self.albums_changed)]);
         if self.users_added > 0 {
             fields.add("new users", count(self.users_added));
         }
@@ -36,6 +44,7 @@ impl Counts for RatingsOutcome {
         fields
             .add("ratings", format!("{} ({added} new, {changed} changed, {unchanged} unchanged)", count(self.ratings)));
         fields.add("new tracks", count(self.tracks_added));
+        add_changes(fields, [("tracks", self.tracks_changed), ("artists", self.artists_changed)]);
         fields.add("new users", count(self.users_added));
     }
 }
@@ -45,6 +54,7 @@ impl Counts for ListensOutcome {
         let (added, changed) = (count(self.listens_added), count(self.listens_changed));
         fields.add("listens", format!("{} ({added} new, {changed} changed)", count(self.listens)));
         fields.add("new tracks", count(self.tracks_added));
+        add_changes(fields, [("tracks", self.tracks_changed), ("artists", self.artists_changed)]);
         fields.add("new users", count(self.users_added));
         fields.add("changed users", count(self.users_changed));
     }

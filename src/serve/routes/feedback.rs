@@ -9,7 +9,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::catalog::{
-    FeedbackOutcome, ListenRecord, RatingRecord, TextError, TrackId, UserId, check_name, whole_microseconds,
+    FeedbackOutcome, ListenRecord, RatingRecord, TextError, TrackId, UserId, check_name, stated, whole_microseconds,
 };
 use crate::serve::http::extract::{RowBody, Rows};
 use crate::serve::http::problem::{ApiError, FieldError, UNKNOWN_TRACK_ID};
@@ -146,9 +146,9 @@ async fn listen(State(state): State<AppState>, rows: Rows<ListenBody>) -> Result
             user,
             track,
             listened_at,
-            source_system_tab: row.source_system_tab,
-            source_screen_name: row.source_screen_name,
-            source_type: row.source_type,
+            source_system_tab: row.source_system_tab.as_deref().and_then(stated),
+            source_screen_name: row.source_screen_name.as_deref().and_then(stated),
+            source_type: row.source_type.as_deref().and_then(stated),
             target: row.target,
         })
     });

@@ -87,8 +87,8 @@ pub struct PlacedTrack {
     pub track_id: String,
     /// title of the track
     pub name: String,
-    /// name of the artist
-    pub artist: String,
+    /// name of the artist; null if it has none
+    pub artist: Option<String>,
 }
 
 /// Changes of a playlist without its tracks.

@@ -133,7 +133,7 @@ impl AppState {
 
     /// Returns the watch that keeps what is cached of the catalog up to date.
     pub fn catalog_watch(&self) -> CatalogWatch {
-        CatalogWatch::new(&self.catalog, &self.gate, &self.keys, &self.hidden_tracks)
+        CatalogWatch::new(&self.catalog, &self.gate, &self.keys, &self.hidden_tracks, &self.names)
     }
 }
 
