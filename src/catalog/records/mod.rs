@@ -2,15 +2,17 @@
 
 pub mod columns;
 mod feedback;
+pub mod fields;
 mod ids;
 pub mod lines;
 mod names;
 mod outcomes;
 mod playlists;
+pub mod times;
 mod tracks;
 mod users;
 
-pub use feedback::{ListenRecord, RatingRecord, RatingScale, whole_microseconds};
+pub use feedback::{ListenRecord, RatingRecord, RatingScale, feedback_time};
 pub use ids::{
     AlbumId, AlbumRow, ArtistId, ArtistRow, MAX_ID_BYTES, PlaylistId, PlaylistRow, TextError, TrackId, TrackRow,
     UserId, UserRow, check_id, check_name,

@@ -7,6 +7,7 @@
 
 use std::collections::HashSet;
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,15 +16,15 @@ use axum::http::HeaderValue;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use bytes::{Buf, BytesMut};
-use futures_util::StreamExt;
-use serde::de::DeserializeOwned;
+use futures_util::{FutureExt, StreamExt};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Semaphore, mpsc};
 use tracing::{debug, error};
 use utoipa::{IntoParams, ToSchema};
 
-use super::extract::{NDJSON, Object, parse};
-use super::problem::ApiError;
+use super::extract::NDJSON;
+use super::problem::{ApiError, FieldError};
+use crate::catalog::fields::Omitted;
 use crate::catalog::{CatalogError, RowChange};
 
 /// The longest line, in bytes.
@@ -36,6 +37,8 @@ const CHUNKS: usize = 16;
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Why a row was not stored.
 const FAILED: &str = "internal error: see the server's log";
+/// The same, if it was not the row's fault.
+const UNAVAILABLE: &str = "the catalog is unavailable: send this line and all after it again";
 
 /// The query of a bulk request.
 #[derive(Debug, Clone, Copy, Default, Deserialize, IntoParams)]
@@ -96,6 +99,9 @@ pub struct BulkLine {
     /// why the line was rejected or failed
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// fields that can't be read or stored, and tracks of a playlist; the row is stored without them
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub omitted: Vec<FieldError>,
     /// for playlists: ids of tracks that the catalog does not have; the playlist is stored without them
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unknown_tracks: Vec<String>,
@@ -128,16 +134,15 @@ pub trait BulkRows: Send + Sync + 'static {
     /// Most rows of one transaction; other writers wait for it.
     const BATCH_ROWS: usize;
 
-    /// Returns id and content of a line.
-    fn parse(&self, line: &[u8]) -> Result<(String, Self::Row), ApiError>;
+    /// Returns id and content of a line, and the fields that were left out of it.
+    ///
+    /// # Errors
+    ///
+    /// Says why the line is rejected, and names the field.
+    fn parse(&self, line: &[u8]) -> Result<(String, Self::Row, Vec<Omitted>), String>;
 
     /// Stores rows with distinct ids.
     fn write(&self, rows: &[Self::Row]) -> impl Future<Output = Result<Vec<RowOutcome>, CatalogError>> + Send;
-}
-
-/// Parses a line, which must be an object.
-pub fn parse_row<T: DeserializeOwned>(line: &[u8]) -> Result<T, ApiError> {
-    parse(line).map(|Object(row)| row)
 }
 
 /// Starts to store the rows of `body`; the response lasts until all are stored.
@@ -200,7 +205,7 @@ impl fmt::Display for EarlyEnd {
 
 /// A line that waits for its batch.
 enum PendingLine<Row> {
-    Row { line: u64, id: String, row: Row },
+    Row { line: u64, id: String, row: Row, omitted: Vec<FieldError> },
     Rejected { line: u64, reason: String },
 }
 
@@ -254,16 +259,20 @@ impl<R: BulkRows> Writer<R> {
         self.summary.rows += 1;
         let parsed = match is_too_long || text.len() > MAX_LINE_BYTES {
             true => Err(format!("the line is longer than {MAX_LINE_BYTES} bytes")),
-            false => self.rows.parse(text).map_err(|error| error.to_string()),
+            false => catch_unwind(AssertUnwindSafe(|| self.rows.parse(text))).unwrap_or_else(|_| {
+                error!("a line of a bulk request made its reader panic");
+                Err(FAILED.to_owned())
+            }),
         };
         match parsed {
-            Ok((id, row)) => {
+            Ok((id, row, omitted)) => {
+                let omitted = omitted.into_iter().map(|Omitted { field, reason }| FieldError { field, reason }).collect();
                 // Of several rows with the same id, the last one wins.
                 if !self.ids.insert(id.clone()) {
                     self.flush().await?;
                     self.ids.insert(id.clone());
                 }
-                self.pending.push(PendingLine::Row { line, id, row });
+                self.pending.push(PendingLine::Row { line, id, row, omitted });
             }
             Err(reason) => self.pending.push(PendingLine::Rejected { line, reason }),
         }
@@ -280,9 +289,9 @@ impl<R: BulkRows> Writer<R> {
         let mut lines = Vec::with_capacity(self.pending.len());
         for pending in self.pending.drain(..) {
             match pending {
-                PendingLine::Row { line, id, row } => {
+                PendingLine::Row { line, id, row, omitted } => {
                     rows.push(row);
-                    lines.push((line, Ok(id)));
+                    lines.push((line, Ok((id, omitted))));
                 }
                 PendingLine::Rejected { line, reason } => lines.push((line, Err(reason))),
             }
@@ -291,26 +300,32 @@ impl<R: BulkRows> Writer<R> {
         self.pending_bytes = 0;
         let outcomes = match rows.is_empty() {
             true => Ok(Vec::new()),
-            false => self.rows.write(&rows).await,
+            // A row that panics must not cost the client its answer.
+            false => match AssertUnwindSafe(self.rows.write(&rows)).catch_unwind().await {
+                Ok(Ok(outcomes)) => Ok(outcomes),
+                Ok(Err(failure)) => {
+                    error!("a batch of a bulk request failed: {failure}");
+                    Err(if failure.is_unavailable() { UNAVAILABLE } else { FAILED })
+                }
+                Err(_) => {
+                    error!("a batch of a bulk request panicked");
+                    Err(FAILED)
+                }
+            },
         };
-        let failure = outcomes.as_ref().err().map(|failure| {
-            error!("a batch of a bulk request failed: {failure}");
-            match failure.is_unavailable() {
-                true => "the catalog is unavailable: send this line and all after it again",
-                false => FAILED,
-            }
-        });
+        let failure = outcomes.as_ref().err().copied();
         let mut outcomes = outcomes.unwrap_or_default().into_iter();
         for (line, row) in lines {
             let reported = match (row, failure) {
                 (Err(reason), _) => self.rejected(line, reason),
-                (Ok(id), Some(reason)) => self.failed(line, id, reason),
-                (Ok(id), None) => match outcomes.next() {
-                    Some(outcome) => self.stored(line, id, outcome),
+                (Ok((id, _)), Some(reason)) => self.failed(line, id, reason),
+                (Ok((id, omitted)), None) => match outcomes.next() {
+                    Some(outcome) => BulkLine { omitted, ..self.stored(line, id, outcome) },
                     None => self.failed(line, id, FAILED),
                 },
             };
-            if self.report == ReportedLines::All || reported.reason.is_some() || !reported.unknown_tracks.is_empty() {
+            let is_complete = reported.unknown_tracks.is_empty() && reported.omitted.is_empty();
+            if self.report == ReportedLines::All || reported.reason.is_some() || !is_complete {
                 self.report(&reported);
             }
         }

@@ -11,9 +11,11 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use crate::catalog::columns::MAX_GENRES;
+use crate::catalog::fields::Omitted;
 use crate::catalog::{
     AlbumId, AlbumRecord, ArtistId, ArtistRecord, Catalog, CatalogError, RowChange, Track, TrackId, TrackRecord,
-    check_id, check_name,
+    check_id, check_name, lines,
 };
 use crate::serve::http::extract::{
     Id, JsonBody, ListQuery, MergePatch, Page, Preconditions, QueryParameters, in_field, is_ndjson, optional_whole,
@@ -23,9 +25,6 @@ use crate::serve::http::ndjson::{self, BulkRows, RowOutcome};
 use crate::serve::http::problem::ApiError;
 use crate::serve::state::AppState;
 use crate::serve::state::hidden_tracks::{HiddenTracks, Reason};
-
-/// Most genres of a track.
-const MAX_GENRES: usize = 100;
 
 /// Returns the routes.
 pub fn router() -> OpenApiRouter<AppState> {
@@ -429,10 +428,9 @@ impl BulkRows for TrackRows {
     type Row = TrackRecord;
     const BATCH_ROWS: usize = 2_000;
 
-    fn parse(&self, line: &[u8]) -> Result<(String, TrackRecord), ApiError> {
-        let row: TrackRow = ndjson::parse_row(line)?;
-        let record = row.into_record()?;
-        Ok((record.id.to_string(), record))
+    fn parse(&self, line: &[u8]) -> Result<(String, TrackRecord, Vec<Omitted>), String> {
+        let (record, omitted) = lines::track(line)?;
+        Ok((record.id.to_string(), record, omitted))
     }
 
     async fn write(&self, rows: &[TrackRecord]) -> Result<Vec<RowOutcome>, CatalogError> {
