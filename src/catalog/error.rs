@@ -25,6 +25,9 @@ pub enum CatalogError {
     /// The server rejected a statement, or could not be reached.
     #[error("catalog: {0}")]
     Sql(#[from] sqlx::Error),
+    /// Another writer added or deleted a row at the same time.
+    #[error("catalog: another writer changed the same rows at the same time")]
+    Raced,
     /// The server sent something unexpected.
     #[error("catalog: {0}")]
     Protocol(String),
@@ -42,9 +45,12 @@ impl CatalogError {
                 | sqlx::Error::PoolClosed
                 | sqlx::Error::WorkerCrashed => true,
                 // Class 57P: shutting down or starting up; class 53: out of connections, memory or disk; 08: connection;
-                // 55P03: timed out waiting for a lock; 57014: statement timed out; 40: gave way to another writer.
+                // 55P03: timed out waiting for a lock; 57014: statement timed out; 40: gave way to another writer; 25006:
+                // read-only; 28 and 3D: wrong password, or no such role or database.
                 sqlx::Error::Database(error) => error.code().is_some_and(|code| {
-                    ["57P", "53", "08", "55P03", "57014", "40"].iter().any(|class| code.starts_with(class))
+                    ["57P", "53", "08", "55P03", "57014", "40", "25006", "28", "3D"]
+                        .iter()
+                        .any(|class| code.starts_with(class))
                 }),
                 _ => false,
             },
@@ -54,6 +60,10 @@ impl CatalogError {
 
     /// Returns whether another writer deleted what a row refers to, or added the same row.
     pub fn is_conflict(&self) -> bool {
-        matches!(self, Self::Sql(sqlx::Error::Database(error)) if error.is_foreign_key_violation() || error.is_unique_violation())
+        match self {
+            Self::Raced => true,
+            Self::Sql(sqlx::Error::Database(error)) => error.is_foreign_key_violation() || error.is_unique_violation(),
+            _ => false,
+        }
     }
 }

@@ -413,9 +413,9 @@ async fn create(
     let (fields, tracks) = input.into_parts()?;
     let edited = state
         .catalog()?
-        .change_playlist(&id, |current| match current {
+        .change_playlist(&id, Some(&tracks), |current| match current {
             Some(_) => Err(ApiError::AlreadyExists("playlist", id.to_string())),
-            None => Ok((fields, Some(tracks))),
+            None => Ok(fields.clone()),
         })
         .await?;
     respond(&state, &id, edited, StatusCode::CREATED).await
@@ -471,10 +471,10 @@ async fn replace(
     let mut is_new = false;
     let edited = state
         .catalog()?
-        .change_playlist(&id, |current| {
+        .change_playlist(&id, Some(&tracks), |current| {
             is_new = current.is_none();
             preconditions.check(tag_of(current).as_deref())?;
-            Ok::<_, ApiError>((fields, Some(tracks)))
+            Ok::<_, ApiError>(fields.clone())
         })
         .await?;
     respond(&state, &id, edited, if is_new { StatusCode::CREATED } else { StatusCode::OK }).await
@@ -497,10 +497,10 @@ async fn change(
     let id = playlist_id(id)?;
     let edited = state
         .catalog()?
-        .change_playlist(&id, |current| {
+        .change_playlist(&id, None, |current| {
             let current = current.ok_or_else(|| ApiError::UnknownPlaylist(id.to_string()))?;
             preconditions.check(tag_of(Some(current)).as_deref())?;
-            Ok::<_, ApiError>((patch.apply(&PlaylistMetadata::from(current))?.into_fields()?, None))
+            patch.apply(&PlaylistMetadata::from(current))?.into_fields()
         })
         .await?;
     respond(&state, &id, edited, StatusCode::OK).await

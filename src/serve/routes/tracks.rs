@@ -320,7 +320,7 @@ async fn create(
         .catalog()?
         .change_track(&id, |current| match current {
             Some(_) => Err(ApiError::AlreadyExists("track", id.to_string())),
-            None => Ok(record),
+            None => Ok(record.clone()),
         })
         .await?;
     apply_hidden(&state, &track);
@@ -360,7 +360,7 @@ async fn replace(
         .catalog()?
         .change_track(&id, |current| {
             preconditions.check(tag_of(current).as_deref())?;
-            Ok::<_, ApiError>(record)
+            Ok::<_, ApiError>(record.clone())
         })
         .await?;
     apply_hidden(&state, &track);
