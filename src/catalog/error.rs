@@ -19,6 +19,25 @@ pub enum CatalogError {
         /// why not
         reason: String,
     },
+    /// A pooler is in between that gives each transaction another session.
+    #[error(
+        "{0} is a pooler in transaction mode (PgBouncer: pool_mode = transaction), which keeps neither prepared \
+         statements nor LISTEN: connect in its session mode, or to PostgreSQL directly"
+    )]
+    SharedSessions(String),
+    /// The role may not create what a catalog needs.
+    #[error(
+        "the role {role:?} may not set up a catalog in the database {database:?}; an administrator has to run there:\n  \
+         {statements}"
+    )]
+    Privileges {
+        /// the role
+        role: String,
+        /// the database
+        database: String,
+        /// SQL to run, a statement a line
+        statements: String,
+    },
     /// The migrations could not be applied.
     #[error("could not migrate the catalog: {0}")]
     Migrate(#[from] sqlx::migrate::MigrateError),
@@ -56,6 +75,11 @@ impl CatalogError {
             },
             _ => false,
         }
+    }
+
+    /// Returns whether the catalog can't be used until someone changes how it is set up.
+    pub fn needs_setup(&self) -> bool {
+        matches!(self, Self::SharedSessions(_) | Self::Privileges { .. })
     }
 
     /// Returns whether another writer deleted what a row refers to, or added the same row.

@@ -33,7 +33,7 @@ mod users;
 
 pub use api_keys::{ApiKey, KeyHash, Scope};
 pub use attributes::{TrackAttributes, UserAttributes};
-pub use connection::{Catalog, CatalogCounts, MIGRATOR};
+pub use connection::{Catalog, CatalogCounts, MIGRATOR, SCHEMA};
 pub use descriptions::TrackDescription;
 pub use embedded::{EmbeddedError, EmbeddedPostgres};
 pub use error::CatalogError;

@@ -2,8 +2,8 @@
 //!
 //! The server writes lines to the catalog in batches and responds with a line for each while further ones still arrive: it
 //! holds one batch and a few chunks of the response, however many lines there are. It reports an invalid line and skips it.
-//! If the client disconnects or stops reading, it stops after the current batch; lines that it responded to are stored, and
-//! any line can be sent again.
+//! A batch that fails loses only itself; if several fail in a row, the request ends. If the client disconnects or stops
+//! reading, it stops after the current batch; lines that it responded to are stored, and any line can be sent again.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -34,8 +34,12 @@ const BATCH_BYTES: usize = 8 << 20;
 const CHUNKS: usize = 16;
 /// How long a client may neither send nor read.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// Batches that may fail in a row: then the catalog is likely to fail the rest too.
+const FAILED_BATCHES: u32 = 3;
 /// Why a row was not stored.
 const FAILED: &str = "internal error: see the server's log";
+/// The same for a row of an id of which another row was not stored: sent again, the earlier one must not replace it.
+const FAILED_EARLIER: &str = "an earlier line with this id failed: send both again, in this order";
 
 /// The query of a bulk request.
 #[derive(Debug, Clone, Copy, Default, Deserialize, IntoParams)]
@@ -117,7 +121,7 @@ pub struct BulkSummary {
     pub unchanged: u64,
     /// invalid lines
     pub rejected: u64,
-    /// rows that the catalog failed to store: nothing is stored from the first of them on
+    /// rows that the catalog failed to store: send them again, in the same order
     pub failed: u64,
 }
 
@@ -163,6 +167,8 @@ pub fn store<R: BulkRows>(
             pending: Vec::new(),
             ids: HashSet::new(),
             pending_bytes: 0,
+            failed_ids: HashSet::new(),
+            failed_batches: 0,
         };
         if let Err(end) = writer.run(body).await {
             debug!("a bulk request ended early: {end}");
@@ -184,7 +190,7 @@ enum EarlyEnd {
     Stalled,
     /// The client disconnected.
     Disconnected,
-    /// The catalog failed, as the response says.
+    /// The catalog failed several times in a row, as the response says.
     Failed,
 }
 
@@ -201,7 +207,16 @@ impl fmt::Display for EarlyEnd {
 /// A line that waits for its batch.
 enum PendingLine<Row> {
     Row { line: u64, id: String, row: Row },
+    Failed { line: u64, id: String },
     Rejected { line: u64, reason: String },
+}
+
+/// A line of a batch on its way into the response.
+enum Line {
+    /// stored under this id, unless the batch fails
+    Stored(String),
+    Failed(String),
+    Rejected(String),
 }
 
 struct Writer<R: BulkRows> {
@@ -213,6 +228,10 @@ struct Writer<R: BulkRows> {
     pending: Vec<PendingLine<R::Row>>,
     ids: HashSet<String>,
     pending_bytes: usize,
+    /// ids of rows that the catalog failed to store
+    failed_ids: HashSet<String>,
+    /// batches that failed in a row
+    failed_batches: u32,
 }
 
 impl<R: BulkRows> Writer<R> {
@@ -257,6 +276,7 @@ impl<R: BulkRows> Writer<R> {
             false => self.rows.parse(text).map_err(|error| error.to_string()),
         };
         match parsed {
+            Ok((id, _)) if self.failed_ids.contains(&id) => self.pending.push(PendingLine::Failed { line, id }),
             Ok((id, row)) => {
                 // Of several rows with the same id, the last one wins.
                 if !self.ids.insert(id.clone()) {
@@ -282,9 +302,10 @@ impl<R: BulkRows> Writer<R> {
             match pending {
                 PendingLine::Row { line, id, row } => {
                     rows.push(row);
-                    lines.push((line, Ok(id)));
+                    lines.push((line, Line::Stored(id)));
                 }
-                PendingLine::Rejected { line, reason } => lines.push((line, Err(reason))),
+                PendingLine::Failed { line, id } => lines.push((line, Line::Failed(id))),
+                PendingLine::Rejected { line, reason } => lines.push((line, Line::Rejected(reason))),
             }
         }
         self.ids.clear();
@@ -293,19 +314,25 @@ impl<R: BulkRows> Writer<R> {
             true => Ok(Vec::new()),
             false => self.rows.write(&rows).await,
         };
+        if !rows.is_empty() {
+            self.failed_batches = if outcomes.is_err() { self.failed_batches + 1 } else { 0 };
+        }
+        let gives_up = self.failed_batches >= FAILED_BATCHES;
         let failure = outcomes.as_ref().err().map(|failure| {
             error!("a batch of a bulk request failed: {failure}");
             match failure.is_unavailable() {
-                true => "the catalog is unavailable: send this line and all after it again",
+                true if gives_up => "the catalog is unavailable: send this line and all after it again",
+                true => "the catalog is unavailable: send this line again",
                 false => FAILED,
             }
         });
         let mut outcomes = outcomes.unwrap_or_default().into_iter();
         for (line, row) in lines {
             let reported = match (row, failure) {
-                (Err(reason), _) => self.rejected(line, reason),
-                (Ok(id), Some(reason)) => self.failed(line, id, reason),
-                (Ok(id), None) => match outcomes.next() {
+                (Line::Rejected(reason), _) => self.rejected(line, reason),
+                (Line::Failed(id), _) => self.failed(line, id, FAILED_EARLIER),
+                (Line::Stored(id), Some(reason)) => self.failed(line, id, reason),
+                (Line::Stored(id), None) => match outcomes.next() {
                     Some(outcome) => self.stored(line, id, outcome),
                     None => self.failed(line, id, FAILED),
                 },
@@ -314,7 +341,7 @@ impl<R: BulkRows> Writer<R> {
                 self.report(&reported);
             }
         }
-        if failure.is_some() {
+        if gives_up {
             let summary = BulkLine { summary: Some(self.summary.clone()), ..BulkLine::default() };
             self.report(&summary);
             self.send().await?;
@@ -348,6 +375,7 @@ impl<R: BulkRows> Writer<R> {
 
     fn failed(&mut self, line: u64, id: String, reason: &str) -> BulkLine {
         self.summary.failed += 1;
+        self.failed_ids.insert(id.clone());
         let (outcome, reason) = (Some("failed".to_owned()), Some(reason.to_owned()));
         BulkLine { line: Some(line), id: Some(id), outcome, reason, ..BulkLine::default() }
     }

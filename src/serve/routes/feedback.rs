@@ -118,7 +118,7 @@ async fn rate(State(state): State<AppState>, rows: Rows<RatingBody>) -> Result<J
         let rated_at = check_time("rated_at", row.rated_at, now)?;
         Ok(RatingRecord { user, track, rating, rated_at })
     });
-    let outcome = state.catalog()?.upsert_ratings(&rows.valid).await?;
+    let outcome = state.catalog_to_write().await?.upsert_ratings(&rows.valid).await?;
     Ok(Json(FeedbackAnswer::new(outcome, rows.indices, rows.problems, RatingBody::FIELD)))
 }
 
@@ -152,7 +152,7 @@ async fn listen(State(state): State<AppState>, rows: Rows<ListenBody>) -> Result
             target: row.target,
         })
     });
-    let (outcome, written) = state.catalog()?.upsert_listens(&rows.valid).await?;
+    let (outcome, written) = state.catalog_to_write().await?.upsert_listens(&rows.valid).await?;
     listen_feed::publish(&state.models, &rows.valid, written);
     Ok(Json(FeedbackAnswer::new(outcome, rows.indices, rows.problems, ListenBody::FIELD)))
 }

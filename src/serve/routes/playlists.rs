@@ -15,7 +15,7 @@ use utoipa_axum::routes;
 
 use crate::catalog::lines::PlaylistLine;
 use crate::catalog::{
-    Catalog, CatalogError, Playlist, PlaylistFields, PlaylistId, PlaylistRecord, PlaylistState, TrackId, UserId,
+    CatalogError, Playlist, PlaylistFields, PlaylistId, PlaylistRecord, PlaylistState, TrackId, UserId,
 };
 use crate::serve::http::extract::{
     Id, JsonBody, Limit, ListQuery, MergePatch, Page, Preconditions, QueryParameters, Whole, entity_tag, in_field,
@@ -406,13 +406,15 @@ async fn create(
     request: Request,
 ) -> Result<Response, ApiError> {
     if is_ndjson(request.headers()) {
-        return ndjson::store(PlaylistRows(state.catalog()?.clone()), request.into_body(), query, &state.bulk);
+        state.catalog()?;
+        return ndjson::store(PlaylistRows(state.clone()), request.into_body(), query, &state.bulk);
     }
     let JsonBody(mut input) = JsonBody::<PlaylistInput>::from_request(request, &state).await?;
     let id = in_field("id", PlaylistId::new(input.id.take().map_or_else(new_id, Ok)?))?;
     let (fields, tracks) = input.into_parts()?;
     let edited = state
-        .catalog()?
+        .catalog_to_edit(&id)
+        .await?
         .change_playlist(&id, Some(&tracks), |current| match current {
             Some(_) => Err(ApiError::AlreadyExists("playlist", id.to_string())),
             None => Ok(fields.clone()),
@@ -470,7 +472,8 @@ async fn replace(
     let (fields, tracks) = input.into_parts()?;
     let mut is_new = false;
     let edited = state
-        .catalog()?
+        .catalog_to_edit(&id)
+        .await?
         .change_playlist(&id, Some(&tracks), |current| {
             is_new = current.is_none();
             preconditions.check(tag_of(current).as_deref())?;
@@ -496,7 +499,8 @@ async fn change(
 ) -> Result<Response, ApiError> {
     let id = playlist_id(id)?;
     let edited = state
-        .catalog()?
+        .catalog_to_edit(&id)
+        .await?
         .change_playlist(&id, None, |current| {
             let current = current.ok_or_else(|| ApiError::UnknownPlaylist(id.to_string()))?;
             preconditions.check(tag_of(Some(current)).as_deref())?;
@@ -520,7 +524,8 @@ async fn delete(
 ) -> Result<StatusCode, ApiError> {
     let id = playlist_id(id)?;
     let deleted = state
-        .catalog()?
+        .catalog_to_edit(&id)
+        .await?
         .delete_playlist(&id, |playlist| preconditions.check(tag_of(Some(playlist)).as_deref()))
         .await?;
     if deleted { Ok(StatusCode::NO_CONTENT) } else { Err(ApiError::UnknownPlaylist(id.into())) }
@@ -558,7 +563,7 @@ async fn respond(
 }
 
 /// Stores the lines of a bulk request.
-struct PlaylistRows(Catalog);
+struct PlaylistRows(AppState);
 
 impl BulkRows for PlaylistRows {
     type Row = PlaylistRecord;
@@ -571,7 +576,7 @@ impl BulkRows for PlaylistRows {
     }
 
     async fn write(&self, rows: &[PlaylistRecord]) -> Result<Vec<RowOutcome>, CatalogError> {
-        let upserted = self.0.upsert_playlists(rows).await?;
+        let upserted = self.0.catalog_for_batch().await.upsert_playlists(rows).await?;
         let mut unknown: Vec<Vec<String>> = vec![Vec::new(); rows.len()];
         for track in &upserted.unknown_tracks {
             unknown[track.playlist].push(rows[track.playlist].tracks[track.track].id().to_string());

@@ -12,7 +12,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::catalog::{
-    AlbumId, AlbumRecord, ArtistId, ArtistRecord, Catalog, CatalogError, RowChange, Track, TrackId, TrackRecord,
+    AlbumId, AlbumRecord, ArtistId, ArtistRecord, CatalogError, RowChange, Track, TrackId, TrackRecord,
     check_id, check_name,
 };
 use crate::serve::http::extract::{
@@ -22,7 +22,7 @@ use crate::serve::http::extract::{
 use crate::serve::http::ndjson::{self, BulkRows, RowOutcome};
 use crate::serve::http::problem::ApiError;
 use crate::serve::state::AppState;
-use crate::serve::state::hidden_tracks::{HiddenTracks, Reason};
+use crate::serve::state::hidden_tracks::Reason;
 
 /// Most genres of a track.
 const MAX_GENRES: usize = 100;
@@ -310,14 +310,15 @@ async fn create(
     request: Request,
 ) -> Result<Response, ApiError> {
     if is_ndjson(request.headers()) {
-        let rows = TrackRows { catalog: state.catalog()?.clone(), hidden_tracks: state.hidden_tracks.clone() };
-        return ndjson::store(rows, request.into_body(), query, &state.bulk);
+        state.catalog()?;
+        return ndjson::store(TrackRows(state.clone()), request.into_body(), query, &state.bulk);
     }
     let JsonBody(row) = JsonBody::<TrackRow>::from_request(request, &state).await?;
     let record = row.into_record()?;
     let id = record.id.clone();
     let (track, _) = state
-        .catalog()?
+        .catalog_to_write()
+        .await?
         .change_track(&id, |current| match current {
             Some(_) => Err(ApiError::AlreadyExists("track", id.to_string())),
             None => Ok(record.clone()),
@@ -357,7 +358,8 @@ async fn replace(
     let id = in_field("id", TrackId::new(id))?;
     let record = fields.into_record(id.clone())?;
     let (track, is_new) = state
-        .catalog()?
+        .catalog_to_write()
+        .await?
         .change_track(&id, |current| {
             preconditions.check(tag_of(current).as_deref())?;
             Ok::<_, ApiError>(record.clone())
@@ -383,7 +385,8 @@ async fn change(
 ) -> Result<Response, ApiError> {
     let id = track_id(id)?;
     let (track, _) = state
-        .catalog()?
+        .catalog_to_write()
+        .await?
         .change_track(&id, |current| {
             let current = current.ok_or_else(|| ApiError::UnknownTrack(id.to_string()))?;
             preconditions.check(tag_of(Some(current)).as_deref())?;
@@ -408,8 +411,8 @@ async fn delete(
     preconditions: Preconditions,
 ) -> Result<StatusCode, ApiError> {
     let id = track_id(id)?;
-    let deleted =
-        state.catalog()?.delete_track(&id, |track| preconditions.check(tag_of(Some(track)).as_deref())).await?;
+    let catalog = state.catalog_to_write().await?;
+    let deleted = catalog.delete_track(&id, |track| preconditions.check(tag_of(Some(track)).as_deref())).await?;
     if !deleted {
         return Err(ApiError::UnknownTrack(id.into()));
     }
@@ -427,10 +430,7 @@ fn apply_hidden(state: &AppState, track: &Track) {
 }
 
 /// Stores the lines of a bulk request.
-struct TrackRows {
-    catalog: Catalog,
-    hidden_tracks: HiddenTracks,
-}
+struct TrackRows(AppState);
 
 impl BulkRows for TrackRows {
     type Row = TrackRecord;
@@ -443,14 +443,14 @@ impl BulkRows for TrackRows {
     }
 
     async fn write(&self, rows: &[TrackRecord]) -> Result<Vec<RowOutcome>, CatalogError> {
-        let changes = self.catalog.change_tracks(rows).await?;
+        let changes = self.0.catalog_for_batch().await.change_tracks(rows).await?;
         let stated = rows.iter().zip(&changes).filter_map(|(row, change)| {
             // A new track is no longer deleted.
             let is_new = *change == RowChange::Added;
             let hidden = row.hidden.or(is_new.then_some(false))?;
             Some((row.id.to_string(), hidden.then_some(Reason::Hidden)))
         });
-        self.hidden_tracks.apply(stated.collect());
+        self.0.hidden_tracks.apply(stated.collect());
         Ok(changes.into_iter().map(RowOutcome::from).collect())
     }
 }
