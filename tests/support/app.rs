@@ -181,7 +181,7 @@ impl TestApp {
             None => Some(fixture().await.database.copy().await),
         };
         let url = setup.catalog.as_deref().or(database.as_ref().map(Database::url));
-        let catalog = Catalog::connect(url, folder.path()).await.expect("a catalog");
+        let catalog = Catalog::connect(url, None, folder.path()).await.expect("a catalog");
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let state = AppState::new(catalog, &models, &setup.settings).expect("a state");

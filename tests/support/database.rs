@@ -75,12 +75,14 @@ impl Database {
 
     /// Opens the catalog in it, with its tables.
     pub async fn catalog(&self) -> Catalog {
-        Catalog::open(Some(&self.url), Path::new(".")).await.expect("a catalog")
+        Catalog::open(Some(&self.url), None, Path::new(".")).await.expect("a catalog")
     }
 
-    /// Connects to it.
+    /// Connects to it, with the catalog's tables in reach.
     pub async fn connect(&self) -> PgConnection {
-        PgConnection::connect(&self.url).await.expect("a connection")
+        let mut connection = PgConnection::connect(&self.url).await.expect("a connection");
+        connection.execute("SET search_path TO segue, public").await.expect("set");
+        connection
     }
 
     /// Returns the first column of a query's result.

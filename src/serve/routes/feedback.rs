@@ -9,7 +9,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::catalog::{
-    FeedbackOutcome, ListenRecord, RatingRecord, TextError, TrackId, UserId, check_name, feedback_time, stated, times,
+    FeedbackOutcome, ListenRecord, RatingRecord, TextError, TrackId, UserId, check_name, feedback_time, times,
 };
 use crate::serve::http::extract::{RowBody, Rows};
 use crate::serve::http::problem::{ApiError, FieldError, UNKNOWN_TRACK_ID};
@@ -115,7 +115,7 @@ async fn rate(State(state): State<AppState>, rows: Rows<RatingBody>) -> Result<J
         let rated_at = check_time("rated_at", row.rated_at, now)?;
         Ok(RatingRecord { user, track, rating, rated_at })
     });
-    let outcome = state.catalog()?.upsert_ratings(&rows.valid).await?;
+    let outcome = state.catalog_to_write().await?.upsert_ratings(&rows.valid).await?;
     Ok(Json(FeedbackAnswer::new(outcome, rows.indices, rows.problems, RatingBody::FIELD)))
 }
 
@@ -149,7 +149,7 @@ async fn listen(State(state): State<AppState>, rows: Rows<ListenBody>) -> Result
             target: row.target,
         })
     });
-    let (outcome, written) = state.catalog()?.upsert_listens(&rows.valid).await?;
+    let (outcome, written) = state.catalog_to_write().await?.upsert_listens(&rows.valid).await?;
     listen_feed::publish(&state.models, &rows.valid, written);
     Ok(Json(FeedbackAnswer::new(outcome, rows.indices, rows.problems, ListenBody::FIELD)))
 }

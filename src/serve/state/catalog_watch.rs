@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::time::timeout;
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 
 use super::hidden_tracks::HiddenTracks;
 use super::track_names::TrackNames;
@@ -22,6 +22,9 @@ const RETRY: Duration = Duration::from_millis(250);
 /// How often the server pings it, and how long a reply may take.
 const HEARTBEAT: Duration = Duration::from_secs(2);
 const PATIENCE: Duration = Duration::from_secs(2);
+/// Pause after a failed restart of the private PostgreSQL; doubled each time, up to the longest.
+const REVIVAL_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_REVIVAL_PAUSE: Duration = Duration::from_secs(60);
 /// How often everything is reloaded, notified or not.
 const REFRESH: Duration = Duration::from_secs(60);
 
@@ -47,6 +50,30 @@ impl CatalogGate {
             match open {
                 true => info!("the catalog is available again"),
                 false => warn!("the catalog is unavailable; requests that need it get 503 until it is back"),
+            }
+        }
+    }
+}
+
+/// Restarts of the private PostgreSQL, less and less often while they fail.
+#[derive(Debug, Default)]
+struct Revival {
+    pause: Duration,
+    failed: Option<Instant>,
+}
+
+impl Revival {
+    /// Starts the private PostgreSQL again if it died, unless that failed a moment ago.
+    async fn attempt(&mut self, catalog: &Catalog) {
+        if self.failed.is_some_and(|failed| failed.elapsed() < self.pause) {
+            return;
+        }
+        match catalog.revive().await {
+            Ok(_) => *self = Self::default(),
+            Err(error) => {
+                self.pause = (self.pause * 2).clamp(REVIVAL_PAUSE, LONGEST_REVIVAL_PAUSE);
+                self.failed = Some(Instant::now());
+                warn!("can't start the private PostgreSQL again; next attempt in {:?}: {error}", self.pause);
             }
         }
     }
@@ -83,11 +110,20 @@ impl CatalogWatch {
     /// Follows the catalog until interrupted.
     pub async fn run(self, interrupt: Interrupt) {
         let following = async {
+            let mut reported = String::new();
+            let mut revival = Revival::default();
             loop {
                 if let Err(error) = self.follow().await {
-                    debug!("can't follow the catalog: {error}");
+                    let error = error.to_string();
+                    if error != reported {
+                        warn!("can't follow the catalog: {error}");
+                        reported = error;
+                    }
+                } else {
+                    reported.clear();
                 }
                 self.gate.set(false);
+                revival.attempt(&self.catalog).await;
                 tokio::time::sleep(RETRY).await;
             }
         };
