@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use axum::Json;
 use axum::extract::{Path, State};
@@ -195,7 +195,7 @@ pub struct CompletionBody {
     pub source: String,
     /// best first; distinct, and not in the playlist yet
     pub items: Vec<CompletedItem>,
-    /// tracks of the playlist and of `exclude` that the model does not know; they were ignored
+    /// tracks of the playlist that the model does not know; they were ignored
     pub unknown_tracks: Vec<String>,
 }
 
@@ -209,6 +209,8 @@ pub struct CompleteResponse {
     /// the completion
     #[serde(flatten)]
     pub completion: CompletionBody,
+    /// ids of `exclude` that the model does not know; they were ignored
+    pub unknown_exclusions: Vec<String>,
 }
 
 /// Completions of inline playlists.
@@ -218,6 +220,8 @@ pub struct InlineCompleteResponse {
     pub model_version: String,
     /// one for each playlist, in the order of the request
     pub completions: Vec<CompletionBody>,
+    /// ids of `exclude` that the model does not know; they were ignored
+    pub unknown_exclusions: Vec<String>,
 }
 
 /// Complete a stored playlist
@@ -237,10 +241,11 @@ async fn complete(
     let id = playlist_id(id)?;
     let contents = state.catalog()?.playlist_contents(&id).await?;
     let contents = contents.ok_or_else(|| ApiError::UnknownPlaylist(id.to_string()))?;
-    let (model_version, mut completions) = complete_all(&state, vec![contents], request).await?;
+    let InlineCompleteResponse { model_version, mut completions, unknown_exclusions } =
+        complete_all(&state, vec![contents], request).await?;
     let completion = completions.pop();
     let completion = completion.ok_or_else(|| ApiError::Internal(anyhow::anyhow!("one playlist, no completion")))?;
-    Ok(Json(CompleteResponse { playlist_id: id.into(), model_version, completion }))
+    Ok(Json(CompleteResponse { playlist_id: id.into(), model_version, completion, unknown_exclusions }))
 }
 
 /// Complete inline playlists
@@ -269,8 +274,7 @@ async fn complete_inline(
         diversity: request.diversity,
         explain: request.explain,
     };
-    let (model_version, completions) = complete_all(&state, playlists, options).await?;
-    Ok(Json(InlineCompleteResponse { model_version, completions }))
+    complete_all(&state, playlists, options).await.map(Json)
 }
 
 /// Playlists to complete by the app's ids, and how.
@@ -279,6 +283,16 @@ struct Job {
     playlists: Vec<PlaylistContents>,
     options: CompleteRequest,
     hidden: Arc<Snapshot>,
+    /// what `exclude` is to `model`, looked up once
+    excluded: OnceLock<Known>,
+}
+
+/// Ids as a model knows them.
+struct Known {
+    /// rows of the ids that it knows
+    rows: Vec<u32>,
+    /// the others, rising, each once
+    unknown: Vec<String>,
 }
 
 /// A completion without names yet.
@@ -370,27 +384,29 @@ impl ChosenModel {
     }
 }
 
-/// Returns the version of the model, and a completion for each playlist.
+/// Completes each playlist.
 async fn complete_all(
     state: &AppState,
     playlists: Vec<PlaylistContents>,
     options: CompleteRequest,
-) -> Result<(String, Vec<CompletionBody>), ApiError> {
+) -> Result<InlineCompleteResponse, ApiError> {
     let model = ChosenModel::new(state, options.model, options.version.as_deref()).await?;
-    let version = model.version();
+    let model_version = model.version();
     let lane = if playlists.len() == 1 { Lane::Completion } else { Lane::Batch };
     state.metrics.batch(playlists.len());
     if options.model.is_none() && matches!(model, ChosenModel::Similarity(..)) {
         state.metrics.fallback(Fallback::NoCompletionModel);
     }
-    let job = Arc::new(Job { model, playlists, options, hidden: state.hidden_tracks.snapshot() });
+    let (hidden, excluded) = (state.hidden_tracks.snapshot(), OnceLock::new());
+    let job = Arc::new(Job { model, playlists, options, hidden, excluded });
     // The playlists of a batch go to all threads, and other requests in between.
     let parts = job.model.parts(job.playlists.len()).into_iter().map(|part| {
         let job = job.clone();
-        move || job.complete(&job.model, part)
+        move || job.complete(part)
     });
     let completions = state.engine.run_all(lane, parts.collect()).await?;
     let completions: Vec<UnnamedCompletion> = completions.into_iter().flatten().collect();
+    let unknown_exclusions = job.excluded.get().map(|excluded| excluded.unknown.clone()).unwrap_or_default();
     shadow(state, job, &completions);
     let popular = completions.iter().filter(|completion| completion.is_popularity());
     popular.for_each(|_| state.metrics.fallback(Fallback::Popularity));
@@ -405,7 +421,7 @@ async fn complete_all(
             .collect(),
         unknown_tracks: completion.unknown_tracks,
     });
-    Ok((version, completions.collect()))
+    Ok(InlineCompleteResponse { model_version, completions: completions.collect(), unknown_exclusions })
 }
 
 /// Lets the shadow version answer too, if there is one: off the path of the request, and only if it has time.
@@ -414,28 +430,35 @@ fn shadow(state: &AppState, job: Arc<Job>, completions: &[UnnamedCompletion]) {
     let first: Vec<String> =
         completions.iter().take(1).flat_map(UnnamedCompletion::ids).map(ToOwned::to_owned).collect();
     state.run_shadow(shadow.kind(), move || {
-        let completions = job.complete(&shadow, 0..1);
+        let excluded = known(shadow.completer().0.vocabulary(), &job.options.exclude.0);
+        let completions = job.complete_with(&shadow, &excluded.rows, 0..1);
         overlap(&first, completions.iter().flat_map(UnnamedCompletion::ids))
     });
 }
 
 impl Job {
     /// Completes some of the playlists, on an engine thread.
-    fn complete(&self, model: &ChosenModel, part: Range<usize>) -> Vec<UnnamedCompletion> {
+    fn complete(&self, part: Range<usize>) -> Vec<UnnamedCompletion> {
+        let vocabulary = self.model.completer().0.vocabulary();
+        let excluded = self.excluded.get_or_init(|| known(vocabulary, &self.options.exclude.0));
+        self.complete_with(&self.model, &excluded.rows, part)
+    }
+
+    /// Completes some of the playlists by `model`, without the rows `excluded`.
+    fn complete_with(&self, model: &ChosenModel, excluded: &[u32], part: Range<usize>) -> Vec<UnnamedCompletion> {
         let (completer, method) = model.completer();
         let vocabulary = completer.vocabulary();
         let withheld = model.hidden_rows(&self.hidden);
-        let (excluded, unknown_exclusions) = rows(vocabulary, &self.options.exclude.0);
         let mut unknown = Vec::with_capacity(part.len());
         let playlists: Vec<Completion> = self.playlists[part]
             .iter()
             .map(|playlist| {
-                let (seeds, unknown_seeds) = rows(vocabulary, &playlist.tracks);
-                unknown.push([unknown_seeds, unknown_exclusions.clone()].concat());
+                let tracks = known(vocabulary, &playlist.tracks);
+                unknown.push(tracks.unknown);
                 Completion {
                     title: playlist.title.clone(),
-                    seeds,
-                    excluded: excluded.clone(),
+                    seeds: tracks.rows,
+                    excluded: excluded.to_vec(),
                     withheld: withheld.clone(),
                     limit: self.options.limit.get(),
                     diversity: self.options.diversity.get(),
@@ -448,9 +471,7 @@ impl Job {
             reasons.map(|reason| ReasonBody::new(reason, vocabulary)).collect()
         };
         let completed = completer.complete(method, &playlists).into_iter().zip(unknown);
-        let completions = completed.map(|(items, mut unknown_tracks)| {
-            unknown_tracks.sort_unstable();
-            unknown_tracks.dedup();
+        let completions = completed.map(|(items, unknown_tracks)| {
             let items = items.iter().map(|item| (ScoredTrack::new(&item.recommended, vocabulary), reasons_of(item)));
             UnnamedCompletion { recommended: items.collect(), unknown_tracks }
         });
@@ -458,8 +479,8 @@ impl Job {
     }
 }
 
-/// Returns the rows of the ids that the model knows, and the ids that it does not know.
-fn rows(vocabulary: &Vocabulary, ids: &[String]) -> (Vec<u32>, Vec<String>) {
+/// Looks ids up.
+fn known(vocabulary: &Vocabulary, ids: &[String]) -> Known {
     let mut rows = Vec::with_capacity(ids.len());
     let mut unknown = Vec::new();
     for id in ids {
@@ -468,5 +489,7 @@ fn rows(vocabulary: &Vocabulary, ids: &[String]) -> (Vec<u32>, Vec<String>) {
             None => unknown.push(id.clone()),
         }
     }
-    (rows, unknown)
+    unknown.sort_unstable();
+    unknown.dedup();
+    Known { rows, unknown }
 }
