@@ -102,15 +102,33 @@ mod tests {
     fn loopback_names_and_configured_hosts_are_allowed_and_others_are_not() {
         let hosts = AllowedHosts::loopback_and(&["music.internal".to_owned()], &["https://app.example".to_owned()]);
         for host in [
-            "localhost", "LOCALHOST:8080", "localhost.", "segue.localhost", "127.0.0.1", "127.8.9.10:80", "[::1]",
-            "[::1]:8080", "[::ffff:127.0.0.1]", "music.internal", "Music.Internal:443",
+            "localhost",
+            "LOCALHOST:8080",
+            "localhost.",
+            "segue.localhost",
+            "127.0.0.1",
+            "127.8.9.10:80",
+            "[::1]",
+            "[::1]:8080",
+            "[::ffff:127.0.0.1]",
+            "music.internal",
+            "Music.Internal:443",
         ] {
             assert!(hosts.allows_host(host), "{host}");
             assert!(hosts.allows_origin(&format!("http://{host}")), "{host}");
         }
         for host in [
-            "", "evil.example", "evil.example:8080", "localhost.evil.example", "127.0.0.1.evil.example", "10.0.0.1",
-            "[2001:db8::1]:80", "notlocalhost", "::1]", "music.internal.evil.example", "localhost@evil.example",
+            "",
+            "evil.example",
+            "evil.example:8080",
+            "localhost.evil.example",
+            "127.0.0.1.evil.example",
+            "10.0.0.1",
+            "[2001:db8::1]:80",
+            "notlocalhost",
+            "::1]",
+            "music.internal.evil.example",
+            "localhost@evil.example",
         ] {
             assert!(!hosts.allows_host(host), "{host}");
             assert!(!hosts.allows_origin(&format!("http://{host}")), "{host}");

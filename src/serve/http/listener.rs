@@ -48,10 +48,7 @@ pub async fn run(
     shutdown: impl Future<Output = ()>,
 ) {
     let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new())
-        .header_read_timeout(idle)
-        .max_buf_size(MAX_HEAD_BYTES)
-        .max_headers(MAX_HEADERS);
+    http.timer(TokioTimer::new()).header_read_timeout(idle).max_buf_size(MAX_HEAD_BYTES).max_headers(MAX_HEADERS);
     let graceful = GracefulShutdown::new();
     let connections = Connections::new(most);
     let mut shutdown = std::pin::pin!(shutdown);

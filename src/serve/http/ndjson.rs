@@ -161,12 +161,7 @@ pub fn parse_row<T: DeserializeOwned>(line: &[u8]) -> Result<T, ApiError> {
 /// # Errors
 ///
 /// If too many bulk requests are in progress.
-pub fn store<R: BulkRows>(
-    rows: R,
-    body: Body,
-    query: BulkQuery,
-    limits: &BulkLimits,
-) -> Result<Response, ApiError> {
+pub fn store<R: BulkRows>(rows: R, body: Body, query: BulkQuery, limits: &BulkLimits) -> Result<Response, ApiError> {
     let permit = limits.places.clone().try_acquire_owned().map_err(|_| ApiError::Overloaded)?;
     let idle = limits.idle;
     let (sender, receiver) = mpsc::channel::<Bytes>(CHUNKS);

@@ -38,6 +38,13 @@ pub fn complete(document: &mut OpenApi) {
                 let response = problem(&description, is_temporary);
                 operation.responses.responses.entry(status.to_owned()).or_insert(RefOr::T(response));
             }
+            let success = operation.responses.responses.get("200");
+            let has_tag = matches!(success, Some(RefOr::T(response)) if response.headers.contains_key("ETag"));
+            if has_tag && method == HttpMethod::Get {
+                let description = "The client has the current state: If-None-Match names its entity tag";
+                let response = ResponseBuilder::new().description(description).build();
+                operation.responses.responses.insert("304".to_owned(), RefOr::T(response));
+            }
         }
     }
 }

@@ -131,7 +131,9 @@ pub enum ApiError {
     #[error("the body must be JSON: send content-type: application/json")]
     NotJson,
     /// The body is neither JSON nor JSON rows.
-    #[error("the body must be JSON, or one JSON object per line: send content-type: application/json or application/x-ndjson")]
+    #[error(
+        "the body must be JSON, or one JSON object per line: send content-type: application/json or application/x-ndjson"
+    )]
     NotRows,
     /// The body is too large.
     #[error("the body is larger than {limit_bytes} bytes")]

@@ -361,3 +361,52 @@ fn retire<M: ServedModel>(old: Arc<LoadedModel<M>>) {
         warn!("can't start a thread to release a model: {error}");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bundle::{BundleWriter, NewManifest, Vocabulary};
+    use crate::dataset::DataFingerprint;
+    use crate::serve::capacity::lane::Lane;
+    use crate::serve::models::served::Trial;
+
+    #[derive(Debug)]
+    struct Panicking;
+
+    impl ServedModel for Panicking {
+        const KIND: Kind = Kind::Clicks;
+        const LANES: &'static [Lane] = &[];
+
+        fn load(_: &BundleFolder) -> Result<(Manifest, Self), BundleError> {
+            panic!("on purpose")
+        }
+
+        fn track_ids(&self) -> Option<&Vocabulary> {
+            None
+        }
+
+        fn tracks(&self) -> usize {
+            0
+        }
+
+        fn dimensions(&self) -> usize {
+            0
+        }
+
+        fn trials(&self) -> Vec<Trial<'_>> {
+            Vec::new()
+        }
+    }
+
+    #[test]
+    fn a_panic_while_a_bundle_is_loaded_is_a_failed_verification() {
+        let models = tempfile::tempdir().expect("a folder");
+        let data =
+            DataFingerprint { playlists: 0, tracks: 0, placements: 0, newest_change: None, sha256: String::new() };
+        let (parameters, metrics) = (serde_json::Value::Null, serde_json::Value::Null);
+        let writer = BundleWriter::begin(models.path(), Kind::Clicks).expect("begins");
+        let version = writer.publish(NewManifest { seed: 1, parameters, data, metrics }).expect("published").version;
+        let error = LoadedModel::<Panicking>::open(models.path(), &version).expect_err("it panics").to_string();
+        assert!(error.contains(&version) && error.contains("on purpose"), "{error}");
+    }
+}
