@@ -303,3 +303,24 @@ async fn lines_of_json_are_accepted_by_their_other_names_and_the_right_names_are
     let detail = problem["detail"].as_str().expect("text");
     assert!(detail.contains("application/json") && detail.contains("application/x-ndjson"), "{detail}");
 }
+
+#[tokio::test]
+async fn a_request_that_would_take_long_is_rejected_before_the_work_begins() {
+    let app = TestApp::spawn().await;
+    let send = async |playlists: usize, tracks: usize, more: Value| {
+        let playlist = json!({"tracks": vec!["x"; tracks]});
+        let mut body = json!({"playlists": vec![playlist; playlists], "limit": 500});
+        body.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+        app.post("/playlists/complete", &body).await
+    };
+    assert_eq!(send(5, 10_000, json!({})).await.status, 200);
+    let problem = send(64, 1_000, json!({})).await.problem(422);
+    assert_eq!(problem["errors"][0]["field"], "playlists");
+    assert!(problem["detail"].as_str().is_some_and(|detail| detail.contains("50000")), "{problem}");
+    assert_eq!(send(20, 1, json!({"explain": true})).await.status, 200);
+    for more in [json!({"explain": true}), json!({"diversity": 0.5})] {
+        let problem = send(21, 1, more).await.problem(422);
+        assert_eq!(problem["errors"][0]["field"], "limit");
+        assert!(problem["detail"].as_str().is_some_and(|detail| detail.contains("10000")), "{problem}");
+    }
+}

@@ -87,9 +87,6 @@ pub enum ApiError {
     /// The request comes from a web page of another origin.
     #[error("requests from web pages of {0:?} are not allowed: see `segue serve --cors-origins`")]
     ForeignOrigin(String),
-    /// The request would take too long.
-    #[error("{0}")]
-    TooExpensive(String),
     /// The sender exceeded its rate limit.
     #[error("rate limit exceeded: retry after the seconds in Retry-After")]
     TooManyRequests,
@@ -240,7 +237,6 @@ impl ApiError {
             Self::Forbidden(_) => (StatusCode::FORBIDDEN, "forbidden", "Forbidden"),
             Self::UnknownHost(_) => (StatusCode::MISDIRECTED_REQUEST, "unknown-host", "Unknown host"),
             Self::ForeignOrigin(_) => (StatusCode::FORBIDDEN, "foreign-origin", "Foreign origin"),
-            Self::TooExpensive(_) => (StatusCode::UNPROCESSABLE_ENTITY, "too-expensive", "Too expensive"),
             Self::TooManyRequests => (StatusCode::TOO_MANY_REQUESTS, "too-many-requests", "Too many requests"),
             Self::UnknownUser(_) => (StatusCode::NOT_FOUND, "unknown-user", "Unknown user"),
             Self::AlreadyExists(..) => (StatusCode::CONFLICT, "already-exists", "Already exists"),

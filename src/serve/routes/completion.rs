@@ -34,6 +34,10 @@ use crate::serve::state::hidden_tracks::Snapshot;
 const MAX_PLAYLISTS: usize = 64;
 /// Most tracks of an inline playlist, and most excluded tracks.
 const MAX_TRACKS: usize = 10_000;
+/// Most tracks of all playlists of an inline request.
+const MAX_TRACKS_IN_ALL: usize = 50_000;
+/// Most tracks that an inline request recommends with `diversity` or `explain`: each of them is compared with others.
+const MAX_COMPARED: usize = 10_000;
 
 /// Returns the routes.
 pub fn router() -> OpenApiRouter<AppState> {
@@ -105,10 +109,10 @@ pub struct CompleteRequest {
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct InlineCompleteRequest {
-    /// 1 to 64 playlists
+    /// 1 to 64 playlists, with up to 50,000 tracks in all
     #[schema(value_type = Vec<InlinePlaylist>, min_items = 1, max_items = 64)]
     pub playlists: BoundedList<Object<InlinePlaylist>, MAX_PLAYLISTS>,
-    /// number of tracks to recommend for each
+    /// number of tracks to recommend for each; with `diversity` or `explain` up to 10,000 for all playlists together
     #[serde(default)]
     pub limit: Limit,
     /// ids of tracks not to recommend for any playlist, up to 10,000
@@ -262,6 +266,7 @@ async fn complete_inline(
         let reason = format!("must contain 1 to {MAX_PLAYLISTS} playlists");
         return Err(ApiError::invalid("playlists", reason));
     }
+    check_cost(&request)?;
     let playlists = request.playlists.0.into_iter();
     let playlists = playlists
         .map(|Object(playlist)| PlaylistContents { title: playlist.title, tracks: playlist.tracks.0 })
@@ -275,6 +280,23 @@ async fn complete_inline(
         explain: request.explain,
     };
     complete_all(&state, playlists, options).await.map(Json)
+}
+
+/// Rejects a request that would occupy the engine for long.
+fn check_cost(request: &InlineCompleteRequest) -> Result<(), ApiError> {
+    let tracks: usize = request.playlists.0.iter().map(|Object(playlist)| playlist.tracks.0.len()).sum();
+    if tracks > MAX_TRACKS_IN_ALL {
+        let reason = format!("have {tracks} tracks in all; the maximum is {MAX_TRACKS_IN_ALL}: send fewer at once");
+        return Err(ApiError::invalid("playlists", reason));
+    }
+    let recommended = request.playlists.0.len() * request.limit.get();
+    if (request.explain || request.diversity.get() > 0.0) && recommended > MAX_COMPARED {
+        let reason = format!(
+            "with `diversity` or `explain` the maximum is {MAX_COMPARED} for all playlists together, not {recommended}"
+        );
+        return Err(ApiError::invalid("limit", reason));
+    }
+    Ok(())
 }
 
 /// Playlists to complete by the app's ids, and how.
