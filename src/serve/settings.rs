@@ -58,9 +58,9 @@ pub struct ServeSettings {
     /// open files bounds it too.
     #[arg(long, env = "SEGUE_MAX_CONNECTIONS", default_value_t = 4096)]
     pub max_connections: usize,
-    /// Time after which idle or slow clients are cut off
+    /// Time after which idle clients are cut off
     ///
-    /// In seconds: clients that send no request, read less than 10 kB/s of a response, or send less than 1 kB/s of a bulk
+    /// In seconds. Slow clients too: those that read less than 10 kB/s of a response, or send less than 1 kB/s of a bulk
     /// request.
     #[arg(long, env = "SEGUE_IDLE_SECONDS", allow_negative_numbers = true, default_value_t = 30.0, value_parser = seconds)]
     pub idle_seconds: f64,

@@ -1,10 +1,10 @@
 //! `segue serve` and `segue healthcheck`.
 
-use crate::support::ClosedPort;
 use crate::support::database::Database;
 use crate::support::program::{Home, PATIENCE, Running};
+use crate::support::{ClosedPort, wait_until};
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::sync::mpsc;
 
 async fn serve(home: &Home, database: &Database) -> (Running, String) {
@@ -161,4 +161,41 @@ async fn traces_go_to_the_collector_and_one_that_is_away_is_told_of_and_harms_no
     running.wait_for_log("BatchSpanProcessor.ExportError");
     running.terminate();
     assert_eq!(running.finish().code, Some(0));
+}
+
+#[tokio::test]
+async fn idle_connections_do_not_use_up_the_open_files() {
+    let (home, database) = (Home::new(), Database::new().await);
+    let arguments = ["serve", "--listen", "127.0.0.1:0", "--database-url", database.url()];
+    let running = home.segue_with_files(256, &arguments).start();
+    let url = running.url();
+    let address = url.strip_prefix("http://").expect("an address");
+    let idle: Vec<TcpStream> = (0..300).map(|_| TcpStream::connect(address).expect("a connection")).collect();
+    wait_until("an answer", async || {
+        let answer = reqwest::get(format!("{url}/health/live")).await;
+        answer.is_ok_and(|answer| answer.status() == 200).then_some(())
+    })
+    .await;
+    drop(idle);
+    running.terminate();
+    let finished = running.finish();
+    assert_eq!(finished.code, Some(0), "{finished:?}");
+    assert!(!finished.stderr.contains("can't accept"), "{finished:?}");
+}
+
+#[tokio::test]
+async fn a_server_that_everyone_can_reach_without_a_key_says_so() {
+    let (home, database) = (Home::new(), Database::new().await);
+    for (flags, is_warned) in [
+        (&["--listen", "0.0.0.0:0", "--auth", "off"][..], true),
+        (&["--listen", "127.0.0.1:0", "--auth", "off", "--proxies", "1"], true),
+        (&["--listen", "127.0.0.1:0", "--auth", "off"], false),
+        (&["--listen", "127.0.0.1:0", "--proxies", "1"], false),
+    ] {
+        let running = home.segue(&[&["serve", "--database-url", database.url()], flags].concat()).start();
+        running.wait_for_log("listening on");
+        running.terminate();
+        let finished = running.finish();
+        assert_eq!(finished.stderr.contains("requests need no API key"), is_warned, "{flags:?} {finished:?}");
+    }
 }

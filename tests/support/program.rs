@@ -76,6 +76,13 @@ impl Home {
         self.command(shell, arguments)
     }
 
+    /// The same where no more than `files` files can be open.
+    pub fn segue_with_files(&self, files: usize, arguments: &[&str]) -> Segue {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &format!("ulimit -n {files}; exec \"$0\" \"$@\""), env!("CARGO_BIN_EXE_segue")]);
+        self.command(shell, arguments)
+    }
+
     fn command(&self, mut command: Command, arguments: &[&str]) -> Segue {
         for (name, _) in std::env::vars_os() {
             let text = name.to_string_lossy();

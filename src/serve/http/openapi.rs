@@ -33,6 +33,7 @@ pub fn complete(document: &mut OpenApi) {
                 operation.security = Some(Vec::new());
                 continue;
             }
+            let is_read = method == HttpMethod::Get;
             for (status, description) in problems(path, method, operation, &components.schemas) {
                 let is_temporary = matches!(status, "429" | "503");
                 let response = problem(&description, is_temporary);
@@ -40,7 +41,7 @@ pub fn complete(document: &mut OpenApi) {
             }
             let success = operation.responses.responses.get("200");
             let has_tag = matches!(success, Some(RefOr::T(response)) if response.headers.contains_key("ETag"));
-            if has_tag && method == HttpMethod::Get {
+            if has_tag && is_read {
                 let description = "The client has the current state: If-None-Match names its entity tag";
                 let response = ResponseBuilder::new().description(description).build();
                 operation.responses.responses.insert("304".to_owned(), RefOr::T(response));
