@@ -18,8 +18,9 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
 use tower::ServiceExt;
 use tracing::{debug, warn};
 
@@ -32,6 +33,8 @@ use crate::serve::access::rate_limit::Peer;
 const MAX_HEAD_BYTES: usize = 64 << 10;
 /// Most header fields of a request.
 const MAX_HEADERS: usize = 100;
+/// Connections beyond the most that get a response at the same time; others are closed without one.
+const REJECTIONS: usize = 32;
 /// Pause after a failure to accept, such as a lack of file descriptors.
 const PAUSE: Duration = Duration::from_millis(50);
 const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\nconnection: close\r\n\
@@ -50,7 +53,7 @@ pub async fn run(
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(idle).max_buf_size(MAX_HEAD_BYTES).max_headers(MAX_HEADERS);
     let graceful = GracefulShutdown::new();
-    let connections = Connections::new(most);
+    let (connections, rejections) = (Connections::new(most), Arc::new(Semaphore::new(REJECTIONS)));
     let mut shutdown = std::pin::pin!(shutdown);
     loop {
         let accepted = tokio::select! {
@@ -67,7 +70,12 @@ pub async fn run(
             }
         };
         let Some(place) = connections.admit() else {
-            tokio::spawn(reject(stream));
+            if let Ok(rejection) = rejections.clone().try_acquire_owned() {
+                tokio::spawn(async move {
+                    reject(stream).await;
+                    drop(rejection);
+                });
+            }
             continue;
         };
         // Responses are sent at once, not when the kernel has collected more data.
@@ -108,10 +116,16 @@ async fn respond(
     Ok(response.map(|body| SentBody::new(body, (in_progress, held))))
 }
 
+/// Tells a client that there are too many connections, once it has sent something: clients take a response that comes
+/// before their request for a fault, and a connection that is closed while they send for a broken one.
 async fn reject(mut stream: TcpStream) {
     let rejection = async {
+        let mut received = [0; 4_096];
+        stream.read(&mut received).await?;
         stream.write_all(FULL).await?;
-        stream.shutdown().await
+        stream.shutdown().await?;
+        while stream.read(&mut received).await? > 0 {}
+        Ok::<(), std::io::Error>(())
     };
     let _ = tokio::time::timeout(Duration::from_secs(1), rejection).await;
 }
