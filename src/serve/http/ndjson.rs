@@ -9,7 +9,7 @@ use std::collections::HashSet;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::body::{Body, Bytes};
 use axum::http::HeaderValue;
@@ -19,10 +19,12 @@ use bytes::{Buf, BytesMut};
 use futures_util::{FutureExt, StreamExt};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Semaphore, mpsc};
+use tokio::time::timeout;
 use tracing::{debug, error};
 use utoipa::{IntoParams, ToSchema};
 
 use super::extract::NDJSON;
+use super::patience::Patience;
 use super::problem::{ApiError, FieldError};
 use crate::catalog::fields::Omitted;
 use crate::catalog::{CatalogError, RowChange};
@@ -33,10 +35,10 @@ const MAX_LINE_BYTES: usize = 4 << 20;
 const BATCH_BYTES: usize = 8 << 20;
 /// Chunks of the response that wait for the client.
 const CHUNKS: usize = 16;
-/// How long a client may neither send nor read.
-const PATIENCE: Duration = Duration::from_secs(30);
 /// Batches that may fail in a row: then the catalog is likely to fail the rest too.
 const FAILED_BATCHES: u32 = 3;
+/// Bytes per second that a client must send.
+const LEAST_SENDING: f64 = 1_000.0;
 /// Why a row was not stored.
 const FAILED: &str = "internal error: see the server's log";
 /// The same for a row of an id of which another row was not stored: sent again, the earlier one must not replace it.
@@ -129,6 +131,20 @@ pub struct BulkSummary {
     pub failed: u64,
 }
 
+/// How many bulk requests there may be at once, and how long their clients may neither send nor read.
+#[derive(Debug, Clone)]
+pub struct BulkLimits {
+    places: Arc<Semaphore>,
+    idle: Duration,
+}
+
+impl BulkLimits {
+    /// Returns limits of this many requests, and of this time.
+    pub fn new(requests: usize, idle: Duration) -> Self {
+        Self { places: Arc::new(Semaphore::new(requests)), idle }
+    }
+}
+
 /// How lines of one kind are parsed and stored.
 pub trait BulkRows: Send + Sync + 'static {
     /// A line after parsing.
@@ -152,13 +168,9 @@ pub trait BulkRows: Send + Sync + 'static {
 /// # Errors
 ///
 /// If too many bulk requests are in progress.
-pub fn store<R: BulkRows>(
-    rows: R,
-    body: Body,
-    query: BulkQuery,
-    permits: &Arc<Semaphore>,
-) -> Result<Response, ApiError> {
-    let permit = permits.clone().try_acquire_owned().map_err(|_| ApiError::Overloaded)?;
+pub fn store<R: BulkRows>(rows: R, body: Body, query: BulkQuery, limits: &BulkLimits) -> Result<Response, ApiError> {
+    let permit = limits.places.clone().try_acquire_owned().map_err(|_| ApiError::Overloaded)?;
+    let idle = limits.idle;
     let (sender, receiver) = mpsc::channel::<Bytes>(CHUNKS);
     tokio::spawn(async move {
         let mut writer = Writer {
@@ -172,6 +184,7 @@ pub fn store<R: BulkRows>(
             pending_bytes: 0,
             failed_ids: HashSet::new(),
             failed_batches: 0,
+            idle,
         };
         if let Err(end) = writer.run(body).await {
             debug!("a bulk request ended early: {end}");
@@ -240,16 +253,22 @@ struct Writer<R: BulkRows> {
     failed_ids: HashSet<String>,
     /// batches that failed in a row
     failed_batches: u32,
+    /// how long the client may neither send nor read
+    idle: Duration,
 }
 
 impl<R: BulkRows> Writer<R> {
     async fn run(&mut self, body: Body) -> Result<(), EarlyEnd> {
         let mut stream = body.into_data_stream();
         let (mut buffer, mut line, mut is_too_long) = (BytesMut::new(), 1_u64, false);
+        let mut patience = Patience::new(self.idle, LEAST_SENDING);
         loop {
-            let chunk = tokio::time::timeout(PATIENCE, stream.next()).await.map_err(|_| EarlyEnd::Stalled)?;
+            let waiting = Instant::now();
+            let chunk = timeout(patience.left(), stream.next()).await.map_err(|_| EarlyEnd::Stalled)?;
             let Some(chunk) = chunk else { break };
             let mut chunk = chunk.map_err(|_| EarlyEnd::Disconnected)?;
+            patience.waited(waiting.elapsed());
+            patience.moved(chunk.len());
             while let Some(end) = chunk.iter().position(|&byte| byte == b'\n') {
                 let rest = chunk.split_to(end);
                 chunk.advance(1);
@@ -412,7 +431,7 @@ impl<R: BulkRows> Writer<R> {
             return Ok(());
         }
         let chunk = self.output.split().freeze();
-        let sent = tokio::time::timeout(PATIENCE, self.sender.send(chunk)).await.map_err(|_| EarlyEnd::Stalled)?;
+        let sent = timeout(self.idle, self.sender.send(chunk)).await.map_err(|_| EarlyEnd::Stalled)?;
         sent.map_err(|_| EarlyEnd::Disconnected)
     }
 }
