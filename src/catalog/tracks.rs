@@ -9,8 +9,8 @@ use super::attempts::Attempts;
 use super::connection::Catalog;
 use super::error::CatalogError;
 use super::placement_edits::take_out;
-use super::records::{AlbumId, ArtistId, PlaylistRow, RowChange, TrackId, TrackRecord, TrackRow};
-use super::upsert::{lock_names, replace_track_record, upsert_track_records};
+use super::records::{AlbumId, ArtistId, PlaylistRow, TrackId, TrackRecord, TrackRow};
+use super::upsert::{lock_names, replace_track_record};
 
 /// Playlists that one transaction takes a deleted track out of.
 const PLAYLISTS_AT_ONCE: i64 = 500;

@@ -276,10 +276,7 @@ mod tests {
         assert_eq!(reasons.total, 12);
         let shown: Vec<String> =
             reasons.commonest().into_iter().map(|one| format!("{} {}", one.count, one.reason)).collect();
-        assert_eq!(
-            shown,
-            ["5 rating: must be a number, not …", "4 tracks[].id: must not be empty", "2 missing field"]
-        );
+        assert_eq!(shown, ["5 rating: must be a number, not …", "4 tracks[].id: must not be empty", "2 missing field"]);
         assert_eq!(general("rare [this] (one"), "rare [this] (one");
     }
 }

@@ -308,7 +308,8 @@ impl<R: BulkRows> Writer<R> {
         match parsed {
             Ok((id, ..)) if self.failed_ids.contains(&id) => self.pending.push(PendingLine::Failed { line, id }),
             Ok((id, row, omitted)) => {
-                let omitted = omitted.into_iter().map(|Omitted { field, reason }| FieldError { field, reason }).collect();
+                let omitted =
+                    omitted.into_iter().map(|Omitted { field, reason }| FieldError { field, reason }).collect();
                 // Of several rows with the same id, the last one wins.
                 if !self.ids.insert(id.clone()) {
                     self.flush().await?;

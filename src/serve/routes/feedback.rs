@@ -9,7 +9,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::catalog::{
-    FeedbackOutcome, ListenRecord, RatingRecord, TextError, TrackId, UserId, check_name, feedback_time, times,
+    FeedbackOutcome, ListenRecord, RatingRecord, TextError, TrackId, UserId, check_name, feedback_time, stated, times,
 };
 use crate::serve::http::extract::{RowBody, Rows};
 use crate::serve::http::problem::{ApiError, FieldError, UNKNOWN_TRACK_ID};
