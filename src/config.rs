@@ -65,7 +65,9 @@ pub fn read(path: &Path) -> Result<Table, ConfigError> {
 pub fn with_defaults(command: Command, path: &Path, file: &Table) -> Result<Command, ConfigError> {
     let (mut own, mut command) = (file.clone(), command);
     for key in SHARED {
-        let Some((key, value)) = own.remove_entry(key).or_else(|| own.remove_entry(&key.replace('_', "-"))) else { continue };
+        let Some((key, value)) = own.remove_entry(key).or_else(|| own.remove_entry(&key.replace('_', "-"))) else {
+            continue;
+        };
         let values = texts(&value).ok_or_else(|| ConfigError::Type { path: path.to_owned(), key: key.clone() })?;
         command = share(command, &key.replace('_', "-"), &values);
     }

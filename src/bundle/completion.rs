@@ -18,6 +18,9 @@ use crate::scoring::oblivious_trees::{Binning, ObliviousTrees};
 /// The most popular tracks that the factorization and the vectors may propose by themselves.
 const LATENT_CANDIDATES: usize = 6_000;
 
+/// Numbers that describe a candidate to the trees.
+pub const RANKING_FEATURES: usize = 71;
+
 /// All that completions need.
 #[derive(Debug)]
 pub struct CompletionBundle {
@@ -262,10 +265,6 @@ impl CompletionIndex {
                 true => Ok(()),
                 false => Err(folder.invalid(name, "it refers to a row that does not exist")),
             };
-        let finite = |name: &str, values: &[f32]| match values.iter().all(|value| value.is_finite()) {
-            true => Ok(()),
-            false => Err(folder.invalid(name, "it has values that are not finite")),
-        };
         let artist_counts: Values<u32> = folder.map_array("artist_counts.npy")?.1;
         let album_counts: Values<u32> = folder.map_array("album_counts.npy")?.1;
         let (artists, albums) = (artist_counts.len(), album_counts.len());
@@ -273,6 +272,7 @@ impl CompletionIndex {
         let count = playlists.rows();
         let popular: Values<u32> = folder.map_array("popular.npy")?.1;
         below("popular.npy", &popular, tracks)?;
+        folder.check_distinct("popular.npy", &popular, tracks)?;
         let [artist_of, album_of] = [("artist_of.npy", artists), ("album_of.npy", albums)].map(|(name, limit)| {
             let of: Values<u32> = folder.map_values(name, tracks)?;
             match of.iter().any(|&group| group != NONE && group as usize >= limit) {
@@ -303,15 +303,14 @@ impl CompletionIndex {
         if dimensions == 0 || dimensions != across {
             return Err(folder.invalid("gram.npy", "it is not square"));
         }
-        let factors: Values<f32> = folder.map_values("factors.npy", tracks * dimensions)?;
-        finite("factors.npy", &factors)?;
-        finite("gram.npy", &gram)?;
-        let alpha: Values<f32> = folder.map_values("alpha.npy", 1)?;
+        let factors = folder.map_finite("factors.npy", tracks * dimensions)?;
+        folder.check_finite("gram.npy", &gram)?;
+        let alpha = folder.map_finite("alpha.npy", 1)?;
         let (shape, vectors) = folder.map_array::<f32>("vectors.npy")?;
         if shape.len() != 2 || shape[0] != tracks {
             return Err(folder.invalid("vectors.npy", "its number of rows differs from track_ids"));
         }
-        finite("vectors.npy", &vectors)?;
+        folder.check_finite("vectors.npy", &vectors)?;
         let mut index = Self {
             postings: folder.map_csr("postings", Some(tracks), count)?,
             popular,
@@ -322,10 +321,10 @@ impl CompletionIndex {
             artist_counts,
             album_counts,
             playlist_artist_weights: folder
-                .map_values("playlist_artist_weights.npy", playlist_artists.items().len())?,
+                .map_finite("playlist_artist_weights.npy", playlist_artists.items().len())?,
             playlist_artists,
             artist_neighbour_weights: folder
-                .map_values("artist_neighbour_weights.npy", artist_neighbours.items().len())?,
+                .map_finite("artist_neighbour_weights.npy", artist_neighbours.items().len())?,
             artist_neighbours,
             title_playlists: folder.map_csr("title_playlists", Some(titles.documents), count)?,
             titles,
@@ -383,13 +382,17 @@ impl CompletionIndex {
 }
 
 fn load_text_index(folder: &BundleFolder, name: &str, unit: Unit) -> Result<TextIndex, BundleError> {
-    let terms: Values<u64> = folder.map_array(&format!("{name}.terms.npy"))?.1;
+    let file = format!("{name}.terms.npy");
+    let terms: Values<u64> = folder.map_array(&file)?.1;
+    if !terms.is_sorted_by(|left, right| left < right) {
+        return Err(folder.invalid(&file, "its terms do not rise"));
+    }
     let documents: Values<u32> = folder.map_values(&format!("{name}.documents.npy"), 1)?;
     let documents = documents[0] as usize;
     let postings = folder.map_csr(&format!("{name}.postings"), Some(terms.len()), documents)?;
     Ok(TextIndex {
-        idf: folder.map_values(&format!("{name}.idf.npy"), terms.len())?,
-        weights: folder.map_values(&format!("{name}.weights.npy"), postings.items().len())?,
+        idf: folder.map_finite(&format!("{name}.idf.npy"), terms.len())?,
+        weights: folder.map_finite(&format!("{name}.weights.npy"), postings.items().len())?,
         postings,
         terms,
         documents,
@@ -414,14 +417,11 @@ fn load_trees(folder: &BundleFolder) -> Result<ObliviousTrees, BundleError> {
         return Err(folder.invalid("trees.features.npy", "the depth of the trees must be from 1 to 8"));
     }
     let thresholds: Values<u8> = folder.map_values("trees.thresholds.npy", trees * depth)?;
-    let leaves: Values<f32> = folder.map_values("trees.leaves.npy", trees << depth)?;
+    let leaves = folder.map_finite("trees.leaves.npy", trees << depth)?;
     let borders: Values<f32> = folder.map_array("trees.borders.npy")?.1;
-    let counts: Values<u32> = folder.map_array("trees.border_counts.npy")?.1;
+    let counts: Values<u32> = folder.map_values("trees.border_counts.npy", RANKING_FEATURES)?;
     if counts.iter().map(|&count| count as usize).sum::<usize>() != borders.len() {
         return Err(folder.invalid("trees.border_counts.npy", "the counts do not add up to the number of borders"));
-    }
-    if features.iter().any(|&feature| feature as usize >= counts.len()) {
-        return Err(folder.invalid("trees.features.npy", "it refers to a feature that does not exist"));
     }
     let mut rest = &borders[..];
     let borders = counts.iter().map(|&count| {
@@ -429,13 +429,15 @@ fn load_trees(folder: &BundleFolder) -> Result<ObliviousTrees, BundleError> {
         rest = others;
         own.to_vec()
     });
-    Ok(ObliviousTrees {
+    let trees = ObliviousTrees {
         binning: Binning { borders: borders.collect() },
         depth,
         features: features.to_vec(),
         thresholds: thresholds.to_vec(),
         leaves: leaves.to_vec(),
-    })
+    };
+    trees.check(RANKING_FEATURES).map_err(|reason| folder.invalid("trees.features.npy", reason))?;
+    Ok(trees)
 }
 
 fn write_trees(trees: &ObliviousTrees, writer: &mut BundleWriter) -> Result<(), BundleError> {

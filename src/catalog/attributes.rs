@@ -3,10 +3,11 @@
 use futures_util::{Stream, TryStreamExt};
 use time::Date;
 
+use super::attempts::Attempts;
 use super::connection::Catalog;
 use super::error::CatalogError;
 use super::records::{ListensOutcome, RecordingRecord, SongRecord, TrackId, TrackRow, UserId, UserRecord, UserRow};
-use super::upsert::{lock_tracks, upsert_track_records, upsert_users};
+use super::upsert::{begin_bulk, upsert_track_records, upsert_users};
 
 /// Separates the members of a list on the way to PostgreSQL, whose arrays of arrays must be rectangular.
 const LIST_SEPARATOR: &str = "\u{1f}";
@@ -58,8 +59,18 @@ pub struct TrackAttributes {
 impl Catalog {
     /// Imports users with their attributes in one transaction; ids must be distinct.
     pub async fn import_users(&self, users: &[UserRecord]) -> Result<ListensOutcome, CatalogError> {
-        let mut transaction = self.pool.begin().await?;
-        sqlx::query!("LOCK TABLE users IN SHARE ROW EXCLUSIVE MODE").execute(&mut *transaction).await?;
+        let mut attempts = Attempts::default();
+        loop {
+            match self.try_import_users(users).await {
+                Err(error) if attempts.again(&error).await => {}
+                outcome => return outcome,
+            }
+        }
+    }
+
+    async fn try_import_users(&self, users: &[UserRecord]) -> Result<ListensOutcome, CatalogError> {
+        // Under the lock of all batches: two that change the same users would deadlock.
+        let mut transaction = begin_bulk(&self.pool).await?;
         let (_, users_added) = upsert_users(&mut transaction, users.iter().map(|user| &user.id)).await?;
         let ids: Vec<String> = users.iter().map(|user| user.id.to_string()).collect();
         let cities: Vec<Option<String>> = users.iter().map(|user| user.city.clone()).collect();
@@ -99,8 +110,17 @@ impl Catalog {
 
     /// Imports tracks with their attributes in one transaction; ids must be distinct.
     pub async fn import_songs(&self, songs: &[SongRecord]) -> Result<ListensOutcome, CatalogError> {
-        let mut transaction = self.pool.begin().await?;
-        lock_tracks(&mut transaction).await?;
+        let mut attempts = Attempts::default();
+        loop {
+            match self.try_import_songs(songs).await {
+                Err(error) if attempts.again(&error).await => {}
+                outcome => return outcome,
+            }
+        }
+    }
+
+    async fn try_import_songs(&self, songs: &[SongRecord]) -> Result<ListensOutcome, CatalogError> {
+        let mut transaction = begin_bulk(&self.pool).await?;
         let mut upserted = upsert_track_records(&mut transaction, songs.iter().map(|song| &song.track)).await?;
         let ids: Vec<String> = songs.iter().map(|song| song.track.id.to_string()).collect();
         let languages: Vec<Option<String>> = songs.iter().map(|song| song.language.clone()).collect();
@@ -134,8 +154,17 @@ impl Catalog {
 
     /// Imports names and recording codes of tracks in one transaction; ids must be distinct.
     pub async fn import_recordings(&self, recordings: &[RecordingRecord]) -> Result<ListensOutcome, CatalogError> {
-        let mut transaction = self.pool.begin().await?;
-        lock_tracks(&mut transaction).await?;
+        let mut attempts = Attempts::default();
+        loop {
+            match self.try_import_recordings(recordings).await {
+                Err(error) if attempts.again(&error).await => {}
+                outcome => return outcome,
+            }
+        }
+    }
+
+    async fn try_import_recordings(&self, recordings: &[RecordingRecord]) -> Result<ListensOutcome, CatalogError> {
+        let mut transaction = begin_bulk(&self.pool).await?;
         let tracks = recordings.iter().map(|recording| &recording.track);
         let mut upserted = upsert_track_records(&mut transaction, tracks).await?;
         let ids: Vec<String> = recordings.iter().map(|recording| recording.track.id.to_string()).collect();

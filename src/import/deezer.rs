@@ -226,7 +226,10 @@ fn tracks<'a>(
                 let id = in_field(&field, ArtistId::new(artist)).map_err(RowError::Other)?;
                 ArtistRecord::stated(Some(id), None)
             }
-            false => ArtistRecord::stated(None, Some(name(artist).map_err(|reason| RowError::Other(format!("{field}: {reason}")))?)),
+            false => ArtistRecord::stated(
+                None,
+                Some(name(artist).map_err(|reason| RowError::Other(format!("{field}: {reason}")))?),
+            ),
         };
         tracks.push(TrackMention::Described(TrackRecord::bare(id).by(artist)));
     }

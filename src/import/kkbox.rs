@@ -158,18 +158,39 @@ impl KkboxFile {
                     &table,
                     ["msno", "city", "bd", "gender", "registered_via", "registration_init_time", "expiration_date"],
                 )?;
-                read_rows(path, table, KkboxRows::Users, |user| user.id.as_str(), |row, _| member(row, columns), hand_over)
+                read_rows(
+                    path,
+                    table,
+                    KkboxRows::Users,
+                    |user| user.id.as_str(),
+                    |row, _| member(row, columns),
+                    hand_over,
+                )
             }
             Self::Songs(_) => {
                 let columns = columns(
                     &table,
                     ["song_id", "song_length", "genre_ids", "artist_name", "composer", "lyricist", "language"],
                 )?;
-                read_rows(path, table, KkboxRows::Songs, |song| song.track.id.as_str(), |row, _| song(row, columns), hand_over)
+                read_rows(
+                    path,
+                    table,
+                    KkboxRows::Songs,
+                    |song| song.track.id.as_str(),
+                    |row, _| song(row, columns),
+                    hand_over,
+                )
             }
             Self::Recordings(_) => {
                 let columns = columns(&table, ["song_id", "name", "isrc"])?;
-                read_rows(path, table, KkboxRows::Recordings, |one| one.track.id.as_str(), |row, _| recording(row, columns), hand_over)
+                read_rows(
+                    path,
+                    table,
+                    KkboxRows::Recordings,
+                    |one| one.track.id.as_str(),
+                    |row, _| recording(row, columns),
+                    hand_over,
+                )
             }
             Self::Train(_) => {
                 let target = table.column(&["target"])?;

@@ -51,9 +51,9 @@ pub async fn import_mpd(
     rejects: &Path,
     interrupt: &Interrupt,
 ) -> Result<ImportReport, ImportError> {
-    let reads = find_slices(paths)?.into_iter().map(|file| {
-        FileToRead::new(&file, true, |file, count, sink| read(file, Source::open(file, count)?, sink))
-    });
+    let reads = find_slices(paths)?
+        .into_iter()
+        .map(|file| FileToRead::new(&file, true, |file, count, sink| read(file, Source::open(file, count)?, sink)));
     import_files(catalog, reads.collect(), rejects, interrupt).await
 }
 
@@ -517,7 +517,10 @@ fn playlist_record<'a, T>(
     if placed.iter().all(|(position, _)| position.is_some()) {
         placed.sort_by_key(|(position, _)| *position);
     }
-    Ok(PlaylistRecord { tracks: placed.into_iter().map(|(_, track)| TrackMention::Described(track)).collect(), ..record })
+    Ok(PlaylistRecord {
+        tracks: placed.into_iter().map(|(_, track)| TrackMention::Described(track)).collect(),
+        ..record
+    })
 }
 
 /// A track with the position that the file states for it.
@@ -562,7 +565,8 @@ mod tests {
 
     #[test]
     fn a_bad_playlist_is_skipped_and_the_rest_of_the_slice_is_kept() {
-        let parsed = parse(r#"{"playlists": [{"pid": 1, "tracks": []}, {}, {"pid": 1, "tracks": []}, 5, {"tracks": []}]}"#);
+        let parsed =
+            parse(r#"{"playlists": [{"pid": 1, "tracks": []}, {}, {"pid": 1, "tracks": []}, 5, {"tracks": []}]}"#);
         assert_eq!(parsed.playlists.len(), 2);
         assert_eq!(parsed.playlists[1].id, "slice:4");
         let reasons: Vec<&str> = parsed.rejects.iter().map(|reject| reject.reason.as_str()).collect();

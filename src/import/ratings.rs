@@ -404,7 +404,12 @@ impl Reader<'_> {
 }
 
 /// A film as a track.
-fn film<'a>(row: Row<'_>, id: usize, title: usize, genres: impl Iterator<Item = &'a str>) -> Result<TrackRecord, String> {
+fn film<'a>(
+    row: Row<'_>,
+    id: usize,
+    title: usize,
+    genres: impl Iterator<Item = &'a str>,
+) -> Result<TrackRecord, String> {
     let id = row.prefixed_id(id, FILM, TrackId::new)?;
     let title = row.stated(title)?.unwrap_or_default();
     let genres: Vec<&str> = genres.collect();
@@ -495,7 +500,9 @@ mod tests {
         let reasons = reasons(&parsed);
         assert_eq!(reasons[0], "row 2 at 51: rating: must be a number from 0.5 to 5, not \"9\"");
         assert_eq!(reasons[1], "row 3 at 59: movieId: must not be empty");
-        assert!(reasons[2].contains("must be a number, not \"good\"") && reasons[3].contains("2 fields; the header has 4"));
+        assert!(
+            reasons[2].contains("must be a number, not \"good\"") && reasons[3].contains("2 fields; the header has 4")
+        );
     }
 
     #[test]

@@ -61,7 +61,7 @@ fn rate(rows: u64, what: &str, seconds: f64) -> String {
 
 impl Outcome for BatchOutcome {
     fn has_changes(&self) -> bool {
-        self.playlists_added + self.playlists_changed + self.tracks_added > 0
+        self.playlists_added + self.playlists_changed + self.tracks_added + self.tracks_changed > 0
     }
 
     fn progress(&self, seconds: f64) -> String {
@@ -71,7 +71,7 @@ impl Outcome for BatchOutcome {
 
 impl Outcome for RatingsOutcome {
     fn has_changes(&self) -> bool {
-        self.ratings_added + self.ratings_changed + self.tracks_added > 0
+        self.ratings_added + self.ratings_changed + self.tracks_added + self.tracks_changed > 0
     }
 
     fn progress(&self, seconds: f64) -> String {
@@ -276,10 +276,7 @@ mod tests {
         assert_eq!(reasons.total, 12);
         let shown: Vec<String> =
             reasons.commonest().into_iter().map(|one| format!("{} {}", one.count, one.reason)).collect();
-        assert_eq!(
-            shown,
-            ["5 rating: must be a number, not …", "4 tracks[].id: must not be empty", "2 missing field"]
-        );
+        assert_eq!(shown, ["5 rating: must be a number, not …", "4 tracks[].id: must not be empty", "2 missing field"]);
         assert_eq!(general("rare [this] (one"), "rare [this] (one");
     }
 }

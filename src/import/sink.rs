@@ -135,7 +135,14 @@ pub struct Sink<'a> {
 impl<'a> Sink<'a> {
     /// For the rows of `file`; `hand_over` gets them a batch at a time.
     pub fn new(file: &Path, hand_over: HandOver<'a, Batch>) -> Self {
-        Self { file: file.to_owned(), hand_over, batch: Batch::default(), ids: HashSet::new(), placements: 0, text_bytes: 0 }
+        Self {
+            file: file.to_owned(),
+            hand_over,
+            batch: Batch::default(),
+            ids: HashSet::new(),
+            placements: 0,
+            text_bytes: 0,
+        }
     }
 
     /// Takes a playlist. Of several with one id in a file, the last one is right.

@@ -309,7 +309,8 @@ impl<R: BufRead> Source<R> {
     pub fn line(&mut self) -> Result<Option<Line<'_>>, FormatError> {
         let Some(RawLine { number, offset, begin, bytes }) = self.raw_line()? else { return Ok(None) };
         let text = bytes.and_then(|bytes| {
-            let not_utf8 = |error: std::str::Utf8Error| LineProblem::NotUtf8 { offset: begin + error.valid_up_to() as u64 };
+            let not_utf8 =
+                |error: std::str::Utf8Error| LineProblem::NotUtf8 { offset: begin + error.valid_up_to() as u64 };
             std::str::from_utf8(bytes).map_err(not_utf8)
         });
         Ok(Some(Line { number, offset, text }))

@@ -81,7 +81,8 @@ impl<R: BufRead> Table<R> {
             }
             Some((_, Ok(()))) => {}
         }
-        table.header = (0..table.record.ends.len()).map(|column| decode(table.record.field(column)).into_owned()).collect();
+        table.header =
+            (0..table.record.ends.len()).map(|column| decode(table.record.field(column)).into_owned()).collect();
         table.fields = table.header.len();
         table.rows = 0;
         Ok(table)
@@ -381,7 +382,10 @@ impl<'a> Row<'a> {
     pub fn list(&self, column: usize, separator: char, most: usize) -> Result<Vec<String>, String> {
         let text = self.text(column)?;
         let members = stated_list(text.split(separator)).unwrap_or_default().into_iter().take(most);
-        members.map(|member| name(&member).map(|_| ()).map(|()| member.clone())).collect::<Result<_, _>>().map_err(|reason: String| self.named(column, reason))
+        members
+            .map(|member| name(&member).map(|_| ()).map(|()| member.clone()))
+            .collect::<Result<_, _>>()
+            .map_err(|reason: String| self.named(column, reason))
     }
 
     /// A number with a fraction.
@@ -435,7 +439,9 @@ mod tests {
         let mut table = Table::with_header(Source::new(text), CSV).expect("a header");
         let mut rows = Vec::new();
         while let Some((_, row)) = table.next_row().expect("memory can be read") {
-            rows.push(row.map(|row| (0..row.fields()).map(|column| row.text(column).expect("there").into_owned()).collect()));
+            rows.push(
+                row.map(|row| (0..row.fields()).map(|column| row.text(column).expect("there").into_owned()).collect()),
+            );
         }
         rows
     }

@@ -169,7 +169,8 @@ fn read_tracks<R: BufRead>(
                 return Err(format!("song {number} is not described in {SONGS}"));
             };
             let id = in_field("a song's id", TrackId::new(format!("yes:{id}")))?;
-            let artist = ArtistRecord::stated(None, Some(name(artist).map_err(|reason| format!("a song's artist: {reason}"))?));
+            let artist =
+                ArtistRecord::stated(None, Some(name(artist).map_err(|reason| format!("a song's artist: {reason}"))?));
             let title = name(title).map_err(|reason| format!("a song's title: {reason}"))?;
             Ok(TrackRecord::named(id, title).by(artist))
         })

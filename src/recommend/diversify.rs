@@ -85,5 +85,9 @@ mod tests {
         assert_eq!(order(1.0), [0, 3, 2, 1]);
         assert_eq!(diversify(alike, &rows, &relevance, 0.5, 2).len(), 2);
         assert!(diversify(alike, &[], &[], 0.5, 2).is_empty());
+
+        let without = CompletionIndex { artist_of: vec![crate::dataset::NONE; 4].into(), ..index };
+        // Half the cosine: they have no artist in common.
+        assert!((likeness(&without, 2, 3) - 0.4).abs() < 1e-6);
     }
 }

@@ -193,7 +193,10 @@ async fn an_import_in_which_no_row_was_right_ends_with_1_and_says_why_and_which_
     ] {
         let finished = home.segue(&[&["import"], &arguments[..], &url[..]].concat()).run();
         assert_eq!(finished.code, Some(1), "{finished:?}");
-        assert!(finished.stdout.contains(reason) && finished.stdout.contains("no row could be imported"), "{finished:?}");
+        assert!(
+            finished.stdout.contains(reason) && finished.stdout.contains("no row could be imported"),
+            "{finished:?}"
+        );
     }
     let rows: Vec<String> = (0..1_200).map(|row| format!("u{row},t,{}", row % 10 + 1)).collect();
     write(home.path(), "ten.csv", format!("user_id,track_id,rating\n{}\n", rows.join("\n")));

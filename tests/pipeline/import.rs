@@ -274,7 +274,12 @@ async fn a_field_of_no_use_costs_no_more_than_itself_and_is_listed() {
     ];
     let imported = imported(&[("slice.json", slice(&useless).into_bytes())]).await;
     let report = &imported.report;
-    assert_eq!((report.outcome.playlists_added, report.rejected, report.omitted), (14, 0, 14), "{:#?}", imported.rejects());
+    assert_eq!(
+        (report.outcome.playlists_added, report.rejected, report.omitted),
+        (14, 0, 14),
+        "{:#?}",
+        imported.rejects()
+    );
     assert_eq!(report.outcome.placements, 14);
     let fields = ["pid", "pid", "name", "collaborative", "num_followers", "num_albums", "duration_ms", "modified_at"];
     for (number, field) in fields.into_iter().enumerate() {
@@ -332,7 +337,10 @@ async fn every_text_that_is_stored_is_bounded() {
     ];
     assert_eq!(items, expected);
     assert_eq!(imported.playlists().await, ["1", "2", "3", "4", "long:1"]);
-    assert_eq!(imported.database.texts("SELECT title FROM playlists WHERE title IS NOT NULL").await, ["z".repeat(10_000)]);
+    assert_eq!(
+        imported.database.texts("SELECT title FROM playlists WHERE title IS NOT NULL").await,
+        ["z".repeat(10_000)]
+    );
     assert_eq!(imported.placements().await, ["3 0 t:3"]);
 }
 
@@ -359,7 +367,8 @@ async fn what_text_can_not_hold_spoils_no_more_than_itself() {
 #[tokio::test]
 async fn a_byte_order_mark_is_passed_over_and_what_is_no_text_is_named() {
     let marked = [b"\xef\xbb\xbf".to_vec(), good("marked")].concat();
-    let wide: Vec<u8> = String::from_utf8(good("wide")).expect("text").encode_utf16().flat_map(u16::to_le_bytes).collect();
+    let wide: Vec<u8> =
+        String::from_utf8(good("wide")).expect("text").encode_utf16().flat_map(u16::to_le_bytes).collect();
     let imported = imported(&[
         ("marked.json", marked.clone()),
         ("marked.json.gz", gzip(&marked)),

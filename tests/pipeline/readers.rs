@@ -14,9 +14,9 @@ use segue::catalog::fields::{Field, Omissions, Whole};
 use segue::catalog::lines::{self, LineId, LineTrack, PlaylistLine, TrackLine};
 use segue::catalog::{RatingScale, TrackMention};
 use segue::import::deezer::{self, DeezerOptions};
+use segue::import::kkbox::{KkboxBatch, KkboxFile};
 use segue::import::ndjson::{self, RowKind};
 use segue::import::pickle::Limits;
-use segue::import::kkbox::{KkboxBatch, KkboxFile};
 use segue::import::ratings::Reader;
 use segue::import::{
     Batch, FormatError, ParsedRatings, RatingsFile, ReadError, Reject, Sink, Source, mpd, npy, yes_radio,
@@ -492,8 +492,7 @@ fn read_tables(bytes: &[u8]) -> bool {
             has_rows |= !(parsed.ratings.is_empty() && parsed.tracks.is_empty());
         }
     }
-    let kinds =
-        [KkboxFile::Members, KkboxFile::Songs, KkboxFile::Recordings, KkboxFile::Train, KkboxFile::Test];
+    let kinds = [KkboxFile::Members, KkboxFile::Songs, KkboxFile::Recordings, KkboxFile::Train, KkboxFile::Test];
     for kind in kinds {
         let mut hand_over = |batch: KkboxBatch| {
             assert!(sound(&batch.rejects), "{:?}", batch.rejects);

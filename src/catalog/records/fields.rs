@@ -90,11 +90,7 @@ impl<T> Field<T> {
     /// # Errors
     ///
     /// If it is missing or useless.
-    pub fn required<R, E: fmt::Display>(
-        self,
-        name: &str,
-        check: impl FnOnce(T) -> Result<R, E>,
-    ) -> Result<R, String> {
+    pub fn required<R, E: fmt::Display>(self, name: &str, check: impl FnOnce(T) -> Result<R, E>) -> Result<R, String> {
         match self {
             Self::Absent => Err(format!("{name}: must not be empty")),
             Self::Stated(value) => check(value).map_err(|error| format!("{name}: {error}")),
@@ -199,7 +195,9 @@ impl<'de: 'a, 'a> Readable<'de> for LineId<'a> {
             Scalar::Float(number) if number.fract() == 0.0 && number.abs() <= EXACT => {
                 Ok(Self(Cow::Owned((number as i64).to_string())))
             }
-            Scalar::Float(number) if number.fract() == 0.0 => Err("has too many digits for a number: write it as text".to_owned()),
+            Scalar::Float(number) if number.fract() == 0.0 => {
+                Err("has too many digits for a number: write it as text".to_owned())
+            }
             Scalar::Float(_) | Scalar::Flag(_) => Err(unlike::<Self>(value)),
         }
     }

@@ -327,7 +327,8 @@ pub(crate) struct StatedPlaylist<'a> {
 impl StatedPlaylist<'_> {
     /// Returns the record without tracks; fields that the catalog can't hold are added to `omissions`.
     pub(crate) fn into_record(self, id: PlaylistId, omissions: &mut Omissions) -> PlaylistRecord {
-        let mut text_of = |field, value| omissions.take(field, value, |value: Text<'_>| text(&value).map(stated)).flatten();
+        let mut text_of =
+            |field, value| omissions.take(field, value, |value: Text<'_>| text(&value).map(stated)).flatten();
         let title = text_of(self.title.0, self.title.1);
         let description = text_of("description", self.description);
         let mut count_of = |field, value| omissions.take(field, value, |Whole(number)| count::<i32>(number));

@@ -81,7 +81,8 @@ impl Rest<'_> {
         self.one_of(b"-")?;
         let month = Month::try_from(u8::try_from(self.digits(2)?).ok()?).ok()?;
         self.one_of(b"-")?;
-        let date = Date::from_calendar_date(i32::try_from(year).ok()?, month, u8::try_from(self.digits(2)?).ok()?).ok()?;
+        let date =
+            Date::from_calendar_date(i32::try_from(year).ok()?, month, u8::try_from(self.digits(2)?).ok()?).ok()?;
         if self.0.is_empty() {
             return Some((date, Time::MIDNIGHT, UtcOffset::UTC));
         }
@@ -211,7 +212,9 @@ mod tests {
         ] {
             assert_eq!(from_text(text), Err(OUT_OF_YEARS.to_owned()), "{text}");
         }
-        for text in ["", "soon", "2023-13-01", "2023-02-30", "2023-11-14T", "2023-11-14T25:00", "2023-11-14 22:13:20+99:00"] {
+        for text in
+            ["", "soon", "2023-13-01", "2023-02-30", "2023-11-14T", "2023-11-14T25:00", "2023-11-14 22:13:20+99:00"]
+        {
             let reason = from_text(text).expect_err("no time");
             assert!(reason.starts_with("must be a time"), "{text}: {reason}");
         }

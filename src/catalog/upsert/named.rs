@@ -28,12 +28,6 @@ pub(super) struct NamedRecord<'a> {
 /// What stands for a row without a uri.
 type Key = (i32, String);
 
-impl NamedRecord<'_> {
-    fn key(&self) -> Option<Key> {
-        Some((self.scope?, self.named.name?.to_owned()))
-    }
-}
-
 /// Distinct records of a batch.
 #[derive(Debug, Default)]
 pub(super) struct NamedRecords<'a> {
@@ -70,6 +64,17 @@ pub(super) struct StoredRow {
     uri: Option<String>,
     name: String,
     artist: Option<i32>,
+}
+
+impl StoredRow {
+    fn is_unnamed(&self) -> bool {
+        self.uri.as_ref() == Some(&self.name)
+    }
+
+    /// The name that a record of this row's uri gives it, if it has another one.
+    fn new_name<'a>(&self, record: &NamedRecord<'a>) -> Option<&'a str> {
+        record.named.name.filter(|&name| self.name != name && (self.is_unnamed() || !record.is_inferred))
+    }
 }
 
 /// A table of such rows, with its queries.
@@ -290,13 +295,13 @@ pub(super) async fn upsert<T: NamedTable>(
         return Ok(UpsertedRows::default());
     }
     let uris: Vec<String> = records.iter().filter_map(|record| record.named.uri.map(ToOwned::to_owned)).collect();
-    let (artists, names): (Vec<i32>, Vec<String>) = records.iter().filter_map(NamedRecord::key).unzip();
     let mut stored = Stored::default();
     for row in T::of_uris(&mut *connection, &uris).await? {
         if let Some(uri) = row.uri.clone() {
             stored.by_uri.insert(uri, row);
         }
     }
+    let (artists, names): (Vec<i32>, Vec<String>) = records.iter().filter_map(|record| stored.key(record)).unzip();
     for row in T::of_names(&mut *connection, &artists, &names).await? {
         stored.by_name.entry((row.artist.unwrap_or_default(), row.name)).or_insert((row.id, row.uri));
     }
@@ -355,11 +360,20 @@ struct Resolved {
 }
 
 impl Stored {
+    /// What stands for the row of a record from now on, if anything does.
+    fn key(&self, record: &NamedRecord<'_>) -> Option<Key> {
+        let Some(row) = record.named.uri.and_then(|uri| self.by_uri.get(uri)) else {
+            return Some((record.scope?, record.named.name?.to_owned()));
+        };
+        let name = row.new_name(record).unwrap_or(&row.name);
+        Some((row.artist.or(record.scope)?, name.to_owned()))
+    }
+
     /// How many ids to draw for rows that are missing: enough, and a few too many where uris turn out to be adopted.
     fn missing(&self, records: &[NamedRecord<'_>]) -> i32 {
         let is_known = |record: &&NamedRecord<'_>| match record.named.uri {
             Some(uri) => self.by_uri.contains_key(uri),
-            None => record.key().is_some_and(|key| self.by_name.contains_key(&key)),
+            None => self.key(record).is_some_and(|key| self.by_name.contains_key(&key)),
         };
         (records.len() - records.iter().filter(is_known).count()) as i32
     }
@@ -372,13 +386,12 @@ impl Stored {
             (0..records.len()).partition(|&index| records[index].named.uri.is_some());
         for index in with_uri.into_iter().chain(by_name) {
             let record = &records[index];
-            let (key, uri) = (record.key(), record.named.uri);
+            let (key, uri) = (self.key(record), record.named.uri);
             if let Some(row) = uri.and_then(|uri| self.by_uri.get(uri)) {
                 resolved.ids[index] = row.id;
-                let was_unnamed = row.uri.as_ref() == Some(&row.name);
-                let new_name =
-                    record.named.name.filter(|&name| row.name != name && (was_unnamed || !record.is_inferred));
+                let new_name = row.new_name(record);
                 let new_artist = record.scope.filter(|_| row.artist.is_none());
+                let is_new_key = new_artist.is_some() || (new_name.is_some() && row.is_unnamed());
                 if let Some(name) = new_name {
                     resolved.renamed.0.push(row.id);
                     resolved.renamed.1.push(name.to_owned());
@@ -387,11 +400,10 @@ impl Stored {
                     resolved.placed.0.push(row.id);
                     resolved.placed.1.push(artist);
                 }
-                let name = new_name.map_or_else(|| row.name.clone(), ToOwned::to_owned);
-                let Some(key) = row.artist.or(new_artist).map(|artist| (artist, name)) else { continue };
+                let Some(key) = key else { continue };
                 match self.by_name.get_mut(&key) {
                     // The name is yet to be this row's: what was known by it alone is this row.
-                    Some((id, known @ None)) if new_artist.is_some() || (new_name.is_some() && was_unnamed) => {
+                    Some((id, known @ None)) if is_new_key => {
                         resolved.merged.insert(*id, row.id);
                         (*id, *known) = (row.id, row.uri.clone());
                     }

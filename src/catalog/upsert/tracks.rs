@@ -7,6 +7,7 @@ use sqlx::PgConnection;
 use super::batch::{Batch, Description, Named};
 use super::named::{Albums, Artists, EVERYWHERE, NamedRecord, NamedRecords, UpsertedRows, upsert};
 use super::transaction::begin_bulk;
+use crate::catalog::attempts::Attempts;
 use crate::catalog::connection::Catalog;
 use crate::catalog::copy::CopyRows;
 use crate::catalog::error::CatalogError;
@@ -46,16 +47,35 @@ impl From<UpsertedTracks> for ListensOutcome {
 }
 
 impl Catalog {
-    /// Upserts tracks with their albums and artists in one transaction, under the locks of [`Catalog::upsert_playlists`].
+    /// Upserts tracks with their albums and artists in one transaction.
     pub async fn upsert_tracks(&self, tracks: &[TrackRecord]) -> Result<BatchOutcome, CatalogError> {
+        Ok(self.write_tracks(tracks).await?.outcome)
+    }
+
+    /// The same for tracks of distinct ids. Returns what became of each.
+    pub async fn change_tracks(&self, tracks: &[TrackRecord]) -> Result<Vec<RowChange>, CatalogError> {
+        Ok(self.write_tracks(tracks).await?.changes)
+    }
+
+    async fn write_tracks(&self, tracks: &[TrackRecord]) -> Result<UpsertedTracks, CatalogError> {
+        let mut attempts = Attempts::default();
+        loop {
+            match self.try_write_tracks(tracks).await {
+                Err(error) if attempts.again(&error).await => {}
+                outcome => return outcome,
+            }
+        }
+    }
+
+    async fn try_write_tracks(&self, tracks: &[TrackRecord]) -> Result<UpsertedTracks, CatalogError> {
         let mut transaction = begin_bulk(&self.pool).await?;
         let upserted = upsert_track_records(&mut transaction, tracks).await?;
         transaction.commit().await?;
-        Ok(upserted.outcome)
+        Ok(upserted)
     }
 }
 
-/// Upserts tracks with their albums and artists, under locks that keep others from writing these tables.
+/// Upserts tracks with their albums and artists, under the lock on names.
 pub(in crate::catalog) async fn upsert_track_records<'a>(
     connection: &mut PgConnection,
     tracks: impl IntoIterator<Item = &'a TrackRecord>,
@@ -71,7 +91,7 @@ pub(in crate::catalog) async fn replace_track_record(
     upsert_tracks(connection, &Batch::of_tracks([track]), true).await.map(drop)
 }
 
-/// Adds tracks that are missing, named by their ids, under the same locks. Returns their number.
+/// Adds tracks that are missing, named by their ids, under the same lock. Returns their number.
 pub(in crate::catalog) async fn add_tracks<'a>(
     connection: &mut PgConnection,
     ids: impl Iterator<Item = &'a TrackId>,

@@ -1,7 +1,7 @@
 //! The ranking's features: one table of names, groups and values.
 
 use super::directions::{Directions, mean_factor};
-use crate::bundle::{CompletionIndex, DerivedTables};
+use crate::bundle::{CompletionIndex, DerivedTables, RANKING_FEATURES};
 use crate::dataset::NONE;
 use crate::math::linear::products;
 use crate::math::top_k::by_falling;
@@ -114,6 +114,9 @@ features! {
     best_title: title = about.best_title;
     same_title_playlists: title = playlist.same_titles;
 }
+
+/// Bundles of another width are not loaded.
+const _: () = assert!(WIDTH == RANKING_FEATURES);
 
 /// Column of a feature.
 pub fn column_of(feature: &str) -> Option<usize> {

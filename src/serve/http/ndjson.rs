@@ -2,14 +2,14 @@
 //!
 //! The server writes lines to the catalog in batches and responds with a line for each while further ones still arrive: it
 //! holds one batch and a few chunks of the response, however many lines there are. It reports an invalid line and skips it.
-//! If the client disconnects or stops reading, it stops after the current batch; lines that it responded to are stored, and
-//! any line can be sent again.
+//! A batch that fails loses only itself; if several fail in a row, the request ends. If the client disconnects or stops
+//! reading, it stops after the current batch; lines that it responded to are stored, and any line can be sent again.
 
 use std::collections::HashSet;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::body::{Body, Bytes};
 use axum::http::HeaderValue;
@@ -19,10 +19,12 @@ use bytes::{Buf, BytesMut};
 use futures_util::{FutureExt, StreamExt};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Semaphore, mpsc};
+use tokio::time::timeout;
 use tracing::{debug, error};
 use utoipa::{IntoParams, ToSchema};
 
 use super::extract::NDJSON;
+use super::patience::Patience;
 use super::problem::{ApiError, FieldError};
 use crate::catalog::fields::Omitted;
 use crate::catalog::{CatalogError, RowChange};
@@ -33,12 +35,14 @@ const MAX_LINE_BYTES: usize = 4 << 20;
 const BATCH_BYTES: usize = 8 << 20;
 /// Chunks of the response that wait for the client.
 const CHUNKS: usize = 16;
-/// How long a client may neither send nor read.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Batches that may fail in a row: then the catalog is likely to fail the rest too.
+const FAILED_BATCHES: u32 = 3;
+/// Bytes per second that a client must send.
+const LEAST_SENDING: f64 = 1_000.0;
 /// Why a row was not stored.
 const FAILED: &str = "internal error: see the server's log";
-/// The same, if it was not the row's fault.
-const UNAVAILABLE: &str = "the catalog is unavailable: send this line and all after it again";
+/// The same for a row of an id of which another row was not stored: sent again, the earlier one must not replace it.
+const FAILED_EARLIER: &str = "an earlier line with this id failed: send both again, in this order";
 
 /// The query of a bulk request.
 #[derive(Debug, Clone, Copy, Default, Deserialize, IntoParams)]
@@ -123,8 +127,22 @@ pub struct BulkSummary {
     pub unchanged: u64,
     /// invalid lines
     pub rejected: u64,
-    /// rows that the catalog failed to store: nothing is stored from the first of them on
+    /// rows that the catalog failed to store: send them again, in the same order
     pub failed: u64,
+}
+
+/// How many bulk requests there may be at once, and how long their clients may neither send nor read.
+#[derive(Debug, Clone)]
+pub struct BulkLimits {
+    places: Arc<Semaphore>,
+    idle: Duration,
+}
+
+impl BulkLimits {
+    /// Returns limits of this many requests, and of this time.
+    pub fn new(requests: usize, idle: Duration) -> Self {
+        Self { places: Arc::new(Semaphore::new(requests)), idle }
+    }
 }
 
 /// How lines of one kind are parsed and stored.
@@ -150,13 +168,9 @@ pub trait BulkRows: Send + Sync + 'static {
 /// # Errors
 ///
 /// If too many bulk requests are in progress.
-pub fn store<R: BulkRows>(
-    rows: R,
-    body: Body,
-    query: BulkQuery,
-    permits: &Arc<Semaphore>,
-) -> Result<Response, ApiError> {
-    let permit = permits.clone().try_acquire_owned().map_err(|_| ApiError::Overloaded)?;
+pub fn store<R: BulkRows>(rows: R, body: Body, query: BulkQuery, limits: &BulkLimits) -> Result<Response, ApiError> {
+    let permit = limits.places.clone().try_acquire_owned().map_err(|_| ApiError::Overloaded)?;
+    let idle = limits.idle;
     let (sender, receiver) = mpsc::channel::<Bytes>(CHUNKS);
     tokio::spawn(async move {
         let mut writer = Writer {
@@ -168,6 +182,9 @@ pub fn store<R: BulkRows>(
             pending: Vec::new(),
             ids: HashSet::new(),
             pending_bytes: 0,
+            failed_ids: HashSet::new(),
+            failed_batches: 0,
+            idle,
         };
         if let Err(end) = writer.run(body).await {
             debug!("a bulk request ended early: {end}");
@@ -189,7 +206,7 @@ enum EarlyEnd {
     Stalled,
     /// The client disconnected.
     Disconnected,
-    /// The catalog failed, as the response says.
+    /// The catalog failed several times in a row, as the response says.
     Failed,
 }
 
@@ -206,7 +223,21 @@ impl fmt::Display for EarlyEnd {
 /// A line that waits for its batch.
 enum PendingLine<Row> {
     Row { line: u64, id: String, row: Row, omitted: Vec<FieldError> },
+    Failed { line: u64, id: String },
     Rejected { line: u64, reason: String },
+}
+
+/// A line of a batch on its way into the response.
+enum Line {
+    /// stored under this id, less what was left out, unless the batch fails
+    Stored(String, Vec<FieldError>),
+    Failed(String),
+    Rejected(String),
+}
+
+/// Why a batch was not stored.
+struct Failure {
+    is_unavailable: bool,
 }
 
 struct Writer<R: BulkRows> {
@@ -218,16 +249,26 @@ struct Writer<R: BulkRows> {
     pending: Vec<PendingLine<R::Row>>,
     ids: HashSet<String>,
     pending_bytes: usize,
+    /// ids of rows that the catalog failed to store
+    failed_ids: HashSet<String>,
+    /// batches that failed in a row
+    failed_batches: u32,
+    /// how long the client may neither send nor read
+    idle: Duration,
 }
 
 impl<R: BulkRows> Writer<R> {
     async fn run(&mut self, body: Body) -> Result<(), EarlyEnd> {
         let mut stream = body.into_data_stream();
         let (mut buffer, mut line, mut is_too_long) = (BytesMut::new(), 1_u64, false);
+        let mut patience = Patience::new(self.idle, LEAST_SENDING);
         loop {
-            let chunk = tokio::time::timeout(PATIENCE, stream.next()).await.map_err(|_| EarlyEnd::Stalled)?;
+            let waiting = Instant::now();
+            let chunk = timeout(patience.left(), stream.next()).await.map_err(|_| EarlyEnd::Stalled)?;
             let Some(chunk) = chunk else { break };
             let mut chunk = chunk.map_err(|_| EarlyEnd::Disconnected)?;
+            patience.waited(waiting.elapsed());
+            patience.moved(chunk.len());
             while let Some(end) = chunk.iter().position(|&byte| byte == b'\n') {
                 let rest = chunk.split_to(end);
                 chunk.advance(1);
@@ -265,8 +306,10 @@ impl<R: BulkRows> Writer<R> {
             }),
         };
         match parsed {
+            Ok((id, ..)) if self.failed_ids.contains(&id) => self.pending.push(PendingLine::Failed { line, id }),
             Ok((id, row, omitted)) => {
-                let omitted = omitted.into_iter().map(|Omitted { field, reason }| FieldError { field, reason }).collect();
+                let omitted =
+                    omitted.into_iter().map(|Omitted { field, reason }| FieldError { field, reason }).collect();
                 // Of several rows with the same id, the last one wins.
                 if !self.ids.insert(id.clone()) {
                     self.flush().await?;
@@ -291,9 +334,10 @@ impl<R: BulkRows> Writer<R> {
             match pending {
                 PendingLine::Row { line, id, row, omitted } => {
                     rows.push(row);
-                    lines.push((line, Ok((id, omitted))));
+                    lines.push((line, Line::Stored(id, omitted)));
                 }
-                PendingLine::Rejected { line, reason } => lines.push((line, Err(reason))),
+                PendingLine::Failed { line, id } => lines.push((line, Line::Failed(id))),
+                PendingLine::Rejected { line, reason } => lines.push((line, Line::Rejected(reason))),
             }
         }
         self.ids.clear();
@@ -305,21 +349,30 @@ impl<R: BulkRows> Writer<R> {
                 Ok(Ok(outcomes)) => Ok(outcomes),
                 Ok(Err(failure)) => {
                     error!("a batch of a bulk request failed: {failure}");
-                    Err(if failure.is_unavailable() { UNAVAILABLE } else { FAILED })
+                    Err(Failure { is_unavailable: failure.is_unavailable() })
                 }
                 Err(_) => {
                     error!("a batch of a bulk request panicked");
-                    Err(FAILED)
+                    Err(Failure { is_unavailable: false })
                 }
             },
         };
-        let failure = outcomes.as_ref().err().copied();
+        if !rows.is_empty() {
+            self.failed_batches = if outcomes.is_err() { self.failed_batches + 1 } else { 0 };
+        }
+        let gives_up = self.failed_batches >= FAILED_BATCHES;
+        let failure = outcomes.as_ref().err().map(|failure| match failure.is_unavailable {
+            true if gives_up => "the catalog is unavailable: send this line and all after it again",
+            true => "the catalog is unavailable: send this line again",
+            false => FAILED,
+        });
         let mut outcomes = outcomes.unwrap_or_default().into_iter();
         for (line, row) in lines {
             let reported = match (row, failure) {
-                (Err(reason), _) => self.rejected(line, reason),
-                (Ok((id, _)), Some(reason)) => self.failed(line, id, reason),
-                (Ok((id, omitted)), None) => match outcomes.next() {
+                (Line::Rejected(reason), _) => self.rejected(line, reason),
+                (Line::Failed(id), _) => self.failed(line, id, FAILED_EARLIER),
+                (Line::Stored(id, _), Some(reason)) => self.failed(line, id, reason),
+                (Line::Stored(id, omitted), None) => match outcomes.next() {
                     Some(outcome) => BulkLine { omitted, ..self.stored(line, id, outcome) },
                     None => self.failed(line, id, FAILED),
                 },
@@ -329,7 +382,7 @@ impl<R: BulkRows> Writer<R> {
                 self.report(&reported);
             }
         }
-        if failure.is_some() {
+        if gives_up {
             let summary = BulkLine { summary: Some(self.summary.clone()), ..BulkLine::default() };
             self.report(&summary);
             self.send().await?;
@@ -363,6 +416,7 @@ impl<R: BulkRows> Writer<R> {
 
     fn failed(&mut self, line: u64, id: String, reason: &str) -> BulkLine {
         self.summary.failed += 1;
+        self.failed_ids.insert(id.clone());
         let (outcome, reason) = (Some("failed".to_owned()), Some(reason.to_owned()));
         BulkLine { line: Some(line), id: Some(id), outcome, reason, ..BulkLine::default() }
     }
@@ -378,7 +432,7 @@ impl<R: BulkRows> Writer<R> {
             return Ok(());
         }
         let chunk = self.output.split().freeze();
-        let sent = tokio::time::timeout(PATIENCE, self.sender.send(chunk)).await.map_err(|_| EarlyEnd::Stalled)?;
+        let sent = timeout(self.idle, self.sender.send(chunk)).await.map_err(|_| EarlyEnd::Stalled)?;
         sent.map_err(|_| EarlyEnd::Disconnected)
     }
 }

@@ -9,7 +9,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::catalog::{
-    FeedbackOutcome, ListenRecord, RatingRecord, TextError, TrackId, UserId, check_name, feedback_time, times,
+    FeedbackOutcome, ListenRecord, RatingRecord, TextError, TrackId, UserId, check_name, feedback_time, stated, times,
 };
 use crate::serve::http::extract::{RowBody, Rows};
 use crate::serve::http::problem::{ApiError, FieldError, UNKNOWN_TRACK_ID};
@@ -115,7 +115,7 @@ async fn rate(State(state): State<AppState>, rows: Rows<RatingBody>) -> Result<J
         let rated_at = check_time("rated_at", row.rated_at, now)?;
         Ok(RatingRecord { user, track, rating, rated_at })
     });
-    let outcome = state.catalog()?.upsert_ratings(&rows.valid).await?;
+    let outcome = state.catalog_to_write().await?.upsert_ratings(&rows.valid).await?;
     Ok(Json(FeedbackAnswer::new(outcome, rows.indices, rows.problems, RatingBody::FIELD)))
 }
 
@@ -143,13 +143,13 @@ async fn listen(State(state): State<AppState>, rows: Rows<ListenBody>) -> Result
             user,
             track,
             listened_at,
-            source_system_tab: row.source_system_tab,
-            source_screen_name: row.source_screen_name,
-            source_type: row.source_type,
+            source_system_tab: row.source_system_tab.as_deref().and_then(stated),
+            source_screen_name: row.source_screen_name.as_deref().and_then(stated),
+            source_type: row.source_type.as_deref().and_then(stated),
             target: row.target,
         })
     });
-    let (outcome, written) = state.catalog()?.upsert_listens(&rows.valid).await?;
+    let (outcome, written) = state.catalog_to_write().await?.upsert_listens(&rows.valid).await?;
     listen_feed::publish(&state.models, &rows.valid, written);
     Ok(Json(FeedbackAnswer::new(outcome, rows.indices, rows.problems, ListenBody::FIELD)))
 }

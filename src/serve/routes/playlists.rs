@@ -16,8 +16,7 @@ use utoipa_axum::routes;
 use crate::catalog::columns::{self, MAX_PLAYLIST_TRACKS as MAX_TRACKS};
 use crate::catalog::fields::Omitted;
 use crate::catalog::{
-    Catalog, CatalogError, Playlist, PlaylistFields, PlaylistId, PlaylistRecord, PlaylistState, TrackId, UserId, lines,
-    times,
+    CatalogError, Playlist, PlaylistFields, PlaylistId, PlaylistRecord, PlaylistState, TrackId, UserId, lines, times,
 };
 use crate::serve::http::extract::{
     Id, JsonBody, Limit, ListQuery, MergePatch, Page, Preconditions, QueryParameters, Whole, entity_tag, in_field,
@@ -397,16 +396,18 @@ async fn create(
     request: Request,
 ) -> Result<Response, ApiError> {
     if is_ndjson(request.headers()) {
-        return ndjson::store(PlaylistRows(state.catalog()?.clone()), request.into_body(), query, &state.bulk);
+        state.catalog()?;
+        return ndjson::store(PlaylistRows(state.clone()), request.into_body(), query, &state.bulk);
     }
     let JsonBody(mut input) = JsonBody::<PlaylistInput>::from_request(request, &state).await?;
     let id = in_field("id", PlaylistId::new(input.id.take().map_or_else(new_id, Ok)?))?;
     let (fields, tracks) = input.into_parts()?;
     let edited = state
-        .catalog()?
-        .change_playlist(&id, |current| match current {
+        .catalog_to_edit(&id)
+        .await?
+        .change_playlist(&id, Some(&tracks), |current| match current {
             Some(_) => Err(ApiError::AlreadyExists("playlist", id.to_string())),
-            None => Ok((fields, Some(tracks))),
+            None => Ok(fields.clone()),
         })
         .await?;
     respond(&state, &id, edited, StatusCode::CREATED).await
@@ -461,11 +462,12 @@ async fn replace(
     let (fields, tracks) = input.into_parts()?;
     let mut is_new = false;
     let edited = state
-        .catalog()?
-        .change_playlist(&id, |current| {
+        .catalog_to_edit(&id)
+        .await?
+        .change_playlist(&id, Some(&tracks), |current| {
             is_new = current.is_none();
             preconditions.check(tag_of(current).as_deref())?;
-            Ok::<_, ApiError>((fields, Some(tracks)))
+            Ok::<_, ApiError>(fields.clone())
         })
         .await?;
     respond(&state, &id, edited, if is_new { StatusCode::CREATED } else { StatusCode::OK }).await
@@ -487,11 +489,12 @@ async fn change(
 ) -> Result<Response, ApiError> {
     let id = playlist_id(id)?;
     let edited = state
-        .catalog()?
-        .change_playlist(&id, |current| {
+        .catalog_to_edit(&id)
+        .await?
+        .change_playlist(&id, None, |current| {
             let current = current.ok_or_else(|| ApiError::UnknownPlaylist(id.to_string()))?;
             preconditions.check(tag_of(Some(current)).as_deref())?;
-            Ok::<_, ApiError>((patch.apply(&PlaylistMetadata::from(current))?.into_fields()?, None))
+            patch.apply(&PlaylistMetadata::from(current))?.into_fields()
         })
         .await?;
     respond(&state, &id, edited, StatusCode::OK).await
@@ -511,7 +514,8 @@ async fn delete(
 ) -> Result<StatusCode, ApiError> {
     let id = playlist_id(id)?;
     let deleted = state
-        .catalog()?
+        .catalog_to_edit(&id)
+        .await?
         .delete_playlist(&id, |playlist| preconditions.check(tag_of(Some(playlist)).as_deref()))
         .await?;
     if deleted { Ok(StatusCode::NO_CONTENT) } else { Err(ApiError::UnknownPlaylist(id.into())) }
@@ -549,7 +553,7 @@ async fn respond(
 }
 
 /// Stores the lines of a bulk request.
-struct PlaylistRows(Catalog);
+struct PlaylistRows(AppState);
 
 impl BulkRows for PlaylistRows {
     type Row = PlaylistRecord;
@@ -561,7 +565,7 @@ impl BulkRows for PlaylistRows {
     }
 
     async fn write(&self, rows: &[PlaylistRecord]) -> Result<Vec<RowOutcome>, CatalogError> {
-        let upserted = self.0.upsert_playlists(rows).await?;
+        let upserted = self.0.catalog_for_batch().await.upsert_playlists(rows).await?;
         let mut unknown: Vec<Vec<String>> = vec![Vec::new(); rows.len()];
         for track in &upserted.unknown_tracks {
             unknown[track.playlist].push(rows[track.playlist].tracks[track.track].id().to_string());

@@ -14,8 +14,8 @@ use utoipa_axum::routes;
 use crate::catalog::columns::MAX_GENRES;
 use crate::catalog::fields::Omitted;
 use crate::catalog::{
-    AlbumId, AlbumRecord, ArtistId, ArtistRecord, Catalog, CatalogError, RowChange, Track, TrackId, TrackRecord,
-    check_id, check_name, lines,
+    AlbumId, AlbumRecord, ArtistId, ArtistRecord, CatalogError, RowChange, Track, TrackId, TrackRecord, check_id,
+    check_name, lines,
 };
 use crate::serve::http::extract::{
     Id, JsonBody, ListQuery, MergePatch, Page, Preconditions, QueryParameters, in_field, is_ndjson, optional_whole,
@@ -24,7 +24,7 @@ use crate::serve::http::extract::{
 use crate::serve::http::ndjson::{self, BulkRows, RowOutcome};
 use crate::serve::http::problem::ApiError;
 use crate::serve::state::AppState;
-use crate::serve::state::hidden_tracks::{HiddenTracks, Reason};
+use crate::serve::state::hidden_tracks::Reason;
 
 /// Returns the routes.
 pub fn router() -> OpenApiRouter<AppState> {
@@ -301,20 +301,21 @@ async fn create(
     request: Request,
 ) -> Result<Response, ApiError> {
     if is_ndjson(request.headers()) {
-        let rows = TrackRows { catalog: state.catalog()?.clone(), hidden_tracks: state.hidden_tracks.clone() };
-        return ndjson::store(rows, request.into_body(), query, &state.bulk);
+        state.catalog()?;
+        return ndjson::store(TrackRows(state.clone()), request.into_body(), query, &state.bulk);
     }
     let JsonBody(row) = JsonBody::<TrackRow>::from_request(request, &state).await?;
     let record = row.into_record()?;
     let id = record.id.clone();
     let (track, _) = state
-        .catalog()?
+        .catalog_to_write()
+        .await?
         .change_track(&id, |current| match current {
             Some(_) => Err(ApiError::AlreadyExists("track", id.to_string())),
-            None => Ok(record),
+            None => Ok(record.clone()),
         })
         .await?;
-    apply_hidden(&state, &track);
+    apply_change(&state, &track);
     Ok(TrackBody::from(track).into_response(StatusCode::CREATED))
 }
 
@@ -348,13 +349,14 @@ async fn replace(
     let id = in_field("id", TrackId::new(id))?;
     let record = fields.into_record(id.clone())?;
     let (track, is_new) = state
-        .catalog()?
+        .catalog_to_write()
+        .await?
         .change_track(&id, |current| {
             preconditions.check(tag_of(current).as_deref())?;
-            Ok::<_, ApiError>(record)
+            Ok::<_, ApiError>(record.clone())
         })
         .await?;
-    apply_hidden(&state, &track);
+    apply_change(&state, &track);
     Ok(TrackBody::from(track).into_response(if is_new { StatusCode::CREATED } else { StatusCode::OK }))
 }
 
@@ -374,14 +376,15 @@ async fn change(
 ) -> Result<Response, ApiError> {
     let id = track_id(id)?;
     let (track, _) = state
-        .catalog()?
+        .catalog_to_write()
+        .await?
         .change_track(&id, |current| {
             let current = current.ok_or_else(|| ApiError::UnknownTrack(id.to_string()))?;
             preconditions.check(tag_of(Some(current)).as_deref())?;
             patch.apply(&TrackFields::from(current))?.into_record(id.clone())
         })
         .await?;
-    apply_hidden(&state, &track);
+    apply_change(&state, &track);
     Ok(TrackBody::from(track).into_response(StatusCode::OK))
 }
 
@@ -399,8 +402,8 @@ async fn delete(
     preconditions: Preconditions,
 ) -> Result<StatusCode, ApiError> {
     let id = track_id(id)?;
-    let deleted =
-        state.catalog()?.delete_track(&id, |track| preconditions.check(tag_of(Some(track)).as_deref())).await?;
+    let catalog = state.catalog_to_write().await?;
+    let deleted = catalog.delete_track(&id, |track| preconditions.check(tag_of(Some(track)).as_deref())).await?;
     if !deleted {
         return Err(ApiError::UnknownTrack(id.into()));
     }
@@ -412,16 +415,14 @@ fn tag_of(track: Option<&Track>) -> Option<String> {
     track.map(|track| TrackBody::from(track.clone()).entity_tag())
 }
 
-/// Applies `hidden` from the next request on.
-fn apply_hidden(state: &AppState, track: &Track) {
+/// Applies `hidden` and the name from the next request on.
+fn apply_change(state: &AppState, track: &Track) {
+    state.names.note(track);
     state.hidden_tracks.apply(vec![(track.id.to_string(), track.hidden.then_some(Reason::Hidden))]);
 }
 
 /// Stores the lines of a bulk request.
-struct TrackRows {
-    catalog: Catalog,
-    hidden_tracks: HiddenTracks,
-}
+struct TrackRows(AppState);
 
 impl BulkRows for TrackRows {
     type Row = TrackRecord;
@@ -433,14 +434,14 @@ impl BulkRows for TrackRows {
     }
 
     async fn write(&self, rows: &[TrackRecord]) -> Result<Vec<RowOutcome>, CatalogError> {
-        let changes = self.catalog.change_tracks(rows).await?;
+        let changes = self.0.catalog_for_batch().await.change_tracks(rows).await?;
         let stated = rows.iter().zip(&changes).filter_map(|(row, change)| {
             // A new track is no longer deleted.
             let is_new = *change == RowChange::Added;
             let hidden = row.hidden.or(is_new.then_some(false))?;
             Some((row.id.to_string(), hidden.then_some(Reason::Hidden)))
         });
-        self.hidden_tracks.apply(stated.collect());
+        self.0.hidden_tracks.apply(stated.collect());
         Ok(changes.into_iter().map(RowOutcome::from).collect())
     }
 }

@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 
 use axum::body::Bytes;
 use axum::extract::{FromRequest, Request};
-use axum::http::header::CONTENT_TYPE;
+use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::IntoResponse;
 use serde::de::value::MapAccessDeserializer;
@@ -119,10 +119,14 @@ impl MergePatch {
 #[derive(Debug, Clone, Copy)]
 pub struct BodyLimit(pub usize);
 
-/// Reads a body that is declared as JSON.
+/// Reads a body that is declared as JSON. One that says that it is too large is not read at all.
 pub async fn read_body<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, ApiError> {
     let limit_bytes = request.extensions().get::<BodyLimit>().map_or(0, |limit| limit.0);
     let declares_json = is_json(request.headers());
+    let length = request.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
+    if length.is_some_and(|length| length > limit_bytes) {
+        return Err(ApiError::TooLarge { limit_bytes });
+    }
     let bytes = Bytes::from_request(request, state).await.map_err(|rejection| {
         if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
             return ApiError::TooLarge { limit_bytes };
@@ -162,7 +166,8 @@ pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
 /// The media type of JSON rows, one per line.
 pub const NDJSON: &str = "application/x-ndjson";
 
-/// Returns whether the body is JSON rows, one per line.
+/// Returns whether the body is JSON rows, one per line, by any of the names that are in use.
 pub fn is_ndjson(headers: &HeaderMap) -> bool {
-    essence(headers) == NDJSON
+    let essence = essence(headers);
+    [NDJSON, "application/ndjson", "application/jsonl", "application/x-jsonlines"].contains(&essence.as_str())
 }
