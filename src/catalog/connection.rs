@@ -6,9 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
-use sqlx::{
-    AssertSqlSafe, ConnectOptions, Connection, PgConnection, Postgres, Row, Transaction, migrate::Migrator,
-};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, Postgres, Row, Transaction, migrate::Migrator};
 
 use super::embedded::EmbeddedPostgres;
 use super::error::CatalogError;
@@ -92,7 +90,9 @@ impl Session {
 async fn shares_sessions(connection: &mut PgConnection, options: &PgConnectOptions) -> Result<bool, CatalogError> {
     let first = backend(connection).await?;
     let mut other = options.connect().await?;
-    sqlx::raw_sql("BEGIN").execute(&mut other).await?;
+    if sqlx::raw_sql("BEGIN").execute(&mut other).await.is_err() {
+        return Ok(true); // one that forbids transactions
+    }
     let is_shared = backend(&mut other).await? == first
         || match tokio::time::timeout(CONNECT_TIMEOUT, backend(connection)).await {
             Ok(second) => second? != first,
@@ -134,8 +134,9 @@ async fn create_schema(connection: &mut PgConnection) -> Result<(), CatalogError
         false if !found.may_create => {
             statements.push(format!("CREATE SCHEMA {} AUTHORIZATION {};", found.quoted_schema, found.quoted_role));
         }
-        true if !found.may_create_tables => statements
-            .push(format!("GRANT USAGE, CREATE ON SCHEMA {} TO {};", found.quoted_schema, found.quoted_role)),
+        true if !found.may_create_tables => {
+            statements.push(format!("GRANT USAGE, CREATE ON SCHEMA {} TO {};", found.quoted_schema, found.quoted_role))
+        }
         _ => {}
     }
     if !statements.is_empty() {
@@ -245,7 +246,8 @@ impl Catalog {
         create_schema(&mut connection).await?;
         connection.close().await?;
         // A pool of its own, closed at the end: after a failed migration, its connection still holds the migration lock.
-        let pool = session.of(PgPoolOptions::new().max_connections(1)).connect_lazy_with(PgConnectOptions::clone(&options));
+        let pool =
+            session.of(PgPoolOptions::new().max_connections(1)).connect_lazy_with(PgConnectOptions::clone(&options));
         let migrated = MIGRATOR.run(&pool).await;
         pool.close().await;
         Ok(migrated?)

@@ -266,9 +266,13 @@ async fn write(
     .execute(&mut *connection)
     .await?;
     if new_length < length {
-        sqlx::query!("DELETE FROM playlist_tracks WHERE playlist_id = $1 AND position >= $2", playlist, new_length as i32)
-            .execute(&mut *connection)
-            .await?;
+        sqlx::query!(
+            "DELETE FROM playlist_tracks WHERE playlist_id = $1 AND position >= $2",
+            playlist,
+            new_length as i32
+        )
+        .execute(&mut *connection)
+        .await?;
     }
     if !added.is_empty() {
         sqlx::query!(

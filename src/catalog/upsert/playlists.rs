@@ -36,8 +36,10 @@ impl Catalog {
     async fn try_upsert_playlists(&self, playlists: &[PlaylistRecord]) -> Result<UpsertedPlaylists, CatalogError> {
         let mut transaction = begin_bulk(&self.pool).await?;
         let ids: Vec<String> = playlists.iter().map(|playlist| playlist.id.to_string()).collect();
-        let present =
-            sqlx::query!("SELECT external_id, id FROM playlists WHERE external_id = ANY($1) ORDER BY id FOR UPDATE", &ids);
+        let present = sqlx::query!(
+            "SELECT external_id, id FROM playlists WHERE external_id = ANY($1) ORDER BY id FOR UPDATE",
+            &ids
+        );
         let present = present.fetch_all(&mut *transaction).await?;
         let present: HashMap<String, i32> = present.into_iter().map(|row| (row.external_id, row.id)).collect();
         let batch = Batch::of_playlists(playlists);
@@ -59,7 +61,8 @@ impl Catalog {
             }
             placements.push(rows);
         }
-        let changes = replace_playlists(&mut transaction, playlists, present, &placements, &users, &mut outcome).await?;
+        let changes =
+            replace_playlists(&mut transaction, playlists, present, &placements, &users, &mut outcome).await?;
         transaction.commit().await?;
         Ok(UpsertedPlaylists { outcome, unknown_tracks, changes })
     }

@@ -12,8 +12,8 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::catalog::{
-    AlbumId, AlbumRecord, ArtistId, ArtistRecord, CatalogError, RowChange, Track, TrackId, TrackRecord,
-    check_id, check_name,
+    AlbumId, AlbumRecord, ArtistId, ArtistRecord, CatalogError, RowChange, Track, TrackId, TrackRecord, check_id,
+    check_name,
 };
 use crate::serve::http::extract::{
     Id, JsonBody, ListQuery, MergePatch, Page, Preconditions, QueryParameters, in_field, is_ndjson, optional_whole,
