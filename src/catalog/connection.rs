@@ -151,7 +151,8 @@ async fn create_schema(connection: &mut PgConnection) -> Result<(), CatalogError
         match sqlx::raw_sql(AssertSqlSafe(create)).execute(connection).await {
             // Another process was faster.
             Err(sqlx::Error::Database(error)) if error.is_unique_violation() => {}
-            created => drop(created?),
+            Err(error) => return Err(error.into()),
+            Ok(_) => {}
         }
     }
     Ok(())

@@ -224,7 +224,8 @@ async fn send_bulk(world: Arc<World>, number: u64) -> Versions {
         let mut left: BTreeSet<String> = ids.into_iter().collect();
         let text = answer.map(|(_, text)| text).unwrap_or_default();
         for line in text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()) {
-            let (Some(id), Some("added" | "changed" | "unchanged")) = (line["id"].as_str(), line["outcome"].as_str()) else {
+            let (Some(id), Some("added" | "changed" | "unchanged")) = (line["id"].as_str(), line["outcome"].as_str())
+            else {
                 continue;
             };
             acknowledged(&mut versions, id, version);
@@ -285,7 +286,9 @@ async fn append(world: Arc<World>, number: u64) -> BTreeSet<String> {
             break;
         }
         let Outcome::Stored(_) = world.change(Method::POST, "/tracks", &described).await else { continue };
-        if let Outcome::Stored(_) = world.change(Method::POST, "/playlists/feed/tracks", &json!({"tracks": [track]})).await {
+        if let Outcome::Stored(_) =
+            world.change(Method::POST, "/playlists/feed/tracks", &json!({"tracks": [track]})).await
+        {
             stored.insert(track);
         }
     }
@@ -303,7 +306,13 @@ async fn delete_tracks(world: Arc<World>) -> BTreeSet<String> {
         let described = json!({"name": track, "artist": format!("Artist {}", place % 9)});
         world.change(Method::PUT, &format!("/tracks/{track}"), &described).await;
         world.change(Method::POST, "/playlists/feed/tracks", &json!({"tracks": [track, track], "position": 0})).await;
-        world.change(Method::POST, "/ratings", &json!({"ratings": [{"user_id": "rater-0", "track_id": track, "rating": 3}]})).await;
+        world
+            .change(
+                Method::POST,
+                "/ratings",
+                &json!({"ratings": [{"user_id": "rater-0", "track_id": track, "rating": 3}]}),
+            )
+            .await;
         if let Outcome::Stored(_) = world.change(Method::DELETE, &format!("/tracks/{track}"), &Value::Null).await {
             deleted.insert(track);
         }
@@ -423,7 +432,9 @@ async fn writers_side_by_side_lose_nothing_whatever_is_killed_and_never_hear_of_
         .map(|n| json!({"id": track(n), "name": format!("Track {n}"), "artist": "Artist 0"}).to_string())
         .collect();
     world.send(Method::POST, "/tracks", "application/x-ndjson", tracks.join("\n")).await.expect("tracks");
-    for playlist in (0..3).map(|n| format!("own-{n}")).chain((0..SHARED).map(|n| format!("shared-{n}"))).chain(["feed".to_owned()]) {
+    for playlist in
+        (0..3).map(|n| format!("own-{n}")).chain((0..SHARED).map(|n| format!("shared-{n}"))).chain(["feed".to_owned()])
+    {
         let Outcome::Stored(_) = world.change(Method::PUT, &format!("/playlists/{playlist}"), &json!({})).await else {
             panic!("{playlist} can't be created");
         };
@@ -523,7 +534,8 @@ async fn writers_side_by_side_lose_nothing_whatever_is_killed_and_never_hear_of_
         .iter()
         .map(|row| row.get(0))
         .collect();
-    complaints.extend(left.iter().filter(|track| deleted.contains(*track)).map(|track| format!("{track} is still there")));
+    complaints
+        .extend(left.iter().filter(|track| deleted.contains(*track)).map(|track| format!("{track} is still there")));
     let stored: HashMap<(String, String), f64> = sqlx::query(
         "SELECT u.external_id, t.uri, r.rating::float8 FROM ratings r JOIN users u ON u.id = r.user_id JOIN tracks t ON t.id = r.track_id",
     )
@@ -536,7 +548,8 @@ async fn writers_side_by_side_lose_nothing_whatever_is_killed_and_never_hear_of_
     for (key, (known, possible)) in &ratings {
         let stored = stored.get(key).copied();
         if stored != *known && !stored.is_some_and(|stored| possible.contains(&stored)) {
-            complaints.push(format!("the rating {key:?} is {stored:?}, acknowledged was {known:?}, possible {possible:?}"));
+            complaints
+                .push(format!("the rating {key:?} is {stored:?}, acknowledged was {known:?}, possible {possible:?}"));
         }
     }
     connection.close().await.expect("closed");
@@ -544,10 +557,25 @@ async fn writers_side_by_side_lose_nothing_whatever_is_killed_and_never_hear_of_
     logs += &server.finish().stderr;
     eprintln!(
         "{} requests, {} playlists, {} appended, {} deleted, {} ratings in {:.0?}",
-        world.requests.load(Ordering::Relaxed), versions.len(), appended.len(), deleted.len(), ratings.len(), began.elapsed()
+        world.requests.load(Ordering::Relaxed),
+        versions.len(),
+        appended.len(),
+        deleted.len(),
+        ratings.len(),
+        began.elapsed()
     );
     assert!(!logs.contains("deadlock"), "{logs}");
-    assert!(complaints.is_empty(), "{} complaints, the first: {:#?}", complaints.len(), &complaints[..complaints.len().min(5)]);
-    assert!(!appended.is_empty() && !deleted.is_empty() && !ratings.is_empty() && versions.values().any(|(known, _)| *known > 1));
+    assert!(
+        complaints.is_empty(),
+        "{} complaints, the first: {:#?}",
+        complaints.len(),
+        &complaints[..complaints.len().min(5)]
+    );
+    assert!(
+        !appended.is_empty()
+            && !deleted.is_empty()
+            && !ratings.is_empty()
+            && versions.values().any(|(known, _)| *known > 1)
+    );
     home.assert_postgres_has_stopped();
 }
