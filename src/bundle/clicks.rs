@@ -21,7 +21,7 @@ use crate::dataset::listens::{
 };
 use crate::scoring::clicks::network::{ClickNetwork, parameters};
 use crate::scoring::clicks::shape::ClickShape;
-use crate::scoring::oblivious_trees::{MOST_BINS, ObliviousTrees};
+use crate::scoring::oblivious_trees::ObliviousTrees;
 
 const MODEL: &str = "model.json";
 
@@ -111,6 +111,9 @@ impl ClickBundle {
         }
         if members.is_empty() {
             return Err(folder.invalid(MODEL, "it has no member"));
+        }
+        if !(model.ensemble.0.is_finite() && model.ensemble.1.is_finite()) {
+            return Err(folder.invalid(MODEL, "its calibration is not finite"));
         }
         let numbers = |name: &str| Ok(folder.read_array::<u64>(&format!("state.{name}.npy"))?.values);
         let small = |name: &str| Ok(folder.read_array::<u32>(&format!("state.{name}.npy"))?.values);
@@ -220,11 +223,14 @@ fn load_member(folder: &BundleFolder, number: usize, member: &mut ClickMember) -
     let encoding = &mut member.encoding;
     let numbers = encoding.numbers.len();
     let fits = encoding.offsets.len() == encoding.fields.len() + 1
-        && encoding.offsets.is_sorted()
+        && encoding.offsets.is_sorted_by(|left, right| left < right)
         && encoding.fields.len() <= FIELDS
         && encoding.means.len() == numbers
         && encoding.deviations.len() == numbers
         && encoding.numbers.iter().all(|&place| place < NUMBERS)
+        && encoding.means.iter().all(|mean| mean.is_finite())
+        && encoding.deviations.iter().all(|&deviation| deviation > 0.0 && deviation.is_finite())
+        && [member.slope, member.intercept, member.weight].iter().all(|number| number.is_finite())
         && encoding.missing.iter().all(|&place| place < numbers);
     if !fits {
         return Err(folder.invalid(MODEL, format!("the encoding of {} does not fit together", member.name)));
@@ -241,15 +247,7 @@ fn load_member(folder: &BundleFolder, number: usize, member: &mut ClickMember) -
     }
     match &mut member.scorer {
         Scorer::Trees(trees) => {
-            let usable = trees.depth <= 8
-                && trees.features.iter().all(|&feature| usize::from(feature) < trees.binning.borders.len())
-                && trees.thresholds.len() == trees.features.len()
-                && trees.leaves.len() == trees.trees() << trees.depth
-                && trees.binning.borders.len() == numbers
-                && trees.binning.borders.iter().all(|borders| borders.len() < MOST_BINS - 1);
-            if !usable {
-                return Err(folder.invalid(MODEL, "its trees do not fit together"));
-            }
+            trees.check(numbers).map_err(|reason| folder.invalid(MODEL, reason))?;
         }
         Scorer::Networks(networks) => {
             for (seed, network) in networks.iter_mut().enumerate() {

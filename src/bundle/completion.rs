@@ -18,6 +18,9 @@ use crate::scoring::oblivious_trees::{Binning, ObliviousTrees};
 /// The most popular tracks that the factorization and the vectors may propose by themselves.
 const LATENT_CANDIDATES: usize = 6_000;
 
+/// Numbers that describe a candidate to the trees.
+pub const RANKING_FEATURES: usize = 71;
+
 /// All that completions need.
 #[derive(Debug)]
 pub struct CompletionBundle {
@@ -44,7 +47,7 @@ impl CompletionBundle {
             true => None,
             false => Some(NeumfBundle::load(folder, index.playlists.rows(), vocabulary.len())?),
         };
-        let bundle = Self {
+        let mut bundle = Self {
             track_names: folder.map_texts("track_names")?,
             artist_names: folder.map_texts("artist_names")?,
             index,
@@ -58,7 +61,18 @@ impl CompletionBundle {
         if bundle.artist_names.len() != bundle.index.artist_counts.len() {
             return Err(folder.invalid("artist_names.offsets.npy", "its number of rows differs from artist_counts"));
         }
+        bundle.forget_unknown_artist();
         Ok((folder.manifest().clone(), bundle))
+    }
+
+    /// Version 0.1 gave tracks without an artist one of this name, or without a name.
+    fn forget_unknown_artist(&mut self) {
+        let is_unknown = |&artist: &u32| matches!(self.artist_names.get(artist), "Unknown artist" | "");
+        let unknown: Vec<u32> = (0..self.artist_names.len() as u32).filter(is_unknown).collect();
+        if !unknown.is_empty() {
+            let known = |&artist: &u32| if unknown.binary_search(&artist).is_ok() { NONE } else { artist };
+            self.index.artist_of = self.index.artist_of.iter().map(known).collect::<Vec<u32>>().into();
+        }
     }
 
     /// Writes all but the manifest.
@@ -90,7 +104,7 @@ pub struct CompletionIndex {
     pub postings: Csr,
     /// tracks that any playlist holds, by falling number of playlists
     pub popular: Values<u32>,
-    /// `[N]`: artist of each track
+    /// `[N]`: artist of each track, or [`crate::dataset::NONE`]
     pub artist_of: Values<u32>,
     /// `[N]`: album of each track, or [`crate::dataset::NONE`]
     pub album_of: Values<u32>,
@@ -171,6 +185,12 @@ impl CompletionIndex {
         self.postings.row(track as usize).len()
     }
 
+    /// Artist of a track, if it has one.
+    #[inline]
+    pub fn artist(&self, track: u32) -> Option<u32> {
+        Some(self.artist_of[track as usize]).filter(|&artist| artist != NONE)
+    }
+
     /// Length of a factor.
     #[inline]
     pub fn dimensions(&self) -> usize {
@@ -245,10 +265,6 @@ impl CompletionIndex {
                 true => Ok(()),
                 false => Err(folder.invalid(name, "it refers to a row that does not exist")),
             };
-        let finite = |name: &str, values: &[f32]| match values.iter().all(|value| value.is_finite()) {
-            true => Ok(()),
-            false => Err(folder.invalid(name, "it has values that are not finite")),
-        };
         let artist_counts: Values<u32> = folder.map_array("artist_counts.npy")?.1;
         let album_counts: Values<u32> = folder.map_array("album_counts.npy")?.1;
         let (artists, albums) = (artist_counts.len(), album_counts.len());
@@ -256,12 +272,15 @@ impl CompletionIndex {
         let count = playlists.rows();
         let popular: Values<u32> = folder.map_array("popular.npy")?.1;
         below("popular.npy", &popular, tracks)?;
-        let artist_of = folder.map_values("artist_of.npy", tracks)?;
-        below("artist_of.npy", &artist_of, artists)?;
-        let album_of: Values<u32> = folder.map_values("album_of.npy", tracks)?;
-        if album_of.iter().any(|&album| album != NONE && album as usize >= albums) {
-            return Err(folder.invalid("album_of.npy", "it refers to a row that does not exist"));
-        }
+        folder.check_distinct("popular.npy", &popular, tracks)?;
+        let [artist_of, album_of] = [("artist_of.npy", artists), ("album_of.npy", albums)].map(|(name, limit)| {
+            let of: Values<u32> = folder.map_values(name, tracks)?;
+            match of.iter().any(|&group| group != NONE && group as usize >= limit) {
+                true => Err(folder.invalid(name, "it refers to a row that does not exist")),
+                false => Ok(of),
+            }
+        });
+        let (artist_of, album_of) = (artist_of?, album_of?);
         let playlist_artists = folder.map_csr("playlist_artists", Some(count), artists)?;
         let artist_neighbours = folder.map_csr("artist_neighbours", Some(artists), artists)?;
         let titles = load_text_index(folder, "titles", Unit::Gram)?;
@@ -284,15 +303,14 @@ impl CompletionIndex {
         if dimensions == 0 || dimensions != across {
             return Err(folder.invalid("gram.npy", "it is not square"));
         }
-        let factors: Values<f32> = folder.map_values("factors.npy", tracks * dimensions)?;
-        finite("factors.npy", &factors)?;
-        finite("gram.npy", &gram)?;
-        let alpha: Values<f32> = folder.map_values("alpha.npy", 1)?;
+        let factors = folder.map_finite("factors.npy", tracks * dimensions)?;
+        folder.check_finite("gram.npy", &gram)?;
+        let alpha = folder.map_finite("alpha.npy", 1)?;
         let (shape, vectors) = folder.map_array::<f32>("vectors.npy")?;
         if shape.len() != 2 || shape[0] != tracks {
             return Err(folder.invalid("vectors.npy", "its number of rows differs from track_ids"));
         }
-        finite("vectors.npy", &vectors)?;
+        folder.check_finite("vectors.npy", &vectors)?;
         let mut index = Self {
             postings: folder.map_csr("postings", Some(tracks), count)?,
             popular,
@@ -303,10 +321,10 @@ impl CompletionIndex {
             artist_counts,
             album_counts,
             playlist_artist_weights: folder
-                .map_values("playlist_artist_weights.npy", playlist_artists.items().len())?,
+                .map_finite("playlist_artist_weights.npy", playlist_artists.items().len())?,
             playlist_artists,
             artist_neighbour_weights: folder
-                .map_values("artist_neighbour_weights.npy", artist_neighbours.items().len())?,
+                .map_finite("artist_neighbour_weights.npy", artist_neighbours.items().len())?,
             artist_neighbours,
             title_playlists: folder.map_csr("title_playlists", Some(titles.documents), count)?,
             titles,
@@ -364,13 +382,17 @@ impl CompletionIndex {
 }
 
 fn load_text_index(folder: &BundleFolder, name: &str, unit: Unit) -> Result<TextIndex, BundleError> {
-    let terms: Values<u64> = folder.map_array(&format!("{name}.terms.npy"))?.1;
+    let file = format!("{name}.terms.npy");
+    let terms: Values<u64> = folder.map_array(&file)?.1;
+    if !terms.is_sorted_by(|left, right| left < right) {
+        return Err(folder.invalid(&file, "its terms do not rise"));
+    }
     let documents: Values<u32> = folder.map_values(&format!("{name}.documents.npy"), 1)?;
     let documents = documents[0] as usize;
     let postings = folder.map_csr(&format!("{name}.postings"), Some(terms.len()), documents)?;
     Ok(TextIndex {
-        idf: folder.map_values(&format!("{name}.idf.npy"), terms.len())?,
-        weights: folder.map_values(&format!("{name}.weights.npy"), postings.items().len())?,
+        idf: folder.map_finite(&format!("{name}.idf.npy"), terms.len())?,
+        weights: folder.map_finite(&format!("{name}.weights.npy"), postings.items().len())?,
         postings,
         terms,
         documents,
@@ -395,14 +417,11 @@ fn load_trees(folder: &BundleFolder) -> Result<ObliviousTrees, BundleError> {
         return Err(folder.invalid("trees.features.npy", "the depth of the trees must be from 1 to 8"));
     }
     let thresholds: Values<u8> = folder.map_values("trees.thresholds.npy", trees * depth)?;
-    let leaves: Values<f32> = folder.map_values("trees.leaves.npy", trees << depth)?;
+    let leaves = folder.map_finite("trees.leaves.npy", trees << depth)?;
     let borders: Values<f32> = folder.map_array("trees.borders.npy")?.1;
-    let counts: Values<u32> = folder.map_array("trees.border_counts.npy")?.1;
+    let counts: Values<u32> = folder.map_values("trees.border_counts.npy", RANKING_FEATURES)?;
     if counts.iter().map(|&count| count as usize).sum::<usize>() != borders.len() {
         return Err(folder.invalid("trees.border_counts.npy", "the counts do not add up to the number of borders"));
-    }
-    if features.iter().any(|&feature| feature as usize >= counts.len()) {
-        return Err(folder.invalid("trees.features.npy", "it refers to a feature that does not exist"));
     }
     let mut rest = &borders[..];
     let borders = counts.iter().map(|&count| {
@@ -410,13 +429,15 @@ fn load_trees(folder: &BundleFolder) -> Result<ObliviousTrees, BundleError> {
         rest = others;
         own.to_vec()
     });
-    Ok(ObliviousTrees {
+    let trees = ObliviousTrees {
         binning: Binning { borders: borders.collect() },
         depth,
         features: features.to_vec(),
         thresholds: thresholds.to_vec(),
         leaves: leaves.to_vec(),
-    })
+    };
+    trees.check(RANKING_FEATURES).map_err(|reason| folder.invalid("trees.features.npy", reason))?;
+    Ok(trees)
 }
 
 fn write_trees(trees: &ObliviousTrees, writer: &mut BundleWriter) -> Result<(), BundleError> {

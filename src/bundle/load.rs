@@ -64,6 +64,10 @@ impl BundleFolder {
         if manifest.kind != kind {
             return Err(refuse(format!("a {} bundle, expected {kind}", manifest.kind)));
         }
+        // Else a server would look for the folder's name among its models in vain.
+        if folder.file_name().is_none_or(|name| name != manifest.version.as_str()) {
+            return Err(refuse(format!("the version {:?} is not the name of its folder", manifest.version)));
+        }
         if manifest.files.iter().any(|file| file.name.contains(['/', '\\']) || file.name.starts_with('.')) {
             return Err(refuse("it lists a file outside its folder".to_owned()));
         }
@@ -106,9 +110,26 @@ impl BundleFolder {
     /// Reads an array of finite numbers.
     pub(super) fn read_finite(&self, name: &str) -> Result<Array<f32>, BundleError> {
         let array = self.read_array::<f32>(name)?;
-        match array.values.iter().all(|value| value.is_finite()) {
-            true => Ok(array),
+        self.check_finite(name, &array.values)?;
+        Ok(array)
+    }
+
+    /// Checks that all values are finite numbers.
+    pub(super) fn check_finite(&self, name: &str, values: &[f32]) -> Result<(), BundleError> {
+        // A block is checked without branches, so that vector instructions can do it.
+        let are_finite = |block: &[f32]| block.iter().fold(true, |finite, value| finite & value.is_finite());
+        match values.chunks(4_096).all(are_finite) {
+            true => Ok(()),
             false => Err(self.invalid(name, "it has values that are not finite")),
+        }
+    }
+
+    /// Checks that no value occurs twice; all are below `limit`.
+    pub(super) fn check_distinct(&self, name: &str, values: &[u32], limit: usize) -> Result<(), BundleError> {
+        let mut seen = vec![false; limit];
+        match values.iter().find(|&&value| std::mem::replace(&mut seen[value as usize], true)) {
+            None => Ok(()),
+            Some(value) => Err(self.invalid(name, format!("it has the row {value} twice"))),
         }
     }
 
@@ -178,13 +199,22 @@ impl BundleFolder {
         Ok(values)
     }
 
-    /// Maps lists of numbers below `columns`, written by [`BundleWriter::write_csr`]. Any number of them, or `rows`.
+    /// Maps an array of `length` finite numbers.
+    pub fn map_finite(&self, name: &str, length: usize) -> Result<Values<f32>, BundleError> {
+        let values = self.map_values(name, length)?;
+        self.check_finite(name, &values)?;
+        Ok(values)
+    }
+
+    /// Maps lists of distinct numbers below `columns`, written by [`BundleWriter::write_csr`]. Any number of them, or
+    /// `rows`.
     pub fn map_csr(&self, name: &str, rows: Option<usize>, columns: usize) -> Result<Csr, BundleError> {
         let (offsets, items) = (format!("{name}.offsets.npy"), format!("{name}.items.npy"));
         let refuse = |reason: String| self.invalid(&offsets, reason);
         let lists = Csr::from_parts(self.map_array(&offsets)?.1, self.map_array(&items)?.1, columns).map_err(refuse)?;
-        match rows {
-            Some(rows) if lists.rows() != rows => Err(refuse(format!("{} lists, expected {rows}", lists.rows()))),
+        match (rows, lists.repeated(columns)) {
+            (Some(rows), _) if lists.rows() != rows => Err(refuse(format!("{} lists, expected {rows}", lists.rows()))),
+            (_, Some((list, row))) => Err(self.invalid(&items, format!("the list {list} has the row {row} twice"))),
             _ => Ok(lists),
         }
     }

@@ -19,7 +19,7 @@ mod write;
 
 pub use array::{decode_array, encode_array};
 pub use clicks::{ClickBundle, ClickMember, Scorer};
-pub use completion::{CompletionBundle, CompletionIndex, DerivedTables};
+pub use completion::{CompletionBundle, CompletionIndex, DerivedTables, RANKING_FEATURES};
 pub use error::BundleError;
 pub use export::{EmbeddingTable, ExportError, ExportFormat, ExportName, export_embeddings, names_file};
 pub use load::{BundleFolder, current_version, versions};

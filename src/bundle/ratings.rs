@@ -32,6 +32,9 @@ const HIDDEN_TRACKS: &str = "hidden_tracks.npy";
 const HIDDEN_BIASES: &str = "hidden_biases.npy";
 const OUTPUT_WEIGHTS: &str = "output_weights.npy";
 
+/// A longer pause within a session means nothing: a hundred years.
+const MOST_GAP_SECONDS: i64 = 100 * 366 * 86_400;
+
 /// The scalars of a ratings model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RatingsShape {
@@ -55,6 +58,21 @@ pub struct RatingsShape {
     pub affinity: f32,
     /// bias of the network's output; added to nothing else
     pub output_bias: f32,
+}
+
+impl RatingsShape {
+    fn check(&self) -> Result<(), &'static str> {
+        let (lowest, highest) = self.range;
+        let numbers = [self.mean, self.deviation, lowest, highest, self.session_ratio, self.affinity, self.output_bias];
+        match () {
+            () if !numbers.iter().all(|number| number.is_finite()) => Err("it has numbers that are not finite"),
+            () if lowest > highest => Err("its lowest rating is above the highest"),
+            () if self.session_ratio < 0.0 || !(0..=MOST_GAP_SECONDS).contains(&self.session_gap_seconds) => {
+                Err("its sessions are not possible")
+            }
+            () => Ok(()),
+        }
+    }
 }
 
 /// Who rated what, as a truncated singular value decomposition.
@@ -91,6 +109,7 @@ impl RatingsBundle {
     /// Reads and checks all of it.
     pub fn load(folder: &BundleFolder) -> Result<(Manifest, Self), BundleError> {
         let shape: RatingsShape = folder.read_json(SHAPE)?;
+        shape.check().map_err(|reason| folder.invalid(SHAPE, reason))?;
         let vocabulary = folder.read_vocabulary(IDS)?;
         let shaped = |name: &str, shape: &[usize]| folder.shaped(name, folder.read_finite(name)?, shape);
         let tracks = vocabulary.len();

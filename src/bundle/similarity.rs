@@ -28,6 +28,9 @@ const NEXT_OFFSETS: &str = "next.offsets.npy";
 const NEXT_ITEMS: &str = "next.items.npy";
 const NEXT_SCORES: &str = "next.scores.npy";
 
+/// Greatest square of a vector's length: 1, with something to spare for rounding.
+const LONGEST_VECTOR: f32 = 1.001;
+
 /// Similar tracks: vectors and vocabulary.
 #[derive(Debug)]
 pub struct SimilarityBundle {
@@ -78,9 +81,17 @@ impl SimilarityBundle {
         if dimensions == 0 {
             return Err(folder.invalid(VECTORS, "its vectors are empty"));
         }
+        // Otherwise a score could be infinite.
+        let is_long = |vector: &[f32]| vector.iter().map(|value| value * value).sum::<f32>() > LONGEST_VECTOR;
+        if vectors.values.chunks_exact(dimensions).any(is_long) {
+            return Err(folder.invalid(VECTORS, "it has vectors longer than 1"));
+        }
         let counts = folder.read_array::<u32>(COUNTS)?;
         if counts.shape != [rows] {
             return Err(folder.invalid(COUNTS, "its number of rows differs from vectors.npy"));
+        }
+        if !counts.values.is_sorted_by(|left, right| left >= right) {
+            return Err(folder.invalid(COUNTS, "its counts do not fall"));
         }
         let candidates = folder.read_array::<u32>(CANDIDATES)?;
         let candidates = match candidates.values.as_slice() {
@@ -99,7 +110,7 @@ impl SimilarityBundle {
             false => None,
             true => {
                 let lists = folder.map_csr(NEXT, Some(candidates), candidates)?;
-                let scores = folder.map_values(NEXT_SCORES, lists.items().len())?;
+                let scores = folder.map_finite(NEXT_SCORES, lists.items().len())?;
                 Some(NextTracks { lists, scores })
             }
         };

@@ -309,7 +309,7 @@ impl Catalog {
         sqlx::query!("ANALYZE artists, albums, tracks, playlists, playlist_tracks, users, ratings, listens")
             .execute(&self.pool)
             .await?;
-        Ok(())
+        self.estimate_popularity().await
     }
 
     /// Counts the rows of every table, by scanning them.

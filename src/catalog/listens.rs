@@ -85,9 +85,14 @@ impl Catalog {
         let (_, users_added) = upsert_users(&mut transaction, listens.iter().map(|listen| &listen.user)).await?;
         let (outcome, _) = write_listens(&mut transaction, listens).await?;
         transaction.commit().await?;
-        let (listens_added, listens_changed) = (outcome.added, outcome.changed);
-        let listens = listens.len() as u64;
-        Ok(ListensOutcome { listens, listens_added, listens_changed, tracks_added, users_added, users_changed: 0 })
+        Ok(ListensOutcome {
+            listens: listens.len() as u64,
+            listens_added: outcome.added,
+            listens_changed: outcome.changed,
+            tracks_added,
+            users_added,
+            ..ListensOutcome::default()
+        })
     }
 
     /// Returns when a listen was last added or changed.

@@ -75,8 +75,8 @@ pub struct PlaylistTrack {
     pub id: TrackId,
     /// title of the track
     pub name: String,
-    /// name of its artist
-    pub artist: String,
+    /// name of its artist, if it has one
+    pub artist: Option<String>,
 }
 
 /// What a playlist is completed from.
@@ -135,7 +135,7 @@ impl Catalog {
         Ok(playlists)
     }
 
-    /// Searches titles for `text`, misspelt or not. Returns up to `limit` playlists after the first `offset`, best first;
+    /// Searches titles for `text`, misspelt or not, whatever its accents and punctuation. Returns up to `limit` playlists after the first `offset`, best first;
     /// with `user`, only that user's.
     pub async fn search_playlists(
         &self,
@@ -146,8 +146,11 @@ impl Catalog {
     ) -> Result<Vec<Playlist>, CatalogError> {
         let mut transaction = self.begin_search().await?;
         let playlists = select_playlists!(
-            "WHERE p.title %> $1 AND ($4::text IS NULL OR u.external_id = $4)
-               ORDER BY word_similarity($1, p.title) DESC, similarity($1, p.title) DESC, p.external_id
+            "WHERE segue_search_text(p.title) %> segue_search_text($1, true)
+                   AND ($4::text IS NULL OR u.external_id = $4)
+               ORDER BY word_similarity(segue_search_text($1, true), segue_search_text(p.title)) DESC,
+                        similarity(segue_search_text($1, true), segue_search_text(p.title)) DESC,
+                        p.num_followers DESC NULLS LAST, p.external_id
                OFFSET $2 LIMIT $3",
             text,
             offset,
@@ -234,11 +237,11 @@ impl Catalog {
     ) -> Result<Vec<PlaylistTrack>, CatalogError> {
         let tracks = sqlx::query_as!(
             PlaylistTrack,
-            r#"SELECT pt.position, t.uri AS "id: TrackId", t.name, a.name AS artist
+            r#"SELECT pt.position AS "position!", t.uri AS "id!: TrackId", t.name AS "name!", a.name AS "artist?"
              FROM playlists p
              JOIN playlist_tracks pt ON pt.playlist_id = p.id
              JOIN tracks t ON t.id = pt.track_id
-             JOIN artists a ON a.id = t.artist_id
+             LEFT JOIN artists a ON a.id = t.artist_id
              WHERE p.external_id = $1 AND pt.position >= $2
              ORDER BY pt.position LIMIT $3"#,
             id.as_str(),

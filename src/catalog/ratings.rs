@@ -81,12 +81,15 @@ impl Catalog {
         ratings: &[RatingRecord],
     ) -> Result<RatingsOutcome, CatalogError> {
         let mut transaction = begin_bulk(&self.pool).await?;
-        let described = upsert_track_records(&mut transaction, tracks).await?.outcome.tracks_added;
+        let described = upsert_track_records(&mut transaction, tracks).await?.outcome;
         let named = add_tracks(&mut transaction, ratings.iter().map(|rating| &rating.track)).await?;
         let (_, users_added) = upsert_users(&mut transaction, ratings.iter().map(|rating| &rating.user)).await?;
         let mut outcome = RatingsOutcome {
             ratings: ratings.len() as u64,
-            tracks_added: described + named,
+            tracks_added: described.tracks_added + named,
+            tracks_changed: described.tracks_changed,
+            artists_added: described.artists_added,
+            artists_changed: described.artists_changed,
             users_added,
             ..RatingsOutcome::default()
         };

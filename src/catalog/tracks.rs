@@ -3,13 +3,14 @@
 use std::collections::HashMap;
 
 use sqlx::PgConnection;
+use time::OffsetDateTime;
 
 use super::attempts::Attempts;
 use super::connection::Catalog;
 use super::error::CatalogError;
 use super::placement_edits::take_out;
 use super::records::{AlbumId, ArtistId, PlaylistRow, TrackId, TrackRecord, TrackRow};
-use super::upsert::{lock_names, upsert_track_records};
+use super::upsert::{lock_names, replace_track_record};
 
 /// Playlists that one transaction takes a deleted track out of.
 const PLAYLISTS_AT_ONCE: i64 = 500;
@@ -21,8 +22,8 @@ pub struct Track {
     pub id: TrackId,
     /// title of the track
     pub name: String,
-    /// name of its artist
-    pub artist: String,
+    /// name of its artist, if it has one
+    pub artist: Option<String>,
     /// the app's id of the artist, where it has one
     pub artist_id: Option<ArtistId>,
     /// name of its album
@@ -42,8 +43,17 @@ pub struct Track {
 pub struct TrackName {
     /// title of the track
     pub name: String,
-    /// name of its artist
-    pub artist: String,
+    /// name of its artist, if it has one
+    pub artist: Option<String>,
+}
+
+/// A track that got another title or artist, or whose artist got another name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RenamedTrack {
+    /// the app's id
+    pub id: String,
+    /// when
+    pub at: OffsetDateTime,
 }
 
 /// A track that must not be recommended.
@@ -59,9 +69,10 @@ macro_rules! select_tracks {
     ($condition:tt $(, $argument:expr)*) => {
         sqlx::query_as!(
             Track,
-            r#"SELECT t.uri AS "id: TrackId", t.name, a.name AS artist, a.uri AS "artist_id: ArtistId",
-                      b.name AS "album?", b.uri AS "album_id: AlbumId", t.duration_ms, t.genres, t.hidden
-               FROM tracks t JOIN artists a ON a.id = t.artist_id LEFT JOIN albums b ON b.id = t.album_id "# + $condition
+            r#"SELECT t.uri AS "id!: TrackId", t.name AS "name!", a.name AS "artist?", a.uri AS "artist_id: ArtistId",
+                      b.name AS "album?", b.uri AS "album_id: AlbumId", t.duration_ms, t.genres AS "genres!",
+                      t.hidden AS "hidden!"
+               FROM tracks t LEFT JOIN artists a ON a.id = t.artist_id LEFT JOIN albums b ON b.id = t.album_id "# + $condition
             $(, $argument)*
         )
     };
@@ -80,13 +91,15 @@ impl Catalog {
         Ok(tracks)
     }
 
-    /// Searches titles and artists for `text`, misspelt or not. Returns up to `limit` tracks after the first `offset`, best
-    /// first.
+    /// Searches titles and artists for `text`, misspelt or not, whatever its accents and punctuation. Returns up to `limit`
+    /// tracks after the first `offset`, best first; of equally good ones, those in more playlists.
     pub async fn search_tracks(&self, text: &str, offset: i64, limit: i64) -> Result<Vec<Track>, CatalogError> {
         let mut transaction = self.begin_search().await?;
         let tracks = select_tracks!(
-            "WHERE t.search_text %> $1
-             ORDER BY word_similarity($1, t.search_text) DESC, similarity($1, t.search_text) DESC, t.uri
+            "LEFT JOIN track_popularity p ON p.track_id = t.id
+             WHERE t.search_text %> segue_search_text($1, true)
+             ORDER BY word_similarity(segue_search_text($1, true), t.search_text) DESC, p.placements DESC NULLS LAST,
+                      similarity(segue_search_text($1, true), t.search_text) DESC, t.uri
              OFFSET $2 LIMIT $3",
             text,
             offset,
@@ -100,13 +113,23 @@ impl Catalog {
     /// Returns the names of the tracks that the catalog has. Ids are a model's, unchecked.
     pub async fn track_names(&self, ids: &[String]) -> Result<HashMap<String, TrackName>, CatalogError> {
         let rows = sqlx::query!(
-            "SELECT t.uri, t.name, a.name AS artist FROM tracks t JOIN artists a ON a.id = t.artist_id
-             WHERE t.uri = ANY($1)",
+            r#"SELECT t.uri AS "uri!", t.name AS "name!", a.name AS "artist?" FROM tracks t LEFT JOIN artists a ON a.id = t.artist_id
+               WHERE t.uri = ANY($1)"#,
             ids
         )
         .fetch_all(&self.pool)
         .await?;
         Ok(rows.into_iter().map(|row| (row.uri, TrackName { name: row.name, artist: row.artist })).collect())
+    }
+
+    /// Returns the tracks that got other names after `moment`; all that ever did without one.
+    pub async fn renamed_tracks(&self, moment: Option<OffsetDateTime>) -> Result<Vec<RenamedTrack>, CatalogError> {
+        let tracks = sqlx::query_as!(
+            RenamedTrack,
+            r#"SELECT uri AS id, renamed_at AS "at!" FROM tracks WHERE renamed_at > COALESCE($1::timestamptz, '-infinity')"#,
+            moment
+        );
+        Ok(tracks.fetch_all(&self.pool).await?)
     }
 
     /// Creates or replaces the track `id` with what `decide` makes of its current state, which no one else can change
@@ -139,15 +162,16 @@ impl Catalog {
             Ok(record) => record,
             Err(refused) => return Ok(Err(refused)),
         };
-        upsert_track_records(&mut transaction, [&record]).await?;
+        replace_track_record(&mut transaction, &record).await?;
         sqlx::query!(
-            "UPDATE tracks SET name = $2, duration_ms = $3, album_id = CASE WHEN $4 THEN album_id END, genres = $5,
-                               hidden = $6
+            "UPDATE tracks SET name = COALESCE($2, uri), artist_id = CASE WHEN $3 THEN artist_id END,
+                               album_id = CASE WHEN $4 THEN album_id END, duration_ms = $5, genres = $6, hidden = $7
              WHERE uri = $1",
             id.as_str(),
             record.name,
-            record.duration_ms,
+            record.artist.is_some(),
             record.album.is_some(),
+            record.duration_ms,
             &record.genres.unwrap_or_default(),
             record.hidden.unwrap_or_default()
         )

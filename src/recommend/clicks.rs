@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::sync::{PoisonError, RwLock};
 
-use time::OffsetDateTime;
+use time::{Duration, OffsetDateTime};
 
 use crate::bundle::{ClickBundle, ClickMember, Scorer};
 use crate::dataset::listens::{
@@ -107,8 +107,45 @@ pub struct ObservedListen {
     pub is_new: bool,
     /// whether the user came back, if that is new
     pub target: Option<bool>,
-    /// when the catalog took it
+    /// when it began
+    pub listened_at: OffsetDateTime,
+    /// when the transaction began in which the catalog took it
     pub taken_at: OffsetDateTime,
+}
+
+/// Longest time from when a transaction takes a listen until the models receive it.
+const LONGEST_WAY: Duration = Duration::MINUTE;
+
+/// The listens that came in before a model was loaded.
+#[derive(Debug)]
+struct CaughtUp {
+    /// when the catalog took the last of them
+    last: OffsetDateTime,
+    /// user, track and time of those that a model may yet receive, and when the catalog took them
+    recent: HashMap<(String, String, OffsetDateTime), OffsetDateTime>,
+}
+
+impl CaughtUp {
+    fn new(listens: &[ObservedListen]) -> Self {
+        let last = listens.iter().map(|heard| heard.taken_at).max().unwrap_or(OffsetDateTime::UNIX_EPOCH);
+        let recent = listens.iter().filter(|heard| heard.taken_at > last - LONGEST_WAY);
+        let recent = recent.map(|heard| (Self::key(heard), heard.taken_at)).collect();
+        Self { last, recent }
+    }
+
+    fn key(heard: &ObservedListen) -> (String, String, OffsetDateTime) {
+        (heard.user.clone(), heard.track.clone(), heard.listened_at)
+    }
+
+    /// Returns whether a listen is among them. Times alone do not tell: a transaction that began before others may end
+    /// after them.
+    fn has(&self, heard: &ObservedListen) -> bool {
+        if heard.taken_at > self.last {
+            return false;
+        }
+        let is_old = heard.taken_at <= self.last - LONGEST_WAY;
+        is_old || self.recent.get(&Self::key(heard)).is_some_and(|&taken_at| heard.taken_at <= taken_at)
+    }
 }
 
 /// What changes while a server runs.
@@ -118,8 +155,10 @@ struct LiveState {
     /// rows of users and tracks that came after the training
     users: HashMap<String, u32>,
     tracks: HashMap<String, u32>,
-    /// when the catalog took the last listen of those that came in before this model was loaded; none until they are read
-    caught_up: Option<OffsetDateTime>,
+    /// those that came in before this model was loaded; none until they are read
+    caught_up: Option<CaughtUp>,
+    /// listens received while those are read, in order
+    pending: Vec<ObservedListen>,
 }
 
 /// A loaded clicks bundle.
@@ -132,10 +171,11 @@ pub struct ClickModel {
 impl ClickModel {
     /// Takes over a bundle.
     ///
-    /// It accepts listens once [`ClickModel::catch_up`] has added those since the training.
+    /// It counts listens once [`ClickModel::catch_up`] has added those since the training.
     pub fn new(mut bundle: ClickBundle) -> Self {
         let state = std::mem::take(&mut bundle.state);
-        let live = LiveState { state, users: HashMap::new(), tracks: HashMap::new(), caught_up: None };
+        let (users, tracks, pending) = Default::default();
+        let live = LiveState { state, users, tracks, caught_up: None, pending };
         Self { bundle, live: RwLock::new(live) }
     }
 
@@ -144,14 +184,22 @@ impl ClickModel {
         self.live.read().unwrap_or_else(PoisonError::into_inner).caught_up.is_none()
     }
 
-    /// Adds the listens between the training and now, in order.
+    /// Says that the listens since the training are about to be read: what was received so far is among them.
+    pub fn begin_to_catch_up(&self) {
+        self.live.write().unwrap_or_else(PoisonError::into_inner).pending.clear();
+    }
+
+    /// Adds the listens between the training and now, in order, and then those that were received meanwhile.
     pub fn catch_up(&self, listens: &[ObservedListen]) {
         let mut live = self.live.write().unwrap_or_else(PoisonError::into_inner);
-        if live.caught_up.is_none() {
-            listens.iter().for_each(|heard| self.take(&mut live, heard));
-            let last = listens.iter().map(|heard| heard.taken_at).max();
-            live.caught_up = Some(last.unwrap_or(OffsetDateTime::UNIX_EPOCH));
+        if live.caught_up.is_some() {
+            return;
         }
+        listens.iter().for_each(|heard| self.take(&mut live, heard));
+        let pending = std::mem::take(&mut live.pending);
+        let caught_up = CaughtUp::new(listens);
+        pending.iter().filter(|heard| !caught_up.has(heard)).for_each(|heard| self.take(&mut live, heard));
+        live.caught_up = Some(caught_up);
     }
 
     /// The bundle without its state, which is kept up to date here.
@@ -228,11 +276,16 @@ impl ClickModel {
         Some(Answer { probabilities, unknown_user, unknown_tracks, unknown_sources })
     }
 
-    /// Adds listens, in order. Until it has caught up it ignores them: catching up adds them.
+    /// Adds listens, in order. Until it has caught up it keeps them for then.
     pub fn hear(&self, listens: &[ObservedListen]) {
         let mut live = self.live.write().unwrap_or_else(PoisonError::into_inner);
-        let Some(caught_up) = live.caught_up else { return };
-        listens.iter().filter(|heard| heard.taken_at > caught_up).for_each(|heard| self.take(&mut live, heard));
+        match &live.caught_up {
+            None => live.pending.extend_from_slice(listens),
+            Some(caught_up) => {
+                let new: Vec<&ObservedListen> = listens.iter().filter(|heard| !caught_up.has(heard)).collect();
+                new.into_iter().for_each(|heard| self.take(&mut live, heard));
+            }
+        }
     }
 
     fn take(&self, live: &mut LiveState, heard: &ObservedListen) {

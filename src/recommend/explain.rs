@@ -3,10 +3,14 @@
 use super::rank::{WIDTH, column_of};
 use super::retrieve::Query;
 use crate::bundle::CompletionIndex;
+use crate::dataset::NONE;
 use crate::math::linear::dot;
 
 /// Seeds named in a reason, at most.
 const SEEDS: usize = 3;
+/// Seeds whose playlists are compared with a track's: of a longer playlist those nearest to the track. Each comparison
+/// reads the postings of both.
+const COMPARED: usize = 32;
 /// A retriever is a reason for a track if it ranks the track at least this high among the candidates.
 const HIGH_RANK: f32 = 100.0;
 
@@ -68,13 +72,22 @@ pub fn explain(index: &CompletionIndex, query: &Query, row: u32, features: &[f32
     let rank = |name: &str| feature(name).map_or(f32::INFINITY, f32::exp_m1);
     let mut reasons: Vec<(f32, Reason)> = Vec::new();
 
-    let together: Vec<(u32, u32)> = query
-        .seeds
-        .iter()
-        .map(|&seed| (common(index.postings.row(row as usize), index.postings.row(seed as usize)), seed))
+    let cosine = |&seed: &u32| dot(index.factor(row), index.factor(seed)) * index.derived.inverse_norm[seed as usize];
+    let is_near = rank("factor_rank") < HIGH_RANK;
+    let mut near: Vec<(f32, u32)> = Vec::new();
+    if is_near || query.seeds.len() > COMPARED {
+        near.extend(query.seeds.iter().map(|seed| (cosine(seed), *seed)));
+        near.sort_by(|left, right| right.0.total_cmp(&left.0));
+    }
+    let compared: Vec<u32> = match query.seeds.len() > COMPARED {
+        true => near.iter().take(COMPARED).map(|&(_, seed)| seed).collect(),
+        false => query.seeds.to_vec(),
+    };
+    let mut telling: Vec<(u32, u32)> = compared
+        .into_iter()
+        .map(|seed| (common(index.postings.row(row as usize), index.postings.row(seed as usize)), seed))
         .filter(|&(playlists, _)| playlists > 0)
         .collect();
-    let mut telling = together.clone();
     // A seed that is everywhere tells less: weigh by its own popularity, as item-kNN does.
     let weight = |&(playlists, seed): &(u32, u32)| playlists as f32 / (index.popularity(seed) as f32 + 20.0).powf(0.75);
     telling.sort_by(|left, right| weight(right).total_cmp(&weight(left)));
@@ -83,7 +96,7 @@ pub fn explain(index: &CompletionIndex, query: &Query, row: u32, features: &[f32
         reasons.push((rank("item_rank").min(rank("knn_rank")), Reason::Together { seeds, playlists }));
     }
     let of_same = |of: &[u32]| -> Vec<u32> {
-        let same = |&&seed: &&u32| of[seed as usize] == of[row as usize] && of[row as usize] != crate::dataset::NONE;
+        let same = |&&seed: &&u32| of[seed as usize] == of[row as usize] && of[row as usize] != NONE;
         query.seeds.iter().filter(same).take(SEEDS).copied().collect()
     };
     let (album, artist) = (of_same(&index.album_of), of_same(&index.artist_of));
@@ -98,13 +111,7 @@ pub fn explain(index: &CompletionIndex, query: &Query, row: u32, features: &[f32
     if feature("artist_named").is_some_and(|similarity| similarity > 0.6) {
         reasons.push((0.2, Reason::ArtistInTitle));
     }
-    if rank("factor_rank") < HIGH_RANK {
-        let mut near: Vec<(f32, u32)> = query
-            .seeds
-            .iter()
-            .map(|&seed| (dot(index.factor(row), index.factor(seed)) * index.derived.inverse_norm[seed as usize], seed))
-            .collect();
-        near.sort_by(|left, right| right.0.total_cmp(&left.0));
+    if is_near {
         let seeds = near.into_iter().take(SEEDS).map(|(_, seed)| seed).collect();
         reasons.push((rank("factor_rank"), Reason::Taste { seeds }));
     }
@@ -119,4 +126,31 @@ pub fn explain(index: &CompletionIndex, query: &Query, row: u32, features: &[f32
 fn common(left: &[u32], right: &[u32]) -> u32 {
     let (short, long) = if left.len() < right.len() { (left, right) } else { (right, left) };
     short.iter().filter(|&number| long.binary_search(number).is_ok()).count() as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::math::Csr;
+
+    #[test]
+    fn tracks_without_an_artist_are_not_by_the_same_one() {
+        let index = |artists: [u32; 2]| {
+            let mut index = CompletionIndex {
+                postings: Csr::from_lists([[0], [1]]),
+                artist_of: artists.to_vec().into(),
+                album_of: vec![NONE; 2].into(),
+                artist_counts: vec![2].into(),
+                factors: vec![1.0, 0.0].into(),
+                gram: vec![1.0].into(),
+                ..CompletionIndex::default()
+            };
+            index.derive();
+            index
+        };
+        let query = Query { title: String::new(), seeds: vec![0] };
+        let reasons = |artists| explain(&index(artists), &query, 1, &[f32::NAN; WIDTH]);
+        assert_eq!(reasons([0, 0]), [Reason::SameArtist { seeds: vec![0] }]);
+        assert_eq!(reasons([NONE, NONE]), [Reason::Popularity]);
+    }
 }

@@ -75,6 +75,34 @@ impl ObliviousTrees {
         self.features.len() / self.depth.max(1)
     }
 
+    /// Checks that trees from a file can score rows of `width` features.
+    ///
+    /// # Errors
+    ///
+    /// Says what does not fit together.
+    pub fn check(&self, width: usize) -> Result<(), &'static str> {
+        let borders = &self.binning.borders;
+        let rise = |borders: &Vec<f32>| borders.is_sorted() && borders.iter().all(|border| border.is_finite());
+        match () {
+            () if !(1..=8).contains(&self.depth) => Err("the depth of its trees must be from 1 to 8"),
+            () if width == 0 || borders.len() != width => Err("its trees are made for another number of features"),
+            () if !borders.iter().all(|borders| borders.len() < MOST_BINS - 1 && rise(borders)) => {
+                Err("its borders do not rise, or are too many")
+            }
+            () if self.features.iter().any(|&feature| usize::from(feature) >= width) => {
+                Err("it refers to a feature that does not exist")
+            }
+            () if !self.features.len().is_multiple_of(self.depth)
+                || self.thresholds.len() != self.features.len()
+                || self.leaves.len() != self.trees() << self.depth =>
+            {
+                Err("its trees do not have the same number of questions, thresholds and leaves")
+            }
+            () if !self.leaves.iter().all(|leaf| leaf.is_finite()) => Err("it has leaves that are not finite"),
+            () => Ok(()),
+        }
+    }
+
     /// Adds the trees of `other`, which must have the same depth and bins, with their leaves times `factor`.
     pub fn append(&mut self, other: &Self, factor: f32) {
         debug_assert!(self.depth == other.depth && self.binning == other.binning);

@@ -238,11 +238,15 @@ impl Metrics {
         self.0.similar_cache.get_or_create(&FoundLabels { found }).inc();
     }
 
-    /// Records that a model took over after `seconds` of loading; `candidates` of its tracks may be recommended.
-    pub fn model_swapped(&self, manifest: &Manifest, candidates: usize, seconds: f64) {
+    /// Records that a bundle was read, verified and warmed up, in `seconds`.
+    pub fn model_loaded(&self, kind: Kind, seconds: f64) {
+        self.0.loads.get_or_create(&KindLabels { kind: kind.as_str() }).observe(seconds);
+    }
+
+    /// Records that a model took over; `candidates` of its tracks may be recommended.
+    pub fn model_swapped(&self, manifest: &Manifest, candidates: usize) {
         let labels = KindLabels { kind: manifest.kind.as_str() };
         self.0.swaps.get_or_create(&labels).inc();
-        self.0.loads.get_or_create(&labels).observe(seconds);
         self.0.candidates.get_or_create(&labels).set(candidates as i64);
     }
 

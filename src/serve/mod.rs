@@ -48,7 +48,14 @@ pub async fn serve(
     }
     let catalog_watch = tokio::spawn(catalog_watch.run(interrupt.clone()));
     let catching_up = tokio::spawn(state::listen_feed::catch_up(state.catalog.clone(), state.models.clone()));
+    let popularity = tokio::spawn(state::popularity::follow(state.catalog.clone()));
     info!("listening on http://{}", listener.local_addr()?);
+    if !(settings.needs_keys() || settings.is_local()) {
+        warn!("requests need no API key: anyone who can reach {} can read and change everything", settings.listen);
+    }
+    let idle = settings.idle();
+    let connections =
+        http::connections::within_file_limit(settings.max_connections, settings.database_connections as usize);
     let shutdown = {
         let interrupt = interrupt.clone();
         async move { interrupt.raised().await }
@@ -58,11 +65,12 @@ pub async fn serve(
             TcpListener::bind(address).await?,
             routes::metrics::open_router(state.clone()),
             METRICS_CONNECTIONS,
+            idle,
             std::future::pending(),
         ))),
         None => None,
     };
-    let serving = http::listener::run(listener, router(state, settings), settings.max_connections, shutdown);
+    let serving = http::listener::run(listener, router(state, settings), connections, idle, shutdown);
     let grace = Duration::from_secs_f64(settings.shutdown_seconds);
     tokio::select! {
         () = serving => {}
@@ -73,6 +81,7 @@ pub async fn serve(
     models_watch.abort();
     catalog_watch.abort();
     catching_up.abort();
+    popularity.abort();
     if let Some(metrics) = metrics {
         metrics.abort();
     }

@@ -1,20 +1,26 @@
 //! All routes, with the layers that every request passes.
 //!
-//! From the outside in: a request id ([`tower_http::request_id`]), a span in the logs, metrics, CORS, problem documents
-//! ([`problem_documents`]), a catch for panics, a time limit, a body limit; then the rate limit per address, API keys, the
-//! rate limit per key, and the handler in [`routes`].
+//! From the outside in: a request id ([`tower_http::request_id`]), a span in the logs, metrics, CORS, compression, problem
+//! documents ([`problem_documents`]), a catch for panics, a time limit, the hosts that requests may name, the rate limit
+//! per address and the number of requests in progress, decompression, a body limit; then for all but the contract API
+//! keys, the rate limit per key, and the handler in [`routes`].
 
 use std::time::Duration;
 
+use axum::body::Body;
 use axum::extract::{DefaultBodyLimit, MatchedPath, Request};
 use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, ETAG, IF_MATCH, IF_NONE_MATCH, LOCATION, RETRY_AFTER};
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode};
-use axum::middleware::{from_fn, from_fn_with_state};
+use axum::middleware::{from_fn, from_fn_with_state, map_request};
 use axum::response::Response;
 use axum::{Extension, Router};
 use tower::ServiceBuilder;
+use tower_http::CompressionLevel;
 use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::compression::predicate::{NotForContentType, Predicate, SizeAbove};
+use tower_http::compression::{CompressionBody, CompressionLayer};
 use tower_http::cors::CorsLayer;
+use tower_http::decompression::{DecompressionBody, RequestDecompressionLayer};
 use tower_http::request_id::{MakeRequestUuid, PropagateRequestIdLayer, RequestId, SetRequestIdLayer};
 use tower_http::timeout::TimeoutLayer;
 use tower_http::trace::TraceLayer;
@@ -23,16 +29,21 @@ use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_swagger_ui::SwaggerUi;
 
+use super::access::hosts::{AllowedHosts, check_hosts};
 use super::access::keys::authorize;
 use super::access::rate_limit::{limit_by_address, limit_by_key};
-use super::http::extract::BodyLimit;
+use super::http::extract::{BodyLimit, NDJSON, not_modified};
 use super::http::openapi::complete;
 use super::http::problem::{Problem, problem_documents};
+use super::http::request_id::drop_unusable;
 use super::http::trace_context::{adopt, trace_id};
 use super::metrics::measure;
 use super::routes;
 use super::settings::ServeSettings;
 use super::state::AppState;
+
+/// Smaller responses are not compressed, in bytes.
+const LEAST_COMPRESSED: u64 = 1_024;
 
 #[derive(OpenApi)]
 #[openapi(
@@ -82,10 +93,16 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
 pub fn router(state: AppState, settings: &ServeSettings) -> Router {
     let (router, _) = api().split_for_parts();
     let access = ServiceBuilder::new()
-        .layer(from_fn_with_state(state.limits.clone(), limit_by_address))
         .layer(from_fn_with_state(state.keys.clone(), authorize))
-        .layer(from_fn_with_state(state.limits.clone(), limit_by_key));
+        .layer(from_fn_with_state(state.limits.clone(), limit_by_key))
+        .layer(from_fn(not_modified));
+    let hosts = match settings.is_local() && !settings.needs_keys() {
+        true => AllowedHosts::loopback_and(&settings.hosts, &settings.cors_origins),
+        false => AllowedHosts::all(),
+    };
+    let worth_compressing = SizeAbove::new(LEAST_COMPRESSED).and(NotForContentType::const_new(NDJSON));
     let layers = ServiceBuilder::new()
+        .layer(map_request(drop_unusable))
         .layer(SetRequestIdLayer::x_request_id(MakeRequestUuid))
         .layer(
             TraceLayer::new_for_http()
@@ -97,12 +114,18 @@ pub fn router(state: AppState, settings: &ServeSettings) -> Router {
         .layer(PropagateRequestIdLayer::x_request_id())
         .layer(from_fn_with_state(state.metrics.clone(), measure))
         .layer(cors(&settings.cors_origins))
+        .map_response(|response: Response<CompressionBody<_>>| response.map(Body::new))
+        .layer(CompressionLayer::new().quality(CompressionLevel::Fastest).compress_when(worth_compressing))
         .layer(from_fn(problem_documents))
         .layer(CatchPanicLayer::new())
         .layer(TimeoutLayer::with_status_code(
             StatusCode::SERVICE_UNAVAILABLE,
             Duration::from_secs_f64(settings.request_timeout_seconds),
         ))
+        .layer(from_fn_with_state(hosts, check_hosts))
+        .layer(from_fn_with_state(state.limits.clone(), limit_by_address))
+        .layer(RequestDecompressionLayer::new())
+        .map_request(|request: Request<DecompressionBody<_>>| request.map(Body::new))
         .layer(DefaultBodyLimit::max(settings.max_body_bytes))
         .layer(Extension(BodyLimit(settings.max_body_bytes)));
     Router::new()

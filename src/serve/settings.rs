@@ -1,11 +1,12 @@
 //! The settings of `segue serve`.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 /// When requests must carry an API key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum AuthMode {
-    /// unless the server listens on a loopback address
+    /// unless the server listens on a loopback address without proxies
     Auto,
     /// always
     Required,
@@ -36,9 +37,16 @@ pub struct ServeSettings {
     pub rate_limit_per_address: f64,
     /// Number of trusted proxies in front
     ///
-    /// The proxies that append to X-Forwarded-For; with 0 the server ignores that header.
+    /// The proxies that append to X-Forwarded-For; with 0 the server ignores that header. Behind proxies, requests need an
+    /// API key on a loopback address too.
     #[arg(long, env = "SEGUE_PROXIES", default_value_t = 0)]
     pub proxies: usize,
+    /// Host names of requests without a key
+    ///
+    /// Without keys, a server on a loopback address responds to requests for localhost, 127.0.0.1 and [::1] only, and for
+    /// these names: no web page can reach it under a name of its own.
+    #[arg(long, env = "SEGUE_HOSTS", value_delimiter = ',', value_name = "HOST")]
+    pub hosts: Vec<String>,
     /// Allowed CORS origins; none by default
     ///
     /// For example https://app.example.
@@ -46,9 +54,16 @@ pub struct ServeSettings {
     pub cors_origins: Vec<String>,
     /// Maximum number of open connections
     ///
-    /// The server closes further ones after a 503.
+    /// For a further one the server closes the one that has been idle longest, or responds 503 if none is idle. The limit on
+    /// open files bounds it too.
     #[arg(long, env = "SEGUE_MAX_CONNECTIONS", default_value_t = 4096)]
     pub max_connections: usize,
+    /// Time after which idle clients are cut off
+    ///
+    /// In seconds. Slow clients too: those that read less than 10 kB/s of a response, or send less than 1 kB/s of a bulk
+    /// request.
+    #[arg(long, env = "SEGUE_IDLE_SECONDS", allow_negative_numbers = true, default_value_t = 30.0, value_parser = seconds)]
+    pub idle_seconds: f64,
     /// Maximum number of requests in progress
     ///
     /// Further ones get a 503.
@@ -100,10 +115,20 @@ impl ServeSettings {
     /// Returns whether requests must carry an API key.
     pub fn needs_keys(&self) -> bool {
         match self.auth {
-            AuthMode::Auto => !self.listen.ip().is_loopback(),
+            AuthMode::Auto => !self.is_local(),
             AuthMode::Required => true,
             AuthMode::Off => false,
         }
+    }
+
+    /// Returns whether only programs on this machine can reach the server.
+    pub fn is_local(&self) -> bool {
+        self.listen.ip().is_loopback() && self.proxies == 0
+    }
+
+    /// Returns how long a client may be idle or too slow.
+    pub fn idle(&self) -> Duration {
+        Duration::from_secs_f64(self.idle_seconds)
     }
 }
 

@@ -120,7 +120,8 @@ async fn unknown_ids_are_passed_over_and_listed() {
     let app = TestApp::spawn().await;
     let body = json!({"limit": 5, "exclude": ["no such", "synthetic:track:2", "nor this", "no such"]});
     let stored = app.post("/playlists/0/complete", &body).await.ok();
-    assert_eq!(stored["unknown_tracks"], json!(["no such", "nor this"]));
+    assert_eq!(stored["unknown_tracks"], json!([]));
+    assert_eq!(stored["unknown_exclusions"], json!(["no such", "nor this"]));
     assert_eq!(stored["source"], "track2vec");
 
     let body = json!({
@@ -128,8 +129,9 @@ async fn unknown_ids_are_passed_over_and_listed() {
         "exclude": ["no such"]
     });
     let inline = app.post("/playlists/complete", &body).await.ok();
-    assert_eq!(inline["completions"][0]["unknown_tracks"], json!(["no such", "what"]));
-    assert_eq!(inline["completions"][1]["unknown_tracks"], json!(["no such"]));
+    assert_eq!(inline["completions"][0]["unknown_tracks"], json!(["what"]));
+    assert_eq!(inline["completions"][1]["unknown_tracks"], json!([]));
+    assert_eq!(inline["unknown_exclusions"], json!(["no such"]));
     assert_eq!(inline["completions"][0]["items"], inline["completions"][1]["items"]);
 }
 

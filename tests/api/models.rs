@@ -214,3 +214,59 @@ async fn metrics_tell_requests_by_route_and_what_is_loaded() {
     Answer::to(app.request(Method::POST, "/metrics")).await.problem(405);
     assert_eq!(app.get("/health/ready").await.ok()["status"], Value::from("ok"));
 }
+
+#[tokio::test]
+async fn any_number_of_requests_for_a_version_load_it_once() {
+    let app = Arc::new(TestApp::spawn().await);
+    let older = app.manifest().version;
+    let newer = publish_again(&app.models, &app.models).version;
+    activate(&app, "similarity", &newer).await.ok();
+    let loads = async || app.metric("segue_model_load_seconds_count").await;
+    let before = loads().await;
+    let path = format!("/tracks/synthetic:track:1/similar?version={older}");
+    for _ in 0..16 {
+        // It hangs up while the version is loaded, or before.
+        let request = app.request(Method::GET, &path).timeout(Duration::from_micros(300));
+        let _ = request.send().await;
+    }
+    let asked: Vec<_> = (0..16)
+        .map(|_| {
+            let (app, path) = (app.clone(), path.clone());
+            tokio::spawn(async move { app.get(&path).await.ok() })
+        })
+        .collect();
+    for answer in asked {
+        assert_eq!(answer.await.expect("an answer")["model_version"], json!(older));
+    }
+    assert_eq!(loads().await, before + 1.0);
+    // It is loaded: neither a switch to it nor a shadow of it reads it again.
+    app.post("/models/similarity/shadow", &json!({"version": older, "every": 1})).await.ok();
+    activate(&app, "similarity", &older).await.ok();
+    assert_eq!(loads().await, before + 1.0);
+    app.post("/models/similarity/shadow", &json!({"version": null})).await.ok();
+
+    let switches: Vec<_> = (0..8)
+        .map(|_| {
+            let (app, newer) = (app.clone(), newer.clone());
+            tokio::spawn(async move { activate(&app, "similarity", &newer).await.ok() })
+        })
+        .collect();
+    for switch in switches {
+        switch.await.expect("switched");
+    }
+    assert!(loads().await <= before + 2.0);
+}
+
+#[tokio::test]
+async fn no_more_than_two_versions_that_requests_named_stay_loaded() {
+    let app = TestApp::spawn().await;
+    let mut versions = vec![app.manifest().version];
+    for _ in 0..4 {
+        versions.push(publish_again(&app.models, &app.models).version);
+    }
+    for version in &versions {
+        let path = format!("/tracks/synthetic:track:1/similar?version={version}");
+        assert_eq!(app.get(&path).await.ok()["model_version"], json!(version));
+        assert!(app.state.models.all::<SimilarityModel>().len() <= 3, "and the current one");
+    }
+}

@@ -1,11 +1,12 @@
 //! New bundles while the server runs, and damaged ones.
 
 use std::fs;
+use std::path::Path;
 
-use segue::bundle::Kind;
+use segue::bundle::{Kind, encode_array};
 use serde_json::{Value, json};
 
-use crate::support::app::{Setup, TestApp, flip_byte, publish_damaged};
+use crate::support::app::{Setup, TestApp, change_manifest, flip_byte, publish_damaged, replace_file};
 use crate::support::training::{publish_again, publish_completion_again};
 use crate::support::wait_until;
 
@@ -123,4 +124,49 @@ async fn a_completion_bundle_takes_over_while_the_server_runs_and_a_damaged_one_
     }
     wait_for_rejection(&app).await;
     assert_eq!(complete().await["model_version"], json!(second));
+}
+
+#[tokio::test]
+async fn a_bundle_that_does_not_fit_the_program_is_rejected_and_the_newest_whole_one_before_it_serves() {
+    let good = TestApp::spawn_with_completion_model().await;
+    let mut older = String::new();
+    let damages: [(&str, fn(&Path)); 4] = [
+        ("trees.border_counts.npy", |folder| {
+            // Trees of another release, of fewer features.
+            let borders = fs::read(folder.join("trees.borders.npy")).expect("a file");
+            let borders = segue::bundle::decode_array::<f32>(&borders).expect("borders").values.len() as u32;
+            replace_file(folder, "trees.border_counts.npy", encode_array(&[1], &[borders]));
+            let features = fs::read(folder.join("trees.features.npy")).expect("a file");
+            let shape = segue::bundle::decode_array::<u8>(&features).expect("features").shape;
+            let features = encode_array(&shape, &vec![0u8; shape.iter().product()]);
+            replace_file(folder, "trees.features.npy", features);
+        }),
+        ("trees.leaves.npy", |folder| {
+            let leaves = fs::read(folder.join("trees.leaves.npy")).expect("a file");
+            let mut leaves = segue::bundle::decode_array::<f32>(&leaves).expect("leaves");
+            leaves.values[3] = f32::NAN;
+            replace_file(folder, "trees.leaves.npy", encode_array(&leaves.shape, &leaves.values));
+        }),
+        ("popular.npy", |folder| {
+            let popular = fs::read(folder.join("popular.npy")).expect("a file");
+            let mut popular = segue::bundle::decode_array::<u32>(&popular).expect("rows");
+            popular.values[1] = popular.values[0];
+            replace_file(folder, "popular.npy", encode_array(&popular.shape, &popular.values));
+        }),
+        ("not the name of its folder", |folder| {
+            change_manifest(folder, |manifest| manifest["version"] = json!("20260101T000000.000Z"));
+        }),
+    ];
+    for (reason, damage) in damages {
+        let app = TestApp::start_on_models(Setup { with_model: false, ..Setup::default() }, |models| {
+            older = publish_completion_again(&good.models, models).version;
+            publish_damaged(Kind::Completion, &good.models, models, damage);
+        })
+        .await;
+        let served = app.get("/models").await.ok();
+        assert_eq!(served["models"][0]["version"], json!(older), "{reason}");
+        let rejection = app.state.models.load(Kind::Completion).expect_err(reason).to_string();
+        assert!(rejection.contains(reason), "{rejection}");
+        app.post("/playlists/complete", &json!({"playlists": [{"tracks": ["synthetic:track:1"]}]})).await.ok();
+    }
 }

@@ -1,11 +1,16 @@
 //! `segue serve` and `segue healthcheck`.
 
-use crate::support::ClosedPort;
 use crate::support::database::Database;
 use crate::support::program::{Home, PATIENCE, Running};
+use crate::support::{ClosedPort, wait_until};
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
 use std::sync::mpsc;
+
+use segue::bundle::{BundleWriter, Kind, NewManifest, SimilarityBundle, Vocabulary};
+use segue::dataset::DataFingerprint;
+use serde_json::{Value, json};
 
 async fn serve(home: &Home, database: &Database) -> (Running, String) {
     // A shutdown that waited for something would not end before the test.
@@ -161,4 +166,118 @@ async fn traces_go_to_the_collector_and_one_that_is_away_is_told_of_and_harms_no
     running.wait_for_log("BatchSpanProcessor.ExportError");
     running.terminate();
     assert_eq!(running.finish().code, Some(0));
+}
+
+#[tokio::test]
+async fn idle_connections_do_not_use_up_the_open_files() {
+    let (home, database) = (Home::new(), Database::new().await);
+    let arguments = ["serve", "--listen", "127.0.0.1:0", "--database-url", database.url()];
+    let running = home.segue_with_files(256, &arguments).start();
+    let url = running.url();
+    let address = url.strip_prefix("http://").expect("an address");
+    let idle: Vec<TcpStream> = (0..300).map(|_| TcpStream::connect(address).expect("a connection")).collect();
+    wait_until("an answer", async || {
+        let answer = reqwest::get(format!("{url}/health/live")).await;
+        answer.is_ok_and(|answer| answer.status() == 200).then_some(())
+    })
+    .await;
+    drop(idle);
+    running.terminate();
+    let finished = running.finish();
+    assert_eq!(finished.code, Some(0), "{finished:?}");
+    assert!(!finished.stderr.contains("can't accept"), "{finished:?}");
+}
+
+#[tokio::test]
+async fn a_server_that_everyone_can_reach_without_a_key_says_so() {
+    let (home, database) = (Home::new(), Database::new().await);
+    for (flags, is_warned) in [
+        (&["--listen", "0.0.0.0:0", "--auth", "off"][..], true),
+        (&["--listen", "127.0.0.1:0", "--auth", "off", "--proxies", "1"], true),
+        (&["--listen", "127.0.0.1:0", "--auth", "off"], false),
+        (&["--listen", "127.0.0.1:0", "--proxies", "1"], false),
+    ] {
+        let running = home.segue(&[&["serve", "--database-url", database.url()], flags].concat()).start();
+        running.wait_for_log("listening on");
+        running.terminate();
+        let finished = running.finish();
+        assert_eq!(finished.stderr.contains("requests need no API key"), is_warned, "{flags:?} {finished:?}");
+    }
+}
+
+/// Publishes a similarity bundle of `tracks` tracks, with vectors that are of no use.
+fn publish_some_model(models: &Path, tracks: usize) {
+    let ids: Vec<String> = (0..tracks).map(|track| format!("track:{track:030}")).collect();
+    let vectors = (0..tracks).flat_map(|track| (0..8).map(move |place| f32::from(u8::from(track % 8 == place))));
+    let bundle = SimilarityBundle {
+        vocabulary: Vocabulary::new(ids.iter().map(String::as_str)).expect("distinct ids"),
+        vectors: vectors.collect(),
+        dimensions: 8,
+        counts: (0..tracks as u32).rev().collect(),
+        candidates: tracks,
+        next: None,
+    };
+    let mut writer = BundleWriter::begin(models, Kind::Similarity).expect("a writer");
+    let checkpoint = |path: &Path| std::fs::write(path, "no tensors").map_err(|error| error.to_string());
+    bundle.write(&mut writer, checkpoint).expect("written");
+    let data = DataFingerprint {
+        playlists: 1,
+        tracks: tracks as u64,
+        placements: 1,
+        newest_change: None,
+        sha256: String::new(),
+    };
+    writer.publish(NewManifest { seed: 1, parameters: Value::Null, data, metrics: Value::Null }).expect("published");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_under_load_stays_within_a_gigabyte() {
+    let (home, database) = (Home::new(), Database::new().await);
+    publish_some_model(&home.models(), 2_000);
+    let arguments = ["serve", "--listen", "127.0.0.1:0", "--database-url", database.url()];
+    let Some((segue, _group)) = home.segue_with_memory(1_000_000_000, &arguments) else {
+        eprintln!("skipped: no cgroup can be made here");
+        return;
+    };
+    let mut running = segue.start();
+    let url = running.url();
+    let playlist = json!({"tracks": (0..500).map(|track| format!("track:{track:030}")).collect::<Vec<String>>()});
+    let body = json!({"playlists": vec![playlist; 64], "limit": 500, "model": "track2vec"}).to_string();
+    let request = format!(
+        "POST /playlists/complete HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    // Clients that never read, and others.
+    let address = url.strip_prefix("http://").expect("an address").to_owned();
+    let silent: Vec<_> = (0..40)
+        .map(|_| {
+            let (address, request) = (address.clone(), request.clone());
+            std::thread::spawn(move || {
+                let mut stream = TcpStream::connect(address).expect("a connection");
+                stream.write_all(request.as_bytes()).map(|()| stream)
+            })
+        })
+        .collect();
+    let client = reqwest::Client::new();
+    let clients = (0..8).map(|_| async {
+        let mut answered = 0;
+        for _ in 0..5 {
+            let request = client.post(format!("{url}/playlists/complete")).header("content-type", "application/json");
+            let answer = request.body(body.clone()).send().await.expect("a response");
+            answered += usize::from(answer.status() == 200);
+            answer.bytes().await.expect("a body");
+        }
+        answered
+    });
+    let answered: usize = futures_util::future::join_all(clients).await.into_iter().sum();
+    drop(silent);
+    assert!(answered > 0, "some are answered, and the others rejected");
+    assert!(running.is_running(), "not killed for its memory");
+    wait_until("health", async || {
+        reqwest::get(format!("{url}/health/ready")).await.is_ok_and(|answer| answer.status() == 200).then_some(())
+    })
+    .await;
+    running.terminate();
+    let finished = running.finish();
+    assert_eq!(finished.code, Some(0), "{finished:?}");
 }

@@ -1,11 +1,15 @@
 //! From KKBox's files to a bundle of click models.
 
+use std::path::Path;
+
 use segue::bundle::{BundleFolder, ClickBundle, Kind};
 use segue::catalog::ListensOutcome;
 use segue::dataset::listens::Listening;
 use segue::import::import_kkbox;
 use segue::progress::Interrupt;
+use segue::recommend::clicks::{ClickModel, ObservedListen, Question};
 use segue::train::clicks::ClickModelName;
+use time::OffsetDateTime;
 
 use crate::support::app::flip_byte;
 use crate::support::clicks::{
@@ -76,6 +80,7 @@ async fn a_bundle_reads_back_and_a_damaged_one_is_refused_by_name() {
     assert_eq!(copy.members, bundle.members);
     assert_eq!(bundle.state.events(), LISTENS as u64 + 20);
 
+    listens_in_the_midst_of_catching_up_count_once(&models);
     for name in ["member0.network0.table.npy", "state.tallies.npy", "model.json"] {
         let file = BundleFolder::open_current(&models, Kind::Clicks).expect("a folder").path(name);
         flip_byte(&file, 200);
@@ -83,6 +88,41 @@ async fn a_bundle_reads_back_and_a_damaged_one_is_refused_by_name() {
         assert!(error.contains(name) && error.contains("SHA-256"), "{error}");
         flip_byte(&file, 200);
     }
+}
+
+/// Of listens that are received while those since the training are read, some are among these and some are not.
+fn listens_in_the_midst_of_catching_up_count_once(models: &Path) {
+    let model = || ClickModel::new(ClickBundle::load_current(models).expect("a bundle").1);
+    let at = |seconds: i64| OffsetDateTime::from_unix_timestamp(1_800_000_000 + seconds).expect("a time");
+    let listen = |track: &str, taken_at: i64| ObservedListen {
+        user: "newcomer".to_owned(),
+        track: track.to_owned(),
+        source: [None, None, None],
+        is_new: true,
+        target: Some(true),
+        listened_at: at(0),
+        taken_at: at(taken_at),
+    };
+    // The transaction of the third began before that of the second, and ended after the reading began.
+    let [first, second, third, fourth] = [listen("s1", 1), listen("s2", 5), listen("s3", 4), listen("s4", 9)];
+    let expected = model();
+    expected.catch_up(&[first.clone(), second.clone(), third.clone(), fourth.clone()]);
+    let live = model();
+    live.hear(&[first.clone()]);
+    live.begin_to_catch_up();
+    live.hear(&[second.clone()]);
+    live.hear(&[third]);
+    assert!(live.is_behind());
+    live.catch_up(&[first, second.clone()]);
+    live.hear(&[fourth]);
+    live.hear(&[second]);
+    let question = Question {
+        user: "newcomer".to_owned(),
+        tracks: ["s1", "s2", "s3", "s4", "s5"].map(str::to_owned).into(),
+        ..Question::default()
+    };
+    assert_eq!(live.answer(&question), expected.answer(&question));
+    assert_ne!(live.answer(&question), model().answer(&question));
 }
 
 #[tokio::test]

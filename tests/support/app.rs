@@ -12,6 +12,7 @@ use segue::import::import_mpd;
 use segue::progress::Interrupt;
 use segue::serve::{AppState, ServeSettings, serve};
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::sync::OnceCell;
@@ -303,8 +304,7 @@ impl Answer {
 pub async fn named(ask: impl AsyncFn() -> Answer) -> Value {
     wait_until("names", async || {
         let answer = ask().await.ok();
-        let is_named = |item: &Value| item["name"].is_string() && item["artist"].is_string();
-        let all = answer["items"].as_array().expect("items").iter().all(is_named);
+        let all = answer["items"].as_array().expect("items").iter().all(|item| item["name"].is_string());
         all.then_some(answer)
     })
     .await
@@ -343,6 +343,25 @@ pub fn publish_damaged(kind: Kind, from: &Path, models: &Path, damage: impl FnOn
     copy_folder(&made, &models.join(kind.as_str()).join(&version));
     point_current_at(kind, models, &version);
     version
+}
+
+/// Replaces a file of a bundle, and says so in its manifest.
+pub fn replace_file(bundle: &Path, name: &str, bytes: Vec<u8>) {
+    change_manifest(bundle, |manifest| {
+        let files = manifest["files"].as_array_mut().expect("files");
+        let entry = files.iter_mut().find(|entry| entry["name"] == name).expect("the file");
+        entry["bytes"] = json!(bytes.len());
+        entry["sha256"] = json!(hex::encode(Sha256::digest(&bytes)));
+    });
+    write(bundle, name, bytes);
+}
+
+/// Changes the manifest of a bundle.
+pub fn change_manifest(bundle: &Path, change: impl FnOnce(&mut Value)) {
+    let text = std::fs::read(bundle.join("manifest.json")).expect("a manifest");
+    let mut manifest: Value = serde_json::from_slice(&text).expect("JSON");
+    change(&mut manifest);
+    write(bundle, "manifest.json", manifest.to_string().into_bytes());
 }
 
 /// Makes `version` the current one, by rename.

@@ -99,10 +99,10 @@ impl Database {
                  SELECT jsonb_build_array('artist', a.uri, a.name)::text AS line FROM artists a
                  UNION ALL
                  SELECT jsonb_build_array('album', b.uri, b.name, a.uri, a.name)::text
-                 FROM albums b JOIN artists a ON a.id = b.artist_id
+                 FROM albums b LEFT JOIN artists a ON a.id = b.artist_id
                  UNION ALL
                  SELECT jsonb_build_array('track', t.uri, t.name, a.uri, a.name, b.uri, b.name, t.duration_ms)::text
-                 FROM tracks t JOIN artists a ON a.id = t.artist_id LEFT JOIN albums b ON b.id = t.album_id
+                 FROM tracks t LEFT JOIN artists a ON a.id = t.artist_id LEFT JOIN albums b ON b.id = t.album_id
                  UNION ALL
                  SELECT jsonb_build_array('playlist', p.external_id, p.title, p.description, p.collaborative,
                                           p.num_followers, p.num_edits, p.num_tracks, p.num_albums, p.num_artists,

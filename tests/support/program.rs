@@ -76,6 +76,22 @@ impl Home {
         self.command(shell, arguments)
     }
 
+    /// The same where no more than `files` files can be open.
+    pub fn segue_with_files(&self, files: usize, arguments: &[&str]) -> Segue {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &format!("ulimit -n {files}; exec \"$0\" \"$@\""), env!("CARGO_BIN_EXE_segue")]);
+        self.command(shell, arguments)
+    }
+
+    /// The same in a cgroup that may use no more than so many bytes of memory; none where cgroups can't be made.
+    pub fn segue_with_memory(&self, bytes: u64, arguments: &[&str]) -> Option<(Segue, MemoryGroup)> {
+        let group = MemoryGroup::new(bytes)?;
+        let mut shell = Command::new("sh");
+        let join = format!("echo $$ > {}/cgroup.procs && exec \"$0\" \"$@\"", group.0.display());
+        shell.args(["-c", &join, env!("CARGO_BIN_EXE_segue")]);
+        Some((self.command(shell, arguments), group))
+    }
+
     fn command(&self, mut command: Command, arguments: &[&str]) -> Segue {
         for (name, _) in std::env::vars_os() {
             let text = name.to_string_lossy();
@@ -140,6 +156,30 @@ impl Drop for Home {
                 }
             }
         }
+    }
+}
+
+/// A cgroup with a limit on memory; removed when this goes, after its processes.
+#[derive(Debug)]
+pub struct MemoryGroup(PathBuf);
+
+impl MemoryGroup {
+    fn new(bytes: u64) -> Option<Self> {
+        let name = format!("segue-test-{}", std::process::id());
+        let kinds = [("/sys/fs/cgroup/memory", "memory.limit_in_bytes"), ("/sys/fs/cgroup", "memory.max")];
+        kinds.into_iter().find_map(|(parent, limit)| {
+            let folder = Path::new(parent).join(&name);
+            fs::create_dir(&folder).ok()?;
+            let group = Self(folder);
+            fs::write(group.0.join(limit), bytes.to_string()).ok()?;
+            Some(group)
+        })
+    }
+}
+
+impl Drop for MemoryGroup {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir(&self.0);
     }
 }
 

@@ -43,7 +43,7 @@ impl Catalog {
         let present = present.fetch_all(&mut *transaction).await?;
         let present: HashMap<String, i32> = present.into_iter().map(|row| (row.external_id, row.id)).collect();
         let batch = Batch::of_playlists(playlists);
-        let tracks = upsert_tracks(&mut transaction, &batch).await?;
+        let tracks = upsert_tracks(&mut transaction, &batch, false).await?;
         let mut outcome = tracks.outcome;
         let named = playlists.iter().filter_map(|playlist| playlist.user.as_ref());
         let (users, users_added) = upsert_users(&mut transaction, named).await?;

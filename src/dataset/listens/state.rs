@@ -352,6 +352,10 @@ pub struct StateArrays {
     pub recent: Vec<u32>,
 }
 
+/// Most listens, and most of one kind, that a file may say were counted.
+const MOST_EVENTS: u64 = 1 << 62;
+const MOST_TALLIED: u32 = u32::MAX / 2;
+
 /// Numbers of a user's history in [`StateArrays`].
 pub const HISTORY: usize = 14 + PROFILE[0] + PROFILE[1] + PROFILE[2];
 
@@ -402,35 +406,40 @@ impl ClickState {
         {
             return Err("the arrays of the state are not of one length".to_owned());
         }
+        // They are added to.
+        if events > MOST_EVENTS || arrays.tallies.iter().any(|&count| count > MOST_TALLIED) {
+            return Err("it counts more listens than there can be".to_owned());
+        }
         let small = |value: u64| value.min(u64::from(u32::MAX)) as u32;
+        let count = |value: u64| value.min(u64::from(MOST_TALLIED)) as u32;
         let mut state = Self {
             events,
-            all: Tally { count: small(events), known: small(known), positive: small(positive) },
+            all: Tally { count: count(events), known: count(known), positive: count(positive) },
             ..Self::default()
         };
         for (&key, tally) in arrays.keys.iter().zip(arrays.tallies.as_chunks::<3>().0) {
-            let &[count, known, positive] = tally;
-            state.tallies.insert(key, Tally { count, known, positive });
+            let &[all, known, positive] = tally;
+            state.tallies.insert(key, Tally { count: all, known, positive });
         }
         for (&user, values) in arrays.users.iter().zip(arrays.histories.chunks_exact(HISTORY)) {
             let mut profile = [0; PROFILE[0] + PROFILE[1] + PROFILE[2]];
-            profile.iter_mut().zip(&values[14..]).for_each(|(place, &value)| *place = small(value));
+            profile.iter_mut().zip(&values[14..]).for_each(|(place, &value)| *place = count(value));
             if values[3] >= events || values[4] > values[3] {
                 return Err("a user's last listen is none of those counted".to_owned());
             }
             state.users.insert(
                 user,
                 UserHistory {
-                    tally: Tally { count: small(values[0]), known: small(values[1]), positive: small(values[2]) },
+                    tally: Tally { count: count(values[0]), known: count(values[1]), positive: count(values[2]) },
                     last: values[3],
                     first: values[4],
                     source: ListenSource { tab: small(values[5]), screen: small(values[6]), kind: small(values[7]) },
                     track: small(values[8]),
                     artist: small(values[9]),
                     language: small(values[10]),
-                    streak: small(values[11]),
-                    milliseconds: values[12],
-                    timed: small(values[13]),
+                    streak: count(values[11]),
+                    milliseconds: values[12].min(MOST_EVENTS),
+                    timed: count(values[13]),
                     profile,
                     recent: VecDeque::new(),
                 },

@@ -1,26 +1,31 @@
-//! Rate limits per key and per client address, and the limit on requests in progress.
+//! Rate limits per key and per client address, and the limits on requests in progress and on what their responses hold.
 //!
 //! Each sender has a bucket of tokens that fills at the sender's rate and holds the requests of one [`WINDOW`]; a request
 //! takes one. Only buckets that are not full are stored, and no more than [`MAX_BUCKETS`].
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use axum::body::HttpBody;
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::keys::KeyId;
+use crate::serve::http::body::Held;
 use crate::serve::http::problem::ApiError;
 
 /// A bucket holds the tokens of this time.
 const WINDOW: Duration = Duration::from_secs(10);
 /// Most buckets stored.
 const MAX_BUCKETS: usize = 100_000;
+/// Most bytes of responses that wait for their clients; beyond that, new requests are rejected.
+const MAX_UNSENT_BYTES: usize = 256 << 20;
 const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 const LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 const FORWARDED_FOR: &str = "x-forwarded-for";
@@ -105,6 +110,21 @@ pub struct Limits {
     /// proxies in front that add to X-Forwarded-For
     proxies: usize,
     in_progress: Arc<Semaphore>,
+    /// bytes of responses that are not sent yet
+    unsent: Arc<AtomicUsize>,
+}
+
+/// What a request takes up until its response is sent.
+struct RequestPlace {
+    _permit: OwnedSemaphorePermit,
+    bytes: usize,
+    unsent: Arc<AtomicUsize>,
+}
+
+impl Drop for RequestPlace {
+    fn drop(&mut self) {
+        self.unsent.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
 }
 
 impl Limits {
@@ -116,7 +136,22 @@ impl Limits {
             by_address: RateLimit::new("address", by_address),
             proxies,
             in_progress: Arc::new(Semaphore::new(in_progress)),
+            unsent: Arc::default(),
         }
+    }
+
+    /// Returns the right to be in progress.
+    fn admit(&self) -> Option<OwnedSemaphorePermit> {
+        let has_memory = self.unsent.load(Ordering::Relaxed) < MAX_UNSENT_BYTES;
+        self.in_progress.clone().try_acquire_owned().ok().filter(|_| has_memory)
+    }
+
+    /// Makes a response keep the place of its request until it is sent.
+    fn hold(&self, permit: OwnedSemaphorePermit, response: &mut Response) {
+        let bytes = usize::try_from(response.body().size_hint().lower()).unwrap_or(usize::MAX);
+        self.unsent.fetch_add(bytes, Ordering::Relaxed);
+        let place = RequestPlace { _permit: permit, bytes, unsent: self.unsent.clone() };
+        response.extensions_mut().insert(Held::new(place));
     }
 
     /// Returns the client's address as the outermost trusted proxy saw it.
@@ -129,8 +164,15 @@ impl Limits {
         let addresses: Vec<&str> = forwarded.flat_map(|value| value.split(',')).map(str::trim).collect();
         // Anyone may have written the values further left.
         let index = addresses.len().checked_sub(self.proxies);
-        index.and_then(|index| addresses[index].parse().ok()).or(peer)
+        index.and_then(|index| parse_address(addresses[index])).or(peer)
     }
+}
+
+/// Reads an address as proxies write it: `192.0.2.1`, `192.0.2.1:443`, `2001:db8::1`, `[2001:db8::1]`, `[2001:db8::1]:443`.
+fn parse_address(text: &str) -> Option<IpAddr> {
+    let with_port = || text.parse::<SocketAddr>().ok().map(|address| address.ip());
+    let bracketed = || text.strip_prefix('[')?.strip_suffix(']')?.parse().ok();
+    text.parse().ok().or_else(with_port).or_else(bracketed)
 }
 
 /// Names the sender of an address: whoever has one IPv6 address has 2⁶⁴ of them, so its network counts.
@@ -156,10 +198,11 @@ pub async fn limit_by_address(State(limits): State<Limits>, request: Request, ne
     if let Some((headers, false)) = limited {
         return (headers, ApiError::TooManyRequests).into_response();
     }
-    let Ok(_permit) = limits.in_progress.clone().try_acquire_owned() else {
+    let Some(permit) = limits.admit() else {
         return ApiError::Overloaded.into_response();
     };
     let mut response = next.run(request).await;
+    limits.hold(permit, &mut response);
     if let Some((headers, _)) = limited {
         response.headers_mut().extend(headers);
     }
@@ -228,5 +271,9 @@ mod tests {
         assert_eq!(address(2, "6.6.6.6, 1.1.1.1, 2.2.2.2"), "1.1.1.1");
         assert_eq!(address(1, "2001:db8:1:2:3:4:5:6"), "2001:db8:1:2::");
         assert_eq!(address(1, "garbage"), "127.0.0.1");
+        assert_eq!(address(1, "1.1.1.1:4711"), "1.1.1.1");
+        assert_eq!(address(1, "6.6.6.6, [2001:db8:1:2:3:4:5:6]"), "2001:db8:1:2::");
+        assert_eq!(address(2, "[2001:db8:1:2:3:4:5:6]:443, 2.2.2.2:80"), "2001:db8:1:2::");
+        assert_eq!(address(1, "[::ffff:1.1.1.1]:80"), "1.1.1.1");
     }
 }

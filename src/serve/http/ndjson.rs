@@ -7,23 +7,26 @@
 
 use std::collections::HashSet;
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::body::{Body, Bytes};
 use axum::http::HeaderValue;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use bytes::{Buf, BytesMut};
-use futures_util::StreamExt;
-use serde::de::DeserializeOwned;
+use futures_util::{FutureExt, StreamExt};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Semaphore, mpsc};
+use tokio::time::timeout;
 use tracing::{debug, error};
 use utoipa::{IntoParams, ToSchema};
 
-use super::extract::{NDJSON, Object, parse};
-use super::problem::ApiError;
+use super::extract::NDJSON;
+use super::patience::Patience;
+use super::problem::{ApiError, FieldError};
+use crate::catalog::fields::Omitted;
 use crate::catalog::{CatalogError, RowChange};
 
 /// The longest line, in bytes.
@@ -32,10 +35,10 @@ const MAX_LINE_BYTES: usize = 4 << 20;
 const BATCH_BYTES: usize = 8 << 20;
 /// Chunks of the response that wait for the client.
 const CHUNKS: usize = 16;
-/// How long a client may neither send nor read.
-const PATIENCE: Duration = Duration::from_secs(30);
 /// Batches that may fail in a row: then the catalog is likely to fail the rest too.
 const FAILED_BATCHES: u32 = 3;
+/// Bytes per second that a client must send.
+const LEAST_SENDING: f64 = 1_000.0;
 /// Why a row was not stored.
 const FAILED: &str = "internal error: see the server's log";
 /// The same for a row of an id of which another row was not stored: sent again, the earlier one must not replace it.
@@ -100,6 +103,9 @@ pub struct BulkLine {
     /// why the line was rejected or failed
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// fields that can't be read or stored, and tracks of a playlist; the row is stored without them
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub omitted: Vec<FieldError>,
     /// for playlists: ids of tracks that the catalog does not have; the playlist is stored without them
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unknown_tracks: Vec<String>,
@@ -125,6 +131,20 @@ pub struct BulkSummary {
     pub failed: u64,
 }
 
+/// How many bulk requests there may be at once, and how long their clients may neither send nor read.
+#[derive(Debug, Clone)]
+pub struct BulkLimits {
+    places: Arc<Semaphore>,
+    idle: Duration,
+}
+
+impl BulkLimits {
+    /// Returns limits of this many requests, and of this time.
+    pub fn new(requests: usize, idle: Duration) -> Self {
+        Self { places: Arc::new(Semaphore::new(requests)), idle }
+    }
+}
+
 /// How lines of one kind are parsed and stored.
 pub trait BulkRows: Send + Sync + 'static {
     /// A line after parsing.
@@ -132,16 +152,15 @@ pub trait BulkRows: Send + Sync + 'static {
     /// Most rows of one transaction; other writers wait for it.
     const BATCH_ROWS: usize;
 
-    /// Returns id and content of a line.
-    fn parse(&self, line: &[u8]) -> Result<(String, Self::Row), ApiError>;
+    /// Returns id and content of a line, and the fields that were left out of it.
+    ///
+    /// # Errors
+    ///
+    /// Says why the line is rejected, and names the field.
+    fn parse(&self, line: &[u8]) -> Result<(String, Self::Row, Vec<Omitted>), String>;
 
     /// Stores rows with distinct ids.
     fn write(&self, rows: &[Self::Row]) -> impl Future<Output = Result<Vec<RowOutcome>, CatalogError>> + Send;
-}
-
-/// Parses a line, which must be an object.
-pub fn parse_row<T: DeserializeOwned>(line: &[u8]) -> Result<T, ApiError> {
-    parse(line).map(|Object(row)| row)
 }
 
 /// Starts to store the rows of `body`; the response lasts until all are stored.
@@ -149,13 +168,9 @@ pub fn parse_row<T: DeserializeOwned>(line: &[u8]) -> Result<T, ApiError> {
 /// # Errors
 ///
 /// If too many bulk requests are in progress.
-pub fn store<R: BulkRows>(
-    rows: R,
-    body: Body,
-    query: BulkQuery,
-    permits: &Arc<Semaphore>,
-) -> Result<Response, ApiError> {
-    let permit = permits.clone().try_acquire_owned().map_err(|_| ApiError::Overloaded)?;
+pub fn store<R: BulkRows>(rows: R, body: Body, query: BulkQuery, limits: &BulkLimits) -> Result<Response, ApiError> {
+    let permit = limits.places.clone().try_acquire_owned().map_err(|_| ApiError::Overloaded)?;
+    let idle = limits.idle;
     let (sender, receiver) = mpsc::channel::<Bytes>(CHUNKS);
     tokio::spawn(async move {
         let mut writer = Writer {
@@ -169,6 +184,7 @@ pub fn store<R: BulkRows>(
             pending_bytes: 0,
             failed_ids: HashSet::new(),
             failed_batches: 0,
+            idle,
         };
         if let Err(end) = writer.run(body).await {
             debug!("a bulk request ended early: {end}");
@@ -206,17 +222,22 @@ impl fmt::Display for EarlyEnd {
 
 /// A line that waits for its batch.
 enum PendingLine<Row> {
-    Row { line: u64, id: String, row: Row },
+    Row { line: u64, id: String, row: Row, omitted: Vec<FieldError> },
     Failed { line: u64, id: String },
     Rejected { line: u64, reason: String },
 }
 
 /// A line of a batch on its way into the response.
 enum Line {
-    /// stored under this id, unless the batch fails
-    Stored(String),
+    /// stored under this id, less what was left out, unless the batch fails
+    Stored(String, Vec<FieldError>),
     Failed(String),
     Rejected(String),
+}
+
+/// Why a batch was not stored.
+struct Failure {
+    is_unavailable: bool,
 }
 
 struct Writer<R: BulkRows> {
@@ -232,16 +253,22 @@ struct Writer<R: BulkRows> {
     failed_ids: HashSet<String>,
     /// batches that failed in a row
     failed_batches: u32,
+    /// how long the client may neither send nor read
+    idle: Duration,
 }
 
 impl<R: BulkRows> Writer<R> {
     async fn run(&mut self, body: Body) -> Result<(), EarlyEnd> {
         let mut stream = body.into_data_stream();
         let (mut buffer, mut line, mut is_too_long) = (BytesMut::new(), 1_u64, false);
+        let mut patience = Patience::new(self.idle, LEAST_SENDING);
         loop {
-            let chunk = tokio::time::timeout(PATIENCE, stream.next()).await.map_err(|_| EarlyEnd::Stalled)?;
+            let waiting = Instant::now();
+            let chunk = timeout(patience.left(), stream.next()).await.map_err(|_| EarlyEnd::Stalled)?;
             let Some(chunk) = chunk else { break };
             let mut chunk = chunk.map_err(|_| EarlyEnd::Disconnected)?;
+            patience.waited(waiting.elapsed());
+            patience.moved(chunk.len());
             while let Some(end) = chunk.iter().position(|&byte| byte == b'\n') {
                 let rest = chunk.split_to(end);
                 chunk.advance(1);
@@ -273,17 +300,22 @@ impl<R: BulkRows> Writer<R> {
         self.summary.rows += 1;
         let parsed = match is_too_long || text.len() > MAX_LINE_BYTES {
             true => Err(format!("the line is longer than {MAX_LINE_BYTES} bytes")),
-            false => self.rows.parse(text).map_err(|error| error.to_string()),
+            false => catch_unwind(AssertUnwindSafe(|| self.rows.parse(text))).unwrap_or_else(|_| {
+                error!("a line of a bulk request made its reader panic");
+                Err(FAILED.to_owned())
+            }),
         };
         match parsed {
-            Ok((id, _)) if self.failed_ids.contains(&id) => self.pending.push(PendingLine::Failed { line, id }),
-            Ok((id, row)) => {
+            Ok((id, ..)) if self.failed_ids.contains(&id) => self.pending.push(PendingLine::Failed { line, id }),
+            Ok((id, row, omitted)) => {
+                let omitted =
+                    omitted.into_iter().map(|Omitted { field, reason }| FieldError { field, reason }).collect();
                 // Of several rows with the same id, the last one wins.
                 if !self.ids.insert(id.clone()) {
                     self.flush().await?;
                     self.ids.insert(id.clone());
                 }
-                self.pending.push(PendingLine::Row { line, id, row });
+                self.pending.push(PendingLine::Row { line, id, row, omitted });
             }
             Err(reason) => self.pending.push(PendingLine::Rejected { line, reason }),
         }
@@ -300,9 +332,9 @@ impl<R: BulkRows> Writer<R> {
         let mut lines = Vec::with_capacity(self.pending.len());
         for pending in self.pending.drain(..) {
             match pending {
-                PendingLine::Row { line, id, row } => {
+                PendingLine::Row { line, id, row, omitted } => {
                     rows.push(row);
-                    lines.push((line, Line::Stored(id)));
+                    lines.push((line, Line::Stored(id, omitted)));
                 }
                 PendingLine::Failed { line, id } => lines.push((line, Line::Failed(id))),
                 PendingLine::Rejected { line, reason } => lines.push((line, Line::Rejected(reason))),
@@ -312,32 +344,41 @@ impl<R: BulkRows> Writer<R> {
         self.pending_bytes = 0;
         let outcomes = match rows.is_empty() {
             true => Ok(Vec::new()),
-            false => self.rows.write(&rows).await,
+            // A row that panics must not cost the client its answer.
+            false => match AssertUnwindSafe(self.rows.write(&rows)).catch_unwind().await {
+                Ok(Ok(outcomes)) => Ok(outcomes),
+                Ok(Err(failure)) => {
+                    error!("a batch of a bulk request failed: {failure}");
+                    Err(Failure { is_unavailable: failure.is_unavailable() })
+                }
+                Err(_) => {
+                    error!("a batch of a bulk request panicked");
+                    Err(Failure { is_unavailable: false })
+                }
+            },
         };
         if !rows.is_empty() {
             self.failed_batches = if outcomes.is_err() { self.failed_batches + 1 } else { 0 };
         }
         let gives_up = self.failed_batches >= FAILED_BATCHES;
-        let failure = outcomes.as_ref().err().map(|failure| {
-            error!("a batch of a bulk request failed: {failure}");
-            match failure.is_unavailable() {
-                true if gives_up => "the catalog is unavailable: send this line and all after it again",
-                true => "the catalog is unavailable: send this line again",
-                false => FAILED,
-            }
+        let failure = outcomes.as_ref().err().map(|failure| match failure.is_unavailable {
+            true if gives_up => "the catalog is unavailable: send this line and all after it again",
+            true => "the catalog is unavailable: send this line again",
+            false => FAILED,
         });
         let mut outcomes = outcomes.unwrap_or_default().into_iter();
         for (line, row) in lines {
             let reported = match (row, failure) {
                 (Line::Rejected(reason), _) => self.rejected(line, reason),
                 (Line::Failed(id), _) => self.failed(line, id, FAILED_EARLIER),
-                (Line::Stored(id), Some(reason)) => self.failed(line, id, reason),
-                (Line::Stored(id), None) => match outcomes.next() {
-                    Some(outcome) => self.stored(line, id, outcome),
+                (Line::Stored(id, _), Some(reason)) => self.failed(line, id, reason),
+                (Line::Stored(id, omitted), None) => match outcomes.next() {
+                    Some(outcome) => BulkLine { omitted, ..self.stored(line, id, outcome) },
                     None => self.failed(line, id, FAILED),
                 },
             };
-            if self.report == ReportedLines::All || reported.reason.is_some() || !reported.unknown_tracks.is_empty() {
+            let is_complete = reported.unknown_tracks.is_empty() && reported.omitted.is_empty();
+            if self.report == ReportedLines::All || reported.reason.is_some() || !is_complete {
                 self.report(&reported);
             }
         }
@@ -391,7 +432,7 @@ impl<R: BulkRows> Writer<R> {
             return Ok(());
         }
         let chunk = self.output.split().freeze();
-        let sent = tokio::time::timeout(PATIENCE, self.sender.send(chunk)).await.map_err(|_| EarlyEnd::Stalled)?;
+        let sent = timeout(self.idle, self.sender.send(chunk)).await.map_err(|_| EarlyEnd::Stalled)?;
         sent.map_err(|_| EarlyEnd::Disconnected)
     }
 }

@@ -33,14 +33,18 @@ pub fn complete(document: &mut OpenApi) {
                 operation.security = Some(Vec::new());
                 continue;
             }
+            let is_read = method == HttpMethod::Get;
             for (status, description) in problems(path, method, operation, &components.schemas) {
-                // The server can respond 409 to this one too; the contract of 0.1 does not say so.
-                if status == "409" && path == "/tracks/{id}/next" {
-                    continue;
-                }
                 let is_temporary = matches!(status, "429" | "503");
                 let response = problem(&description, is_temporary);
                 operation.responses.responses.entry(status.to_owned()).or_insert(RefOr::T(response));
+            }
+            let success = operation.responses.responses.get("200");
+            let has_tag = matches!(success, Some(RefOr::T(response)) if response.headers.contains_key("ETag"));
+            if has_tag && is_read {
+                let description = "The client has the current state: If-None-Match names its entity tag";
+                let response = ResponseBuilder::new().description(description).build();
+                operation.responses.responses.insert("304".to_owned(), RefOr::T(response));
             }
         }
     }
@@ -74,7 +78,7 @@ fn problems(
         (has_body, "400", "Malformed JSON"),
         (!parameters.is_empty(), "400", "A path or query that is not UTF-8"),
         (true, "401", "Missing or invalid API key, if the server requires one"),
-        (true, "403", "The API key lacks the required scope"),
+        (true, "403", "The API key lacks the required scope, or a web page of a foreign origin sent the request"),
         (!has_new_id && path.starts_with("/tracks/{id}"), "404", "Unknown track"),
         (!has_new_id && path.starts_with("/playlists/{id}"), "404", "Unknown playlist"),
         (!has_new_id && path == "/users/{id}", "404", "Unknown user"),
@@ -86,7 +90,8 @@ fn problems(
         (names_version, "409", "The model version is damaged, or can't be activated"),
         (has("If-Match") || has("If-None-Match"), "412", "The current state is not the one that the request names"),
         (has_body, "413", "The body is too large"),
-        (has_body, "415", "The body is not declared as JSON"),
+        (has_body, "415", "The body is not declared as JSON, or has an unknown encoding"),
+        (true, "421", "The request names another host, if the server requires no API key"),
         (has_body, "422", "An invalid field"),
         (has_query, "422", "An invalid query parameter"),
         (has_new_id, "422", "An invalid id"),

@@ -11,7 +11,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use tower_http::request_id::RequestId;
-use tracing::error;
+use tracing::{error, warn};
 use utoipa::ToSchema;
 
 use crate::bundle::Kind;
@@ -81,6 +81,12 @@ pub enum ApiError {
     /// The key lacks a scope.
     #[error("this key lacks the required scope: {0}")]
     Forbidden(Scope),
+    /// The request names another host.
+    #[error("this server is not {0:?}: use localhost, or allow the name with `segue serve --hosts`")]
+    UnknownHost(String),
+    /// The request comes from a web page of another origin.
+    #[error("requests from web pages of {0:?} are not allowed: see `segue serve --cors-origins`")]
+    ForeignOrigin(String),
     /// The sender exceeded its rate limit.
     #[error("rate limit exceeded: retry after the seconds in Retry-After")]
     TooManyRequests,
@@ -112,15 +118,17 @@ pub enum ApiError {
         /// why it is invalid
         reason: String,
     },
-    /// A line of a bulk request is invalid.
-    #[error("{0}")]
-    InvalidRow(String),
     /// Several fields are invalid.
     #[error("{} invalid fields, the first is {}: {}", .0.len(), .0.first().map_or("", |first| &first.field), .0.first().map_or("", |first| &first.reason))]
     InvalidFields(Vec<FieldError>),
     /// The body is not declared as JSON.
     #[error("the body must be JSON: send content-type: application/json")]
     NotJson,
+    /// The body is neither JSON nor JSON rows.
+    #[error(
+        "the body must be JSON, or one JSON object per line: send content-type: application/json or application/x-ndjson"
+    )]
+    NotRows,
     /// The body is too large.
     #[error("the body is larger than {limit_bytes} bytes")]
     TooLarge {
@@ -159,7 +167,7 @@ pub enum ApiError {
 /// Returns the text for clients; paths are for the log.
 fn without_paths(error: &VersionError) -> String {
     match error {
-        VersionError::Unknown(..) => error.to_string(),
+        VersionError::Unknown(..) | VersionError::Stopped => error.to_string(),
         VersionError::Damaged(kind, version, _) => {
             format!("the {kind} model {version:?} is damaged or made for another release: see the server's log")
         }
@@ -224,6 +232,8 @@ impl ApiError {
             Self::UnknownTrack(_) => (StatusCode::NOT_FOUND, "unknown-track", "Unknown track"),
             Self::Unauthorized => (StatusCode::UNAUTHORIZED, "unauthorized", "Unauthorized"),
             Self::Forbidden(_) => (StatusCode::FORBIDDEN, "forbidden", "Forbidden"),
+            Self::UnknownHost(_) => (StatusCode::MISDIRECTED_REQUEST, "unknown-host", "Unknown host"),
+            Self::ForeignOrigin(_) => (StatusCode::FORBIDDEN, "foreign-origin", "Foreign origin"),
             Self::TooManyRequests => (StatusCode::TOO_MANY_REQUESTS, "too-many-requests", "Too many requests"),
             Self::UnknownUser(_) => (StatusCode::NOT_FOUND, "unknown-user", "Unknown user"),
             Self::AlreadyExists(..) => (StatusCode::CONFLICT, "already-exists", "Already exists"),
@@ -234,10 +244,10 @@ impl ApiError {
             Self::TrackNotInModel(_) => (StatusCode::NOT_FOUND, "track-not-in-model", "Track unknown to the model"),
             Self::NoSuchPart(..) => (StatusCode::NOT_FOUND, "no-such-part", "No such part"),
             Self::MalformedJson(_) => (StatusCode::BAD_REQUEST, "malformed-json", "Malformed JSON"),
-            Self::InvalidField { .. } | Self::InvalidFields(_) | Self::InvalidRow(_) => {
+            Self::InvalidField { .. } | Self::InvalidFields(_) => {
                 (StatusCode::UNPROCESSABLE_ENTITY, "invalid-field", "Invalid field")
             }
-            Self::NotJson => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "not-json", "Not JSON"),
+            Self::NotJson | Self::NotRows => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "not-json", "Not JSON"),
             Self::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "body-too-large", "Body too large"),
             Self::Unfit(_) => (StatusCode::CONFLICT, "unfit", "Conflict with the current state"),
             Self::UnknownModel(_) => (StatusCode::NOT_FOUND, "unknown-model", "Unknown model"),
@@ -248,6 +258,7 @@ impl ApiError {
             Self::Version(VersionError::ReadOnly(_)) => {
                 (StatusCode::CONFLICT, "models-read-only", "Models folder is read-only")
             }
+            Self::Version(VersionError::Stopped) => (StatusCode::SERVICE_UNAVAILABLE, "overloaded", "Overloaded"),
             Self::NoModel(_) => (StatusCode::SERVICE_UNAVAILABLE, "no-model", "No model loaded"),
             Self::Overloaded => (StatusCode::SERVICE_UNAVAILABLE, "overloaded", "Overloaded"),
             Self::CatalogUnavailable => (StatusCode::SERVICE_UNAVAILABLE, "catalog-unavailable", "Catalog unavailable"),
@@ -318,12 +329,19 @@ pub async fn problem_documents(request: Request, next: Next) -> Response {
 async fn foreign_problem(status: StatusCode, body: Body) -> Problem {
     let text = to_bytes(body, MAX_DETAIL_BYTES).await.unwrap_or_default();
     let text = String::from_utf8_lossy(&text).into_owned();
+    if status.is_server_error() {
+        // Errors of handlers are logged where they occur, and panics where they are caught.
+        warn!(status = status.as_u16(), "a request failed outside of its handler: {text}");
+    }
     let detail = match status {
         StatusCode::NOT_FOUND => "unknown path: GET /docs lists all paths".to_owned(),
         StatusCode::METHOD_NOT_ALLOWED => {
             "method not allowed: the Allow header lists the methods of this path".to_owned()
         }
         StatusCode::SERVICE_UNAVAILABLE => "the request timed out".to_owned(),
+        StatusCode::UNSUPPORTED_MEDIA_TYPE => {
+            "unknown content-encoding: send the body as it is, or compressed with gzip".to_owned()
+        }
         _ if status.is_server_error() => "internal error: see the server's log under this request id".to_owned(),
         _ if text.is_empty() => status.canonical_reason().unwrap_or("error").to_owned(),
         _ => text,

@@ -2,7 +2,11 @@
 //!
 //! A request takes a reference to its model and keeps it to the end, so replacing the model does not affect it. A bundle
 //! is read and verified as a whole before it takes over; if verification fails, the previous model keeps serving.
+//!
+//! Versions are loaded one at a time, whoever requests them, and one that is loaded already is shared: any number of
+//! requests for a version read its files once.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -28,6 +32,8 @@ const RETIRE_INTERVAL: Duration = Duration::from_millis(20);
 const MAX_CACHED_ITEMS: usize = 500_000;
 /// Most versions of a kind that stay loaded because requests named them.
 const MAX_PINNED: usize = 2;
+/// How long a version that failed verification is rejected without being read again when requests name it.
+const REJECTED_FOR: Duration = Duration::from_secs(60);
 
 /// A model with its manifest.
 #[derive(Debug)]
@@ -43,10 +49,19 @@ pub struct LoadedModel<M> {
 }
 
 impl<M: ServedModel> LoadedModel<M> {
+    /// Loads a bundle and tries it out. A panic is a failed verification like any other.
     fn open(models: &Path, version: &str) -> Result<Self, BundleError> {
-        let folder = models.join(M::KIND.as_str()).join(version);
-        let (manifest, model) = M::load(&BundleFolder::open(&folder, M::KIND)?)?;
-        model.trials().iter().for_each(|trial| trial());
+        let file = models.join(M::KIND.as_str()).join(version);
+        let load = || {
+            let (manifest, model) = M::load(&BundleFolder::open(&file, M::KIND)?)?;
+            model.trials().iter().for_each(|trial| trial());
+            Ok((manifest, model))
+        };
+        let (manifest, model) = catch_unwind(AssertUnwindSafe(load)).unwrap_or_else(|panic| {
+            let text = panic.downcast_ref::<String>().map(String::as_str);
+            let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
+            Err(BundleError::File { file: file.clone(), reason: format!("it can't be loaded: {text}") })
+        })?;
         let similar_cache = AnswerCache::new(MAX_CACHED_ITEMS);
         Ok(Self { manifest, model, hidden_rows: ArcSwap::default(), similar_cache })
     }
@@ -83,10 +98,13 @@ pub enum VersionError {
     Unknown(Kind, String),
     /// The bundle failed verification.
     #[error("the {0} model of the version {1:?} failed verification: {2}")]
-    Damaged(Kind, String, #[source] BundleError),
+    Damaged(Kind, String, #[source] Arc<BundleError>),
     /// The bundle passed verification, but can't become the current one.
     #[error("can't write the models folder: {0}")]
     ReadOnly(#[source] BundleError),
+    /// The server stopped meanwhile.
+    #[error("the server stopped before the version was loaded")]
+    Stopped,
 }
 
 /// What `GET /models` says of a loaded model.
@@ -118,6 +136,17 @@ pub trait KindSlot {
 
     /// Returns what is loaded.
     fn summary(&self) -> Option<ModelSummary>;
+
+    /// Returns the lock that a request holds while it has a version loaded.
+    fn turn(&self) -> &Arc<tokio::sync::Mutex<()>>;
+}
+
+/// The version that failed verification last when a request named it.
+#[derive(Debug)]
+struct Rejection {
+    version: String,
+    error: Arc<BundleError>,
+    at: Instant,
 }
 
 /// The loaded versions of one kind of model.
@@ -126,13 +155,13 @@ pub struct Slot<M> {
     /// the models folder
     models: PathBuf,
     current: ArcSwapOption<LoadedModel<M>>,
-    /// held while the current version is replaced: what was read first must not take over last
-    replacing: Mutex<()>,
     shadow: ArcSwapOption<ShadowVersion<M>>,
     /// other versions that requests named, the one loaded last at the end
     pinned: ArcSwap<Vec<Arc<LoadedModel<M>>>>,
-    /// held while one of them is loaded
-    pinning: tokio::sync::Mutex<()>,
+    /// held from before a version is loaded until it has its place: what was read first must not take over last
+    loading: Mutex<Option<Rejection>>,
+    /// held by the request that has a version loaded, and by the load itself if the request is canceled
+    turn: Arc<tokio::sync::Mutex<()>>,
     metrics: Metrics,
     engine: Engine,
 }
@@ -140,13 +169,13 @@ pub struct Slot<M> {
 impl<M: ServedModel> Slot<M> {
     /// Returns an empty slot over the folder `models`. Its models tell the engine how long their work takes.
     pub fn new(models: &Path, metrics: &Metrics, engine: &Engine) -> Self {
-        let (current, replacing, shadow, pinned, pinning) = Default::default();
+        let (current, shadow, pinned, loading, turn) = Default::default();
         let (metrics, engine) = (metrics.clone(), engine.clone());
-        Self { models: models.to_owned(), current, replacing, shadow, pinned, pinning, metrics, engine }
+        Self { models: models.to_owned(), current, shadow, pinned, loading, turn, metrics, engine }
     }
 
-    fn replacing(&self) -> MutexGuard<'_, ()> {
-        self.replacing.lock().unwrap_or_else(PoisonError::into_inner)
+    fn loading(&self) -> MutexGuard<'_, Option<Rejection>> {
+        self.loading.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns the current version, if one is loaded.
@@ -154,32 +183,36 @@ impl<M: ServedModel> Slot<M> {
         self.current.load_full()
     }
 
-    /// Returns the named version, loading it if necessary; the current one if `version` is `None`.
-    pub async fn version(&self, version: Option<&str>) -> Result<Option<Arc<LoadedModel<M>>>, VersionError> {
-        let current = self.current();
-        let Some(version) = version else { return Ok(current) };
-        if let Some(loaded) = current.filter(|loaded| loaded.manifest.version == version) {
-            return Ok(Some(loaded));
+    /// Returns a version if it is loaded, for whatever purpose.
+    pub fn loaded(&self, version: &str) -> Option<Arc<LoadedModel<M>>> {
+        self.all().into_iter().find(|loaded| loaded.manifest.version == version)
+    }
+
+    /// Returns a version that a request names, loading it if necessary. Blocking.
+    pub fn pin(&self, version: &str) -> Result<Arc<LoadedModel<M>>, VersionError> {
+        let mut rejection = self.loading();
+        if let Some(loaded) = self.loaded(version) {
+            return Ok(loaded);
         }
-        let pinned = || self.pinned.load().iter().find(|loaded| loaded.manifest.version == version).cloned();
-        if let Some(loaded) = pinned() {
-            return Ok(Some(loaded));
+        let recent = rejection.as_ref().filter(|known| known.version == version && known.at.elapsed() < REJECTED_FOR);
+        if let Some(Rejection { error, .. }) = recent {
+            return Err(VersionError::Damaged(M::KIND, version.to_owned(), error.clone()));
         }
-        let _pinning = self.pinning.lock().await;
-        if let Some(loaded) = pinned() {
-            return Ok(Some(loaded));
-        }
-        let (models, name) = (self.models.clone(), version.to_owned());
-        let opened = tokio::task::spawn_blocking(move || Self::open(&models, &name)).await;
-        let lost = |_| VersionError::Unknown(M::KIND, version.to_owned());
-        let loaded = Arc::new(opened.map_err(lost)??);
+        self.check_published(version)?;
+        // Space first: at no time are there more.
         let mut pinned = self.pinned.load().to_vec();
-        pinned.push(loaded.clone());
-        let excess = pinned.len().saturating_sub(MAX_PINNED);
+        let excess = (pinned.len() + 1).saturating_sub(MAX_PINNED);
         let old: Vec<_> = pinned.drain(..excess).collect();
-        self.pinned.store(Arc::new(pinned));
+        self.pinned.store(Arc::new(pinned.clone()));
         old.into_iter().for_each(retire);
-        Ok(Some(loaded))
+        let loaded = self.open(version).map_err(|error| {
+            let error = Arc::new(error);
+            *rejection = Some(Rejection { version: version.to_owned(), error: error.clone(), at: Instant::now() });
+            VersionError::Damaged(M::KIND, version.to_owned(), error)
+        })?;
+        pinned.push(loaded.clone());
+        self.pinned.store(Arc::new(pinned));
+        Ok(loaded)
     }
 
     /// Returns the shadow version if it also answers the next request.
@@ -190,22 +223,42 @@ impl<M: ServedModel> Slot<M> {
         is_due.then(|| shadow.loaded.clone())
     }
 
-    /// Returns all versions that are loaded.
+    /// Returns all versions that are loaded, each once.
     pub fn all(&self) -> Vec<Arc<LoadedModel<M>>> {
         let shadow = self.shadow.load().as_ref().map(|shadow| shadow.loaded.clone());
         let pinned = self.pinned.load();
-        self.current().into_iter().chain(shadow).chain(pinned.iter().cloned()).collect()
-    }
-
-    /// Opens published versions only: a version is a name, not a path.
-    fn open(models: &Path, version: &str) -> Result<LoadedModel<M>, VersionError> {
-        if !versions(models, M::KIND).iter().any(|published| published == version) {
-            return Err(VersionError::Unknown(M::KIND, version.to_owned()));
+        let mut all: Vec<Arc<LoadedModel<M>>> = Vec::with_capacity(pinned.len() + 2);
+        for loaded in self.current().into_iter().chain(shadow).chain(pinned.iter().cloned()) {
+            if !all.iter().any(|other| Arc::ptr_eq(other, &loaded)) {
+                all.push(loaded);
+            }
         }
-        LoadedModel::open(models, version).map_err(|error| VersionError::Damaged(M::KIND, version.to_owned(), error))
+        all
     }
 
-    fn take_over(&self, loaded: LoadedModel<M>, began: Instant) {
+    /// Checks that a version is published: it is a name, not a path.
+    fn check_published(&self, version: &str) -> Result<(), VersionError> {
+        match versions(&self.models, M::KIND).iter().any(|published| published == version) {
+            true => Ok(()),
+            false => Err(VersionError::Unknown(M::KIND, version.to_owned())),
+        }
+    }
+
+    fn open(&self, version: &str) -> Result<Arc<LoadedModel<M>>, BundleError> {
+        let began = Instant::now();
+        let loaded = LoadedModel::open(&self.models, version)?;
+        self.metrics.model_loaded(M::KIND, began.elapsed().as_secs_f64());
+        Ok(Arc::new(loaded))
+    }
+
+    /// Returns a published version, loading it if it is not loaded yet.
+    fn obtain(&self, version: &str) -> Result<Arc<LoadedModel<M>>, VersionError> {
+        self.check_published(version)?;
+        let loaded = self.loaded(version).map_or_else(|| self.open(version), Ok);
+        loaded.map_err(|error| VersionError::Damaged(M::KIND, version.to_owned(), Arc::new(error)))
+    }
+
+    fn take_over(&self, loaded: Arc<LoadedModel<M>>) {
         for trial in loaded.model.trials() {
             let began = Instant::now();
             trial();
@@ -214,8 +267,12 @@ impl<M: ServedModel> Slot<M> {
         }
         let Manifest { kind, version, data, .. } = &loaded.manifest;
         info!(%kind, version, tracks = data.tracks, playlists = data.playlists, "loaded a model");
-        self.metrics.model_swapped(&loaded.manifest, loaded.model.candidates(), began.elapsed().as_secs_f64());
-        if let Some(old) = self.current.swap(Some(Arc::new(loaded))) {
+        self.metrics.model_swapped(&loaded.manifest, loaded.model.candidates());
+        // As the current one it needs no other place.
+        let mut pinned = self.pinned.load().to_vec();
+        pinned.retain(|other| !Arc::ptr_eq(other, &loaded));
+        self.pinned.store(Arc::new(pinned));
+        if let Some(old) = self.current.swap(Some(loaded)) {
             retire(old);
         }
     }
@@ -223,14 +280,14 @@ impl<M: ServedModel> Slot<M> {
 
 impl<M: ServedModel> KindSlot for Slot<M> {
     fn load(&self, reload: bool) -> Result<(), BundleError> {
-        let _replacing = self.replacing();
-        let began = Instant::now();
+        let _loading = self.loading();
         let none = || BundleError::None { kind: M::KIND, folder: self.models.join(M::KIND.as_str()) };
         let version = current_version(&self.models, M::KIND).ok_or_else(none)?;
         if !reload && self.current.load().as_ref().is_some_and(|loaded| loaded.manifest.version == version) {
             return Ok(());
         }
-        self.take_over(LoadedModel::open(&self.models, &version)?, began);
+        let loaded = self.loaded(&version).filter(|_| !reload);
+        self.take_over(loaded.map_or_else(|| self.open(&version), Ok)?);
         Ok(())
     }
 
@@ -245,11 +302,10 @@ impl<M: ServedModel> KindSlot for Slot<M> {
             if Some(&version) >= current.as_ref() {
                 continue;
             }
-            let began = Instant::now();
-            match LoadedModel::open(&self.models, &version) {
+            match self.open(&version) {
                 Ok(loaded) => {
                     warn!(version, "serving an older bundle instead");
-                    return self.take_over(loaded, began);
+                    return self.take_over(loaded);
                 }
                 Err(error) => error!("an older bundle failed verification too: {error}"),
             }
@@ -258,24 +314,28 @@ impl<M: ServedModel> KindSlot for Slot<M> {
     }
 
     fn activate(&self, version: &str) -> Result<(), VersionError> {
-        let _replacing = self.replacing();
-        let began = Instant::now();
-        let loaded = Self::open(&self.models, version)?;
+        let _loading = self.loading();
+        let loaded = self.obtain(version)?;
         bundle::activate(&self.models, M::KIND, version).map_err(VersionError::ReadOnly)?;
-        self.take_over(loaded, began);
+        if !self.current().is_some_and(|current| Arc::ptr_eq(&current, &loaded)) {
+            self.take_over(loaded);
+        }
         Ok(())
     }
 
     fn set_shadow(&self, version: Option<&str>, every: u64) -> Result<(), VersionError> {
-        let loaded = version.map(|version| Self::open(&self.models, version)).transpose()?;
-        let shadow = loaded.map(|loaded| {
-            let (loaded, requests) = (Arc::new(loaded), AtomicU64::new(0));
-            Arc::new(ShadowVersion { loaded, every: every.max(1), requests })
-        });
+        let _loading = self.loading();
+        let loaded = version.map(|version| self.obtain(version)).transpose()?;
+        let shadow =
+            loaded.map(|loaded| Arc::new(ShadowVersion { loaded, every: every.max(1), requests: AtomicU64::new(0) }));
         if let Some(old) = self.shadow.swap(shadow) {
             retire(old.loaded.clone());
         }
         Ok(())
+    }
+
+    fn turn(&self) -> &Arc<tokio::sync::Mutex<()>> {
+        &self.turn
     }
 
     fn summary(&self) -> Option<ModelSummary> {
@@ -299,5 +359,54 @@ fn retire<M: ServedModel>(old: Arc<LoadedModel<M>>) {
     });
     if let Err(error) = waiting {
         warn!("can't start a thread to release a model: {error}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bundle::{BundleWriter, NewManifest, Vocabulary};
+    use crate::dataset::DataFingerprint;
+    use crate::serve::capacity::lane::Lane;
+    use crate::serve::models::served::Trial;
+
+    #[derive(Debug)]
+    struct Panicking;
+
+    impl ServedModel for Panicking {
+        const KIND: Kind = Kind::Clicks;
+        const LANES: &'static [Lane] = &[];
+
+        fn load(_: &BundleFolder) -> Result<(Manifest, Self), BundleError> {
+            panic!("on purpose")
+        }
+
+        fn track_ids(&self) -> Option<&Vocabulary> {
+            None
+        }
+
+        fn tracks(&self) -> usize {
+            0
+        }
+
+        fn dimensions(&self) -> usize {
+            0
+        }
+
+        fn trials(&self) -> Vec<Trial<'_>> {
+            Vec::new()
+        }
+    }
+
+    #[test]
+    fn a_panic_while_a_bundle_is_loaded_is_a_failed_verification() {
+        let models = tempfile::tempdir().expect("a folder");
+        let data =
+            DataFingerprint { playlists: 0, tracks: 0, placements: 0, newest_change: None, sha256: String::new() };
+        let (parameters, metrics) = (serde_json::Value::Null, serde_json::Value::Null);
+        let writer = BundleWriter::begin(models.path(), Kind::Clicks).expect("begins");
+        let version = writer.publish(NewManifest { seed: 1, parameters, data, metrics }).expect("published").version;
+        let error = LoadedModel::<Panicking>::open(models.path(), &version).expect_err("it panics").to_string();
+        assert!(error.contains(&version) && error.contains("on purpose"), "{error}");
     }
 }

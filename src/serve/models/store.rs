@@ -90,7 +90,13 @@ impl ModelStore {
         &self,
         version: Option<&str>,
     ) -> Result<Option<Arc<LoadedModel<M>>>, VersionError> {
-        M::slot(self).version(version).await
+        let slot = M::slot(self);
+        let Some(version) = version else { return Ok(slot.current()) };
+        if let Some(loaded) = slot.loaded(version) {
+            return Ok(Some(loaded));
+        }
+        let version = version.to_owned();
+        self.in_turn(M::KIND, move |store| M::slot(store).pin(&version)).await.map(Some)
     }
 
     /// Returns the shadow version of a model if it also answers this request; not if the request names a `version`.
@@ -109,14 +115,29 @@ impl ModelStore {
     }
 
     /// Makes a published version the current one: at once here, within seconds in other servers of this models folder.
-    /// Blocking.
-    pub fn activate(&self, kind: Kind, version: &str) -> Result<(), VersionError> {
-        self.slot(kind).activate(version)
+    pub async fn activate(&self, kind: Kind, version: String) -> Result<(), VersionError> {
+        self.in_turn(kind, move |store| store.slot(kind).activate(&version)).await
     }
 
-    /// Lets a published version also answer one in `every` requests, unseen; `None` ends that. Blocking.
-    pub fn set_shadow(&self, kind: Kind, version: Option<&str>, every: u64) -> Result<(), VersionError> {
-        self.slot(kind).set_shadow(version, every)
+    /// Lets a published version also answer one in `every` requests, unseen; `None` ends that.
+    pub async fn set_shadow(&self, kind: Kind, version: Option<String>, every: u64) -> Result<(), VersionError> {
+        self.in_turn(kind, move |store| store.slot(kind).set_shadow(version.as_deref(), every)).await
+    }
+
+    /// Has a version loaded for a request, after those that came before. If the request is canceled while it waits,
+    /// nothing happens; if it is canceled later, the next one waits until the work is done and finds the version loaded.
+    async fn in_turn<T: Send + 'static>(
+        &self,
+        kind: Kind,
+        work: impl FnOnce(&Self) -> Result<T, VersionError> + Send + 'static,
+    ) -> Result<T, VersionError> {
+        let turn = self.slot(kind).turn().clone().lock_owned().await;
+        let store = self.clone();
+        let done = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
+            work(&store)
+        });
+        done.await.unwrap_or(Err(VersionError::Stopped))
     }
 
     /// Returns what is loaded.
@@ -160,15 +181,19 @@ impl ModelStore {
                     continue;
                 }
                 let store = self.clone();
-                match tokio::task::spawn_blocking(move || store.slot(kind).load(false)).await {
-                    Ok(Ok(())) => *rejected = None,
+                let loaded = tokio::task::spawn_blocking(move || store.slot(kind).load(false)).await;
+                *rejected = match loaded {
+                    Ok(Ok(())) => None,
                     Ok(Err(error)) => {
                         error!("the new bundle failed verification, the previous one keeps serving: {error}");
                         self.0.metrics.bundle_rejected(kind);
-                        *rejected = Some((current, Instant::now()));
+                        Some((current, Instant::now()))
                     }
-                    Err(error) => error!("loading a bundle failed: {error}"),
-                }
+                    Err(error) => {
+                        error!("loading a bundle failed: {error}");
+                        Some((current, Instant::now()))
+                    }
+                };
             }
         }
     }

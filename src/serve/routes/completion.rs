@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use axum::Json;
 use axum::extract::{Path, State};
@@ -34,6 +34,10 @@ use crate::serve::state::hidden_tracks::Snapshot;
 const MAX_PLAYLISTS: usize = 64;
 /// Most tracks of an inline playlist, and most excluded tracks.
 const MAX_TRACKS: usize = 10_000;
+/// Most tracks of all playlists of an inline request.
+const MAX_TRACKS_IN_ALL: usize = 50_000;
+/// Most tracks that an inline request recommends with `diversity` or `explain`: each of them is compared with others.
+const MAX_COMPARED: usize = 10_000;
 
 /// Returns the routes.
 pub fn router() -> OpenApiRouter<AppState> {
@@ -105,10 +109,10 @@ pub struct CompleteRequest {
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct InlineCompleteRequest {
-    /// 1 to 64 playlists
+    /// 1 to 64 playlists, with up to 50,000 tracks in all
     #[schema(value_type = Vec<InlinePlaylist>, min_items = 1, max_items = 64)]
     pub playlists: BoundedList<Object<InlinePlaylist>, MAX_PLAYLISTS>,
-    /// number of tracks to recommend for each
+    /// number of tracks to recommend for each; with `diversity` or `explain` up to 10,000 for all playlists together
     #[serde(default)]
     pub limit: Limit,
     /// ids of tracks not to recommend for any playlist, up to 10,000
@@ -195,7 +199,7 @@ pub struct CompletionBody {
     pub source: String,
     /// best first; distinct, and not in the playlist yet
     pub items: Vec<CompletedItem>,
-    /// tracks of the playlist and of `exclude` that the model does not know; they were ignored
+    /// tracks of the playlist that the model does not know; they were ignored
     pub unknown_tracks: Vec<String>,
 }
 
@@ -209,6 +213,8 @@ pub struct CompleteResponse {
     /// the completion
     #[serde(flatten)]
     pub completion: CompletionBody,
+    /// ids of `exclude` that the model does not know; they were ignored
+    pub unknown_exclusions: Vec<String>,
 }
 
 /// Completions of inline playlists.
@@ -218,6 +224,8 @@ pub struct InlineCompleteResponse {
     pub model_version: String,
     /// one for each playlist, in the order of the request
     pub completions: Vec<CompletionBody>,
+    /// ids of `exclude` that the model does not know; they were ignored
+    pub unknown_exclusions: Vec<String>,
 }
 
 /// Complete a stored playlist
@@ -237,10 +245,11 @@ async fn complete(
     let id = playlist_id(id)?;
     let contents = state.catalog()?.playlist_contents(&id).await?;
     let contents = contents.ok_or_else(|| ApiError::UnknownPlaylist(id.to_string()))?;
-    let (model_version, mut completions) = complete_all(&state, vec![contents], request).await?;
+    let InlineCompleteResponse { model_version, mut completions, unknown_exclusions } =
+        complete_all(&state, vec![contents], request).await?;
     let completion = completions.pop();
     let completion = completion.ok_or_else(|| ApiError::Internal(anyhow::anyhow!("one playlist, no completion")))?;
-    Ok(Json(CompleteResponse { playlist_id: id.into(), model_version, completion }))
+    Ok(Json(CompleteResponse { playlist_id: id.into(), model_version, completion, unknown_exclusions }))
 }
 
 /// Complete inline playlists
@@ -257,6 +266,7 @@ async fn complete_inline(
         let reason = format!("must contain 1 to {MAX_PLAYLISTS} playlists");
         return Err(ApiError::invalid("playlists", reason));
     }
+    check_cost(&request)?;
     let playlists = request.playlists.0.into_iter();
     let playlists = playlists
         .map(|Object(playlist)| PlaylistContents { title: playlist.title, tracks: playlist.tracks.0 })
@@ -269,8 +279,24 @@ async fn complete_inline(
         diversity: request.diversity,
         explain: request.explain,
     };
-    let (model_version, completions) = complete_all(&state, playlists, options).await?;
-    Ok(Json(InlineCompleteResponse { model_version, completions }))
+    complete_all(&state, playlists, options).await.map(Json)
+}
+
+/// Rejects a request that would occupy the engine for long.
+fn check_cost(request: &InlineCompleteRequest) -> Result<(), ApiError> {
+    let tracks: usize = request.playlists.0.iter().map(|Object(playlist)| playlist.tracks.0.len()).sum();
+    if tracks > MAX_TRACKS_IN_ALL {
+        let reason = format!("have {tracks} tracks in all; the maximum is {MAX_TRACKS_IN_ALL}: send fewer at once");
+        return Err(ApiError::invalid("playlists", reason));
+    }
+    let recommended = request.playlists.0.len() * request.limit.get();
+    if (request.explain || request.diversity.get() > 0.0) && recommended > MAX_COMPARED {
+        let reason = format!(
+            "with `diversity` or `explain` the maximum is {MAX_COMPARED} for all playlists together, not {recommended}"
+        );
+        return Err(ApiError::invalid("limit", reason));
+    }
+    Ok(())
 }
 
 /// Playlists to complete by the app's ids, and how.
@@ -279,6 +305,16 @@ struct Job {
     playlists: Vec<PlaylistContents>,
     options: CompleteRequest,
     hidden: Arc<Snapshot>,
+    /// what `exclude` is to `model`, looked up once
+    excluded: OnceLock<Known>,
+}
+
+/// Ids as a model knows them.
+struct Known {
+    /// rows of the ids that it knows
+    rows: Vec<u32>,
+    /// the others, rising, each once
+    unknown: Vec<String>,
 }
 
 /// A completion without names yet.
@@ -370,27 +406,29 @@ impl ChosenModel {
     }
 }
 
-/// Returns the version of the model, and a completion for each playlist.
+/// Completes each playlist.
 async fn complete_all(
     state: &AppState,
     playlists: Vec<PlaylistContents>,
     options: CompleteRequest,
-) -> Result<(String, Vec<CompletionBody>), ApiError> {
+) -> Result<InlineCompleteResponse, ApiError> {
     let model = ChosenModel::new(state, options.model, options.version.as_deref()).await?;
-    let version = model.version();
+    let model_version = model.version();
     let lane = if playlists.len() == 1 { Lane::Completion } else { Lane::Batch };
     state.metrics.batch(playlists.len());
     if options.model.is_none() && matches!(model, ChosenModel::Similarity(..)) {
         state.metrics.fallback(Fallback::NoCompletionModel);
     }
-    let job = Arc::new(Job { model, playlists, options, hidden: state.hidden_tracks.snapshot() });
+    let (hidden, excluded) = (state.hidden_tracks.snapshot(), OnceLock::new());
+    let job = Arc::new(Job { model, playlists, options, hidden, excluded });
     // The playlists of a batch go to all threads, and other requests in between.
     let parts = job.model.parts(job.playlists.len()).into_iter().map(|part| {
         let job = job.clone();
-        move || job.complete(&job.model, part)
+        move || job.complete(part)
     });
     let completions = state.engine.run_all(lane, parts.collect()).await?;
     let completions: Vec<UnnamedCompletion> = completions.into_iter().flatten().collect();
+    let unknown_exclusions = job.excluded.get().map(|excluded| excluded.unknown.clone()).unwrap_or_default();
     shadow(state, job, &completions);
     let popular = completions.iter().filter(|completion| completion.is_popularity());
     popular.for_each(|_| state.metrics.fallback(Fallback::Popularity));
@@ -405,7 +443,7 @@ async fn complete_all(
             .collect(),
         unknown_tracks: completion.unknown_tracks,
     });
-    Ok((version, completions.collect()))
+    Ok(InlineCompleteResponse { model_version, completions: completions.collect(), unknown_exclusions })
 }
 
 /// Lets the shadow version answer too, if there is one: off the path of the request, and only if it has time.
@@ -414,28 +452,35 @@ fn shadow(state: &AppState, job: Arc<Job>, completions: &[UnnamedCompletion]) {
     let first: Vec<String> =
         completions.iter().take(1).flat_map(UnnamedCompletion::ids).map(ToOwned::to_owned).collect();
     state.run_shadow(shadow.kind(), move || {
-        let completions = job.complete(&shadow, 0..1);
+        let excluded = known(shadow.completer().0.vocabulary(), &job.options.exclude.0);
+        let completions = job.complete_with(&shadow, &excluded.rows, 0..1);
         overlap(&first, completions.iter().flat_map(UnnamedCompletion::ids))
     });
 }
 
 impl Job {
     /// Completes some of the playlists, on an engine thread.
-    fn complete(&self, model: &ChosenModel, part: Range<usize>) -> Vec<UnnamedCompletion> {
+    fn complete(&self, part: Range<usize>) -> Vec<UnnamedCompletion> {
+        let vocabulary = self.model.completer().0.vocabulary();
+        let excluded = self.excluded.get_or_init(|| known(vocabulary, &self.options.exclude.0));
+        self.complete_with(&self.model, &excluded.rows, part)
+    }
+
+    /// Completes some of the playlists by `model`, without the rows `excluded`.
+    fn complete_with(&self, model: &ChosenModel, excluded: &[u32], part: Range<usize>) -> Vec<UnnamedCompletion> {
         let (completer, method) = model.completer();
         let vocabulary = completer.vocabulary();
         let withheld = model.hidden_rows(&self.hidden);
-        let (excluded, unknown_exclusions) = rows(vocabulary, &self.options.exclude.0);
         let mut unknown = Vec::with_capacity(part.len());
         let playlists: Vec<Completion> = self.playlists[part]
             .iter()
             .map(|playlist| {
-                let (seeds, unknown_seeds) = rows(vocabulary, &playlist.tracks);
-                unknown.push([unknown_seeds, unknown_exclusions.clone()].concat());
+                let tracks = known(vocabulary, &playlist.tracks);
+                unknown.push(tracks.unknown);
                 Completion {
                     title: playlist.title.clone(),
-                    seeds,
-                    excluded: excluded.clone(),
+                    seeds: tracks.rows,
+                    excluded: excluded.to_vec(),
                     withheld: withheld.clone(),
                     limit: self.options.limit.get(),
                     diversity: self.options.diversity.get(),
@@ -448,9 +493,7 @@ impl Job {
             reasons.map(|reason| ReasonBody::new(reason, vocabulary)).collect()
         };
         let completed = completer.complete(method, &playlists).into_iter().zip(unknown);
-        let completions = completed.map(|(items, mut unknown_tracks)| {
-            unknown_tracks.sort_unstable();
-            unknown_tracks.dedup();
+        let completions = completed.map(|(items, unknown_tracks)| {
             let items = items.iter().map(|item| (ScoredTrack::new(&item.recommended, vocabulary), reasons_of(item)));
             UnnamedCompletion { recommended: items.collect(), unknown_tracks }
         });
@@ -458,8 +501,8 @@ impl Job {
     }
 }
 
-/// Returns the rows of the ids that the model knows, and the ids that it does not know.
-fn rows(vocabulary: &Vocabulary, ids: &[String]) -> (Vec<u32>, Vec<String>) {
+/// Looks ids up.
+fn known(vocabulary: &Vocabulary, ids: &[String]) -> Known {
     let mut rows = Vec::with_capacity(ids.len());
     let mut unknown = Vec::new();
     for id in ids {
@@ -468,5 +511,7 @@ fn rows(vocabulary: &Vocabulary, ids: &[String]) -> (Vec<u32>, Vec<String>) {
             None => unknown.push(id.clone()),
         }
     }
-    (rows, unknown)
+    unknown.sort_unstable();
+    unknown.dedup();
+    Known { rows, unknown }
 }

@@ -11,7 +11,7 @@ use utoipa_axum::routes;
 use crate::bundle::Kind;
 use crate::serve::http::extract::{JsonBody, Whole};
 use crate::serve::http::problem::ApiError;
-use crate::serve::models::slot::{ModelSummary, VersionError};
+use crate::serve::models::slot::ModelSummary;
 use crate::serve::state::AppState;
 
 /// Returns the routes.
@@ -146,8 +146,7 @@ async fn activate(
     JsonBody(ActivateRequest { version }): JsonBody<ActivateRequest>,
 ) -> Result<Json<ActiveModel>, ApiError> {
     let kind = parse_kind(kind)?;
-    let name = version.clone();
-    blocking(move || state.models.activate(kind, &name)).await?;
+    state.models.activate(kind, version.clone()).await?;
     Ok(Json(ActiveModel { kind: kind.to_string(), version: Some(version) }))
 }
 
@@ -166,18 +165,10 @@ async fn shadow(
     JsonBody(ShadowRequest { version, every }): JsonBody<ShadowRequest>,
 ) -> Result<Json<ActiveModel>, ApiError> {
     let kind = parse_kind(kind)?;
-    let name = version.clone();
-    blocking(move || state.models.set_shadow(kind, name.as_deref(), every.0)).await?;
+    state.models.set_shadow(kind, version.clone(), every.0).await?;
     Ok(Json(ActiveModel { kind: kind.to_string(), version }))
 }
 
 fn parse_kind(text: String) -> Result<Kind, ApiError> {
     Kind::ALL.into_iter().find(|kind| kind.as_str() == text).ok_or(ApiError::UnknownKind(text))
-}
-
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, VersionError> + Send + 'static,
-) -> Result<T, ApiError> {
-    let done = tokio::task::spawn_blocking(work).await.map_err(|error| ApiError::Internal(error.into()))?;
-    Ok(done?)
 }

@@ -10,7 +10,8 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::catalog::{CatalogError, RowChange, User, UserId};
+use crate::catalog::fields::Omitted;
+use crate::catalog::{CatalogError, RowChange, User, UserId, lines};
 use crate::serve::http::extract::{
     Id, JsonBody, Page, PageQuery, Preconditions, QueryParameters, in_field, is_ndjson, percent_encode,
 };
@@ -175,10 +176,9 @@ impl BulkRows for UserRows {
     type Row = UserId;
     const BATCH_ROWS: usize = 5_000;
 
-    fn parse(&self, line: &[u8]) -> Result<(String, UserId), ApiError> {
-        let UserRow { id } = ndjson::parse_row(line)?;
-        let id = in_field("id", UserId::new(id))?;
-        Ok((id.to_string(), id))
+    fn parse(&self, line: &[u8]) -> Result<(String, UserId, Vec<Omitted>), String> {
+        let (id, omitted) = lines::user(line)?;
+        Ok((id.to_string(), id, omitted))
     }
 
     async fn write(&self, rows: &[UserId]) -> Result<Vec<RowOutcome>, CatalogError> {

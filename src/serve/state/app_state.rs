@@ -17,6 +17,7 @@ use crate::serve::access::rate_limit::Limits;
 use crate::serve::capacity::catalog_admission::{CatalogAdmission, Permit};
 use crate::serve::capacity::engine::Engine;
 use crate::serve::capacity::playlist_queue::{PlaylistQueue, Turn};
+use crate::serve::http::ndjson::BulkLimits;
 use crate::serve::http::problem::ApiError;
 use crate::serve::metrics::Metrics;
 use crate::serve::models::batches::{NearestBatch, ScoreBatch, nearest_batch, score_batch};
@@ -65,8 +66,8 @@ pub struct Parts {
     pub keys: KeyRing,
     /// limits on numbers of requests
     pub limits: Limits,
-    /// bulk requests that may still begin
-    pub bulk: Arc<Semaphore>,
+    /// limits on bulk requests
+    pub bulk: BulkLimits,
     /// names of recommended tracks
     pub names: TrackNames,
     /// the loaded models
@@ -111,7 +112,7 @@ impl AppState {
                 settings.proxies,
                 settings.max_requests,
             ),
-            bulk: Arc::new(Semaphore::new(settings.max_bulk_requests)),
+            bulk: BulkLimits::new(settings.max_bulk_requests, settings.idle()),
             catalog,
             models,
             engine,
@@ -177,7 +178,7 @@ impl AppState {
 
     /// Returns the watch that keeps what is cached of the catalog up to date.
     pub fn catalog_watch(&self) -> CatalogWatch {
-        CatalogWatch::new(&self.catalog, &self.gate, &self.keys, &self.hidden_tracks)
+        CatalogWatch::new(&self.catalog, &self.gate, &self.keys, &self.hidden_tracks, &self.names)
     }
 }
 

@@ -12,6 +12,7 @@ use tokio::time::timeout;
 use tracing::{info, warn};
 
 use super::hidden_tracks::HiddenTracks;
+use super::track_names::TrackNames;
 use crate::catalog::{Catalog, CatalogError, ChangeListener};
 use crate::progress::Interrupt;
 use crate::serve::access::keys::KeyRing;
@@ -78,19 +79,32 @@ impl Revival {
     }
 }
 
-/// Keeps keys and hidden tracks as the catalog has them.
+/// Keeps keys, hidden tracks and names as the catalog has them.
 #[derive(Debug, Clone)]
 pub struct CatalogWatch {
     catalog: Catalog,
     gate: CatalogGate,
     keys: KeyRing,
     hidden_tracks: HiddenTracks,
+    names: TrackNames,
 }
 
 impl CatalogWatch {
     /// Returns a watch of `catalog` that updates the others.
-    pub fn new(catalog: &Catalog, gate: &CatalogGate, keys: &KeyRing, hidden_tracks: &HiddenTracks) -> Self {
-        Self { catalog: catalog.clone(), gate: gate.clone(), keys: keys.clone(), hidden_tracks: hidden_tracks.clone() }
+    pub fn new(
+        catalog: &Catalog,
+        gate: &CatalogGate,
+        keys: &KeyRing,
+        hidden_tracks: &HiddenTracks,
+        names: &TrackNames,
+    ) -> Self {
+        Self {
+            catalog: catalog.clone(),
+            gate: gate.clone(),
+            keys: keys.clone(),
+            hidden_tracks: hidden_tracks.clone(),
+            names: names.clone(),
+        }
     }
 
     /// Follows the catalog until interrupted.
@@ -121,9 +135,14 @@ impl CatalogWatch {
 
     /// Reloads everything before the first request, which does not wait long for it.
     pub async fn refresh_at_start(&self) -> Result<(), CatalogError> {
-        timeout(PATIENCE, self.refresh()).await.unwrap_or_else(|_| Err(no_reply("reply")))
+        let reading = async {
+            self.refresh().await?;
+            self.names.refresh().await
+        };
+        timeout(PATIENCE, reading).await.unwrap_or_else(|_| Err(no_reply("reply")))
     }
 
+    /// Reloads what requests must not go without.
     async fn refresh(&self) -> Result<(), CatalogError> {
         self.keys.refresh(&self.catalog).await?;
         self.hidden_tracks.refresh(&self.catalog).await
@@ -135,6 +154,7 @@ impl CatalogWatch {
             timeout(PATIENCE, self.catalog.listen()).await.map_err(|_| no_reply("connection"))??;
         self.refresh().await?;
         self.gate.set(true);
+        self.names.refresh().await?;
         let mut refreshed = Instant::now();
         loop {
             match timeout(HEARTBEAT, listener.next()).await {
@@ -146,6 +166,9 @@ impl CatalogWatch {
                     if changes.hidden_tracks {
                         self.hidden_tracks.refresh(&self.catalog).await?;
                     }
+                    if changes.names {
+                        self.names.refresh().await?;
+                    }
                     // A long list that changes all the time must not be read all the time.
                     tokio::time::sleep(began.elapsed()).await;
                 }
@@ -155,6 +178,7 @@ impl CatalogWatch {
                     timeout(PATIENCE, self.catalog.ping()).await.map_err(|_| no_reply("reply to a ping"))??;
                     if refreshed.elapsed() > REFRESH {
                         self.refresh().await?;
+                        self.names.refresh().await?;
                         refreshed = Instant::now();
                     }
                 }

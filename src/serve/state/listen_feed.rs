@@ -19,6 +19,7 @@ pub async fn catch_up(catalog: Catalog, models: ModelStore) {
         for loaded in models.all::<ClickModel>().into_iter().filter(|loaded| loaded.model.is_behind()) {
             let moment = loaded.manifest.data.newest_change.as_deref();
             let moment = moment.and_then(|text| OffsetDateTime::parse(text, &Rfc3339).ok());
+            loaded.model.begin_to_catch_up();
             match catalog.listens_since(moment.unwrap_or(OffsetDateTime::UNIX_EPOCH)).await {
                 Ok(recent) => {
                     let listens: Vec<ObservedListen> = recent.into_iter().map(recent_listen).collect();
@@ -44,7 +45,8 @@ pub fn publish(models: &ModelStore, rows: &[ListenRecord], mut written: Vec<Writ
 }
 
 fn recent_listen(recent: RecentListen) -> ObservedListen {
-    let ListenRecord { user, track, source_system_tab, source_screen_name, source_type, target, .. } = recent.listen;
+    let ListenRecord { user, track, listened_at, source_system_tab, source_screen_name, source_type, target } =
+        recent.listen;
     let source = [source_system_tab, source_screen_name, source_type];
     ObservedListen {
         user: user.into(),
@@ -52,6 +54,7 @@ fn recent_listen(recent: RecentListen) -> ObservedListen {
         source,
         is_new: recent.is_new,
         target,
+        listened_at,
         taken_at: recent.updated_at,
     }
 }
@@ -65,6 +68,7 @@ fn new_listen(listen: &ListenRecord, written: &WrittenListen) -> ObservedListen 
         is_new: written.is_new,
         // The models received a target that the catalog had before.
         target: listen.target.filter(|_| written.is_new || written.target_before.is_none()),
+        listened_at: listen.listened_at,
         taken_at: written.updated_at,
     }
 }

@@ -7,7 +7,7 @@ pub mod pagination;
 pub mod query;
 pub mod rows;
 
-pub use conditional::{Preconditions, entity_tag};
+pub use conditional::{Preconditions, entity_tag, not_modified};
 pub use ids::{Id, in_field, percent_encode};
 pub use json::{
     BodyLimit, BoundedList, JsonBody, MergePatch, NDJSON, Object, OptionalJsonBody, Whole, is_ndjson, optional_whole,

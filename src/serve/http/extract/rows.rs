@@ -62,7 +62,10 @@ impl<S: Send + Sync, T: RowBody> FromRequest<S> for Rows<T> {
             // Each line is JSON.
             request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         }
-        let bytes = read_body(request, state).await?;
+        let bytes = read_body(request, state).await.map_err(|error| match error {
+            ApiError::NotJson => ApiError::NotRows,
+            other => other,
+        })?;
         if is_lines {
             let lines = bytes.split(|&byte| byte == b'\n').filter(|line| !line.trim_ascii().is_empty());
             return Self::of(lines);
