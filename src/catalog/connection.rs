@@ -90,7 +90,9 @@ impl Session {
 async fn shares_sessions(connection: &mut PgConnection, options: &PgConnectOptions) -> Result<bool, CatalogError> {
     let first = backend(connection).await?;
     let mut other = options.connect().await?;
-    sqlx::raw_sql("BEGIN").execute(&mut other).await?;
+    if sqlx::raw_sql("BEGIN").execute(&mut other).await.is_err() {
+        return Ok(true); // one that forbids transactions
+    }
     let is_shared = backend(&mut other).await? == first
         || match tokio::time::timeout(CONNECT_TIMEOUT, backend(connection)).await {
             Ok(second) => second? != first,
@@ -149,7 +151,8 @@ async fn create_schema(connection: &mut PgConnection) -> Result<(), CatalogError
         match sqlx::raw_sql(AssertSqlSafe(create)).execute(connection).await {
             // Another process was faster.
             Err(sqlx::Error::Database(error)) if error.is_unique_violation() => {}
-            created => drop(created?),
+            Err(error) => return Err(error.into()),
+            Ok(_) => {}
         }
     }
     Ok(())

@@ -188,11 +188,13 @@ enum State {
     Ready,
 }
 
-/// Whether a process runs in the cluster's folder, as PostgreSQL does.
+/// Whether a process is a PostgreSQL that runs in the cluster's folder.
 fn runs_in(data: &Path, process: &str) -> bool {
-    let folder = fs::metadata(Path::new("/proc").join(process).join("cwd"));
-    match (folder, fs::metadata(data)) {
-        (Ok(folder), Ok(data)) => (folder.dev(), folder.ino()) == (data.dev(), data.ino()),
+    let process = Path::new("/proc").join(process);
+    match (fs::metadata(process.join("cwd")), fs::metadata(data), fs::read_to_string(process.join("comm"))) {
+        (Ok(folder), Ok(data), Ok(name)) => {
+            (folder.dev(), folder.ino()) == (data.dev(), data.ino()) && name.contains("postgres")
+        }
         _ => false,
     }
 }

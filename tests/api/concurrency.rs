@@ -64,3 +64,30 @@ async fn two_hundred_completions_at_once_through_a_narrow_queue_are_answered_or_
     // And afterwards all is well.
     app.post("/playlists/complete", &json!({"playlists": [{}]})).await.ok();
 }
+
+/// Twenty clients move tracks of one long playlist; what others read does not wait for them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_playlist_that_many_edit_does_not_hold_up_what_others_read() {
+    const TRACKS: usize = 20_000;
+    let app = TestApp::spawn().await;
+    let tracks: Vec<String> = (0..TRACKS).map(|place| format!("synthetic:track:{}", place % 3)).collect();
+    Answer::to(app.request(Method::PUT, "/playlists/hot").json(&json!({"tracks": tracks}))).await;
+    let moving: Vec<_> = (0..20_usize)
+        .map(|number| {
+            let body = json!({"from": number * 997, "count": 3, "to": (number * 7_919) % (TRACKS - 3)});
+            let request = app.request(Method::POST, "/playlists/hot/tracks/move").json(&body);
+            tokio::spawn(Answer::to(request))
+        })
+        .collect();
+    let mut read = 0;
+    while moving.iter().any(|moved| !moved.is_finished()) || read < 10 {
+        app.get("/tracks/synthetic:track:1").await.ok();
+        read += 1;
+    }
+    for moved in moving {
+        let moved = moved.await.expect("joined");
+        assert!(moved.status == 200 || moved.problem(503)["type"] == "urn:segue:problem:overloaded", "{moved:?}");
+    }
+    let playlist = app.get("/playlists/hot?limit=1&from=19999").await.ok();
+    assert_eq!((&playlist["num_tracks"], playlist["tracks"][0]["position"].as_u64()), (&json!(TRACKS), Some(19_999)));
+}

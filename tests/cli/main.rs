@@ -14,6 +14,7 @@ mod models;
 mod names;
 mod openapi;
 mod ratings;
+mod schema;
 mod serve;
 mod writers;
 
