@@ -2,10 +2,11 @@
 //!
 //! Every setting is declared once, as an argument of the command line with its documentation and its default. The file
 //! (`segue.toml`, or `--config`) gives other defaults: its tables are named as the subcommands are, its keys as the
-//! flags, with `_` or `-`:
+//! flags, with `_` or `-`. What several commands must agree on stands at the top, for all of them: the scale of ratings.
 //!
 //! ```toml
 //! database_url = "postgres://segue@db/segue"
+//! rating_highest = 10
 //!
 //! [train.similarity]
 //! dim = 128
@@ -62,7 +63,31 @@ pub fn read(path: &Path) -> Result<Table, ConfigError> {
 
 /// Gives `command` the defaults that `file`, read from `path`, has for it and its subcommands.
 pub fn with_defaults(command: Command, path: &Path, file: &Table) -> Result<Command, ConfigError> {
-    apply(command, path, file, "")
+    let (mut own, mut command) = (file.clone(), command);
+    for key in SHARED {
+        let Some((key, value)) = own.remove_entry(key).or_else(|| own.remove_entry(&key.replace('_', "-"))) else {
+            continue;
+        };
+        let values = texts(&value).ok_or_else(|| ConfigError::Type { path: path.to_owned(), key: key.clone() })?;
+        command = share(command, &key.replace('_', "-"), &values);
+    }
+    apply(command, path, &own, "")
+}
+
+/// Settings at the top of the file that several commands have.
+const SHARED: [&str; 2] = ["rating_lowest", "rating_highest"];
+
+/// Gives every subcommand that has the option, or calls it so too, a default for it.
+fn share(command: Command, long: &str, values: &[String]) -> Command {
+    let found = command.get_arguments().find(|argument| {
+        argument.get_long() == Some(long) || argument.get_all_aliases().unwrap_or_default().contains(&long)
+    });
+    let command = match found.map(|argument| argument.get_id().clone()) {
+        Some(id) => command.mut_arg(id, |argument| argument.default_values(values.to_vec())),
+        None => command,
+    };
+    let names: Vec<String> = command.get_subcommands().map(|one| one.get_name().to_owned()).collect();
+    names.into_iter().fold(command, |command, name| command.mut_subcommand(name, |one| share(one, long, values)))
 }
 
 fn apply(mut command: Command, path: &Path, table: &Table, prefix: &str) -> Result<Command, ConfigError> {
@@ -195,6 +220,19 @@ mod tests {
         assert_eq!(dim(&train, "[train.similarity]\ndim = 12").expect("valid"), 12);
         let with_flag = ["segue", "train", "similarity", "--dim", "9"];
         assert_eq!(dim(&with_flag, "[train.similarity]\ndim = 12").expect("valid"), 9);
+    }
+
+    #[test]
+    fn a_setting_of_several_commands_is_made_once() {
+        let scale = |long: &'static str| Arg::new("highest").long(long).alias("rating-highest").default_value("5");
+        let command = Command::new("segue")
+            .subcommand(Command::new("import").subcommand(Command::new("ratings").arg(scale("highest"))))
+            .subcommand(Command::new("serve").arg(scale("rating-highest")));
+        let file = "rating_highest = 10\n[serve]\nrating_highest = 7".parse().expect("TOML");
+        let command = with_defaults(command, Path::new("segue.toml"), &file).expect("valid");
+        let shown = effective(&command);
+        assert!(shown.contains("[import.ratings]\nhighest = 10\n"), "{shown}");
+        assert!(shown.contains("[serve]\nrating_highest = 7\n"), "the command's own setting is nearer: {shown}");
     }
 
     #[test]

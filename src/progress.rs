@@ -203,25 +203,40 @@ fn clock(duration: Duration) -> String {
     if hours == 0 { format!("{minutes}:{seconds:02}") } else { format!("{hours}:{minutes:02}:{seconds:02}") }
 }
 
+/// A number with a comma between thousands.
+pub fn thousands(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (index, digit) in digits.char_indices() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
 /// How far a piece of work is.
 #[derive(Debug)]
 pub struct Progress {
     what: &'static str,
     total: u64,
     bar: Option<ProgressBar>,
+    started: Instant,
     last_line: Mutex<Instant>,
     run: Option<Arc<Run>>,
 }
 
 impl Progress {
-    /// Starts showing progress of `what` out of `total` units.
+    /// Starts showing progress of `what` out of `total` units; 0 if nobody knows how many there are.
     pub fn start(what: &'static str, total: u64) -> Self {
         let run = RUN.with_borrow(Clone::clone).filter(|run| run.enter(what));
         let bar = bar(total, "{prefix:<18} {bar:32} {percent:>3}%  {elapsed} (eta {eta})  {msg}");
         if let Some(bar) = &bar {
             bar.set_prefix(what);
         }
-        Self { what, total, bar, last_line: Mutex::new(Instant::now()), run }
+        let started = Instant::now();
+        Self { what, total, bar, started, last_line: Mutex::new(started), run }
     }
 
     /// Shows that `done` units are done, and `message` about them.
@@ -237,7 +252,13 @@ impl Progress {
             *last_line = Instant::now();
             let percent = (done * 100).checked_div(self.total).unwrap_or(100);
             match whole {
-                None => info!("{} {percent}%: {}", self.what, message()),
+                None if self.total == 0 => info!("{}: {}", self.what, message()),
+                None => {
+                    let share = done as f64 / self.total as f64;
+                    let left = (share >= 0.01).then(|| self.started.elapsed().mul_f64((1.0 / share - 1.0).max(0.0)));
+                    let left = left.map_or("?".to_owned(), clock);
+                    info!(left, "{} {percent}%: {}", self.what, message());
+                }
                 Some((whole, left)) => {
                     let (run_percent, left) = ((whole * 100.0) as u64, left.map_or("?".to_owned(), clock));
                     info!(run_percent, left, "{} {percent}%: {}", self.what, message());

@@ -47,7 +47,7 @@ impl CompletionBundle {
             true => None,
             false => Some(NeumfBundle::load(folder, index.playlists.rows(), vocabulary.len())?),
         };
-        let bundle = Self {
+        let mut bundle = Self {
             track_names: folder.map_texts("track_names")?,
             artist_names: folder.map_texts("artist_names")?,
             index,
@@ -61,7 +61,18 @@ impl CompletionBundle {
         if bundle.artist_names.len() != bundle.index.artist_counts.len() {
             return Err(folder.invalid("artist_names.offsets.npy", "its number of rows differs from artist_counts"));
         }
+        bundle.forget_unknown_artist();
         Ok((folder.manifest().clone(), bundle))
+    }
+
+    /// Version 0.1 gave tracks without an artist one of this name, or without a name.
+    fn forget_unknown_artist(&mut self) {
+        let is_unknown = |&artist: &u32| matches!(self.artist_names.get(artist), "Unknown artist" | "");
+        let unknown: Vec<u32> = (0..self.artist_names.len() as u32).filter(is_unknown).collect();
+        if !unknown.is_empty() {
+            let known = |&artist: &u32| if unknown.binary_search(&artist).is_ok() { NONE } else { artist };
+            self.index.artist_of = self.index.artist_of.iter().map(known).collect::<Vec<u32>>().into();
+        }
     }
 
     /// Writes all but the manifest.
@@ -93,7 +104,7 @@ pub struct CompletionIndex {
     pub postings: Csr,
     /// tracks that any playlist holds, by falling number of playlists
     pub popular: Values<u32>,
-    /// `[N]`: artist of each track
+    /// `[N]`: artist of each track, or [`crate::dataset::NONE`]
     pub artist_of: Values<u32>,
     /// `[N]`: album of each track, or [`crate::dataset::NONE`]
     pub album_of: Values<u32>,
@@ -172,6 +183,12 @@ impl CompletionIndex {
     #[inline]
     pub fn popularity(&self, track: u32) -> usize {
         self.postings.row(track as usize).len()
+    }
+
+    /// Artist of a track, if it has one.
+    #[inline]
+    pub fn artist(&self, track: u32) -> Option<u32> {
+        Some(self.artist_of[track as usize]).filter(|&artist| artist != NONE)
     }
 
     /// Length of a factor.
@@ -256,12 +273,14 @@ impl CompletionIndex {
         let popular: Values<u32> = folder.map_array("popular.npy")?.1;
         below("popular.npy", &popular, tracks)?;
         folder.check_distinct("popular.npy", &popular, tracks)?;
-        let artist_of = folder.map_values("artist_of.npy", tracks)?;
-        below("artist_of.npy", &artist_of, artists)?;
-        let album_of: Values<u32> = folder.map_values("album_of.npy", tracks)?;
-        if album_of.iter().any(|&album| album != NONE && album as usize >= albums) {
-            return Err(folder.invalid("album_of.npy", "it refers to a row that does not exist"));
-        }
+        let [artist_of, album_of] = [("artist_of.npy", artists), ("album_of.npy", albums)].map(|(name, limit)| {
+            let of: Values<u32> = folder.map_values(name, tracks)?;
+            match of.iter().any(|&group| group != NONE && group as usize >= limit) {
+                true => Err(folder.invalid(name, "it refers to a row that does not exist")),
+                false => Ok(of),
+            }
+        });
+        let (artist_of, album_of) = (artist_of?, album_of?);
         let playlist_artists = folder.map_csr("playlist_artists", Some(count), artists)?;
         let artist_neighbours = folder.map_csr("artist_neighbours", Some(artists), artists)?;
         let titles = load_text_index(folder, "titles", Unit::Gram)?;

@@ -3,12 +3,11 @@
 use futures_util::{Stream, TryStreamExt};
 use time::Date;
 
+use super::attempts::Attempts;
 use super::connection::Catalog;
 use super::error::CatalogError;
-use super::records::{
-    ListensOutcome, RecordingRecord, SongRecord, TrackId, TrackRow, UNKNOWN_ARTIST, UserId, UserRecord, UserRow,
-};
-use super::upsert::{add_tracks, lock_tracks, upsert_track_records, upsert_users};
+use super::records::{ListensOutcome, RecordingRecord, SongRecord, TrackId, TrackRow, UserId, UserRecord, UserRow};
+use super::upsert::{begin_bulk, upsert_track_records, upsert_users};
 
 /// Separates the members of a list on the way to PostgreSQL, whose arrays of arrays must be rectangular.
 const LIST_SEPARATOR: &str = "\u{1f}";
@@ -60,8 +59,18 @@ pub struct TrackAttributes {
 impl Catalog {
     /// Imports users with their attributes in one transaction; ids must be distinct.
     pub async fn import_users(&self, users: &[UserRecord]) -> Result<ListensOutcome, CatalogError> {
-        let mut transaction = self.pool.begin().await?;
-        sqlx::query!("LOCK TABLE users IN SHARE ROW EXCLUSIVE MODE").execute(&mut *transaction).await?;
+        let mut attempts = Attempts::default();
+        loop {
+            match self.try_import_users(users).await {
+                Err(error) if attempts.again(&error).await => {}
+                outcome => return outcome,
+            }
+        }
+    }
+
+    async fn try_import_users(&self, users: &[UserRecord]) -> Result<ListensOutcome, CatalogError> {
+        // Under the lock of all batches: two that change the same users would deadlock.
+        let mut transaction = begin_bulk(&self.pool).await?;
         let (_, users_added) = upsert_users(&mut transaction, users.iter().map(|user| &user.id)).await?;
         let ids: Vec<String> = users.iter().map(|user| user.id.to_string()).collect();
         let cities: Vec<Option<String>> = users.iter().map(|user| user.city.clone()).collect();
@@ -101,60 +110,78 @@ impl Catalog {
 
     /// Imports tracks with their attributes in one transaction; ids must be distinct.
     pub async fn import_songs(&self, songs: &[SongRecord]) -> Result<ListensOutcome, CatalogError> {
-        let mut transaction = self.pool.begin().await?;
-        lock_tracks(&mut transaction).await?;
-        let upserted = upsert_track_records(&mut transaction, songs.iter().map(|song| &song.track)).await?;
+        let mut attempts = Attempts::default();
+        loop {
+            match self.try_import_songs(songs).await {
+                Err(error) if attempts.again(&error).await => {}
+                outcome => return outcome,
+            }
+        }
+    }
+
+    async fn try_import_songs(&self, songs: &[SongRecord]) -> Result<ListensOutcome, CatalogError> {
+        let mut transaction = begin_bulk(&self.pool).await?;
+        let mut upserted = upsert_track_records(&mut transaction, songs.iter().map(|song| &song.track)).await?;
         let ids: Vec<String> = songs.iter().map(|song| song.track.id.to_string()).collect();
         let languages: Vec<Option<String>> = songs.iter().map(|song| song.language.clone()).collect();
         let list = |names: &[String]| (!names.is_empty()).then(|| names.join(LIST_SEPARATOR));
         let composers: Vec<Option<String>> = songs.iter().map(|song| list(&song.composers)).collect();
         let lyricists: Vec<Option<String>> = songs.iter().map(|song| list(&song.lyricists)).collect();
-        sqlx::query!(
-            "UPDATE tracks t
-             SET language = COALESCE(input.language, t.language),
-                 composers = COALESCE(string_to_array(input.composers, $5), t.composers),
-                 lyricists = COALESCE(string_to_array(input.lyricists, $5), t.lyricists)
-             FROM UNNEST($1::text[], $2::text[], $3::text[], $4::text[]) AS input (id, language, composers, lyricists)
-             WHERE t.uri = input.id
-               AND (t.language, t.composers, t.lyricists) IS DISTINCT FROM
-                   (COALESCE(input.language, t.language), COALESCE(string_to_array(input.composers, $5), t.composers),
-                    COALESCE(string_to_array(input.lyricists, $5), t.lyricists))",
+        let changed = sqlx::query_scalar!(
+            r#"UPDATE tracks t
+               SET language = COALESCE(input.language, t.language),
+                   composers = COALESCE(string_to_array(input.composers, $5), t.composers),
+                   lyricists = COALESCE(string_to_array(input.lyricists, $5), t.lyricists)
+               FROM UNNEST($1::text[], $2::text[], $3::text[], $4::text[]) WITH ORDINALITY
+                    AS input (id, language, composers, lyricists, place)
+               WHERE t.uri = input.id
+                 AND (t.language, t.composers, t.lyricists) IS DISTINCT FROM
+                     (COALESCE(input.language, t.language), COALESCE(string_to_array(input.composers, $5), t.composers),
+                      COALESCE(string_to_array(input.lyricists, $5), t.lyricists))
+               RETURNING input.place AS "place!""#,
             &ids,
             languages.as_slice() as &[Option<String>],
             composers.as_slice() as &[Option<String>],
             lyricists.as_slice() as &[Option<String>],
             LIST_SEPARATOR
         )
-        .execute(&mut *transaction)
+        .fetch_all(&mut *transaction)
         .await?;
         transaction.commit().await?;
-        Ok(ListensOutcome { tracks_added: upserted.outcome.tracks_added, ..ListensOutcome::default() })
+        upserted.mark_changed(changed);
+        Ok(upserted.into())
     }
 
-    /// Imports names and recording codes of tracks in one transaction; missing tracks are added by an unknown artist. Ids
-    /// must be distinct.
+    /// Imports names and recording codes of tracks in one transaction; ids must be distinct.
     pub async fn import_recordings(&self, recordings: &[RecordingRecord]) -> Result<ListensOutcome, CatalogError> {
-        let mut transaction = self.pool.begin().await?;
-        lock_tracks(&mut transaction).await?;
-        let tracks_added = add_tracks(&mut transaction, recordings.iter().map(|recording| &recording.id)).await?;
-        let ids: Vec<String> = recordings.iter().map(|recording| recording.id.to_string()).collect();
-        let names: Vec<String> = recordings.iter().map(|recording| recording.name.clone()).collect();
+        let mut attempts = Attempts::default();
+        loop {
+            match self.try_import_recordings(recordings).await {
+                Err(error) if attempts.again(&error).await => {}
+                outcome => return outcome,
+            }
+        }
+    }
+
+    async fn try_import_recordings(&self, recordings: &[RecordingRecord]) -> Result<ListensOutcome, CatalogError> {
+        let mut transaction = begin_bulk(&self.pool).await?;
+        let tracks = recordings.iter().map(|recording| &recording.track);
+        let mut upserted = upsert_track_records(&mut transaction, tracks).await?;
+        let ids: Vec<String> = recordings.iter().map(|recording| recording.track.id.to_string()).collect();
         let codes: Vec<Option<String>> = recordings.iter().map(|recording| recording.isrc.clone()).collect();
-        sqlx::query!(
-            "UPDATE tracks t
-             SET name = CASE WHEN input.name = '' THEN t.name ELSE input.name END, isrc = COALESCE(input.isrc, t.isrc)
-             FROM UNNEST($1::text[], $2::text[], $3::text[]) AS input (id, name, isrc)
-             WHERE t.uri = input.id
-               AND (t.name, t.isrc) IS DISTINCT FROM
-                   (CASE WHEN input.name = '' THEN t.name ELSE input.name END, COALESCE(input.isrc, t.isrc))",
+        let changed = sqlx::query_scalar!(
+            r#"UPDATE tracks t SET isrc = input.isrc
+               FROM UNNEST($1::text[], $2::text[]) WITH ORDINALITY AS input (id, isrc, place)
+               WHERE t.uri = input.id AND t.isrc IS DISTINCT FROM input.isrc AND input.isrc IS NOT NULL
+               RETURNING input.place AS "place!""#,
             &ids,
-            &names,
             codes.as_slice() as &[Option<String>]
         )
-        .execute(&mut *transaction)
+        .fetch_all(&mut *transaction)
         .await?;
         transaction.commit().await?;
-        Ok(ListensOutcome { tracks_added, ..ListensOutcome::default() })
+        upserted.mark_changed(changed);
+        Ok(upserted.into())
     }
 
     /// Streams all users, in the order of the app's ids.
@@ -173,12 +200,11 @@ impl Catalog {
     pub fn track_attributes(&self) -> impl Stream<Item = Result<TrackAttributes, CatalogError>> + '_ {
         sqlx::query_as!(
             TrackAttributes,
-            r#"SELECT t.id AS row, t.uri AS "id: TrackId", NULLIF(a.name, $1) AS artist, t.language, t.genres, t.composers,
-                      t.lyricists, t.isrc, t.duration_ms
-               FROM tracks t JOIN artists a ON a.id = t.artist_id
+            r#"SELECT t.id AS "row!", t.uri AS "id!: TrackId", a.name AS "artist?", t.language, t.genres AS "genres!",
+                      t.composers AS "composers!", t.lyricists AS "lyricists!", t.isrc, t.duration_ms
+               FROM tracks t LEFT JOIN artists a ON a.id = t.artist_id
                WHERE t.language IS NOT NULL OR t.isrc IS NOT NULL OR EXISTS (SELECT FROM listens WHERE track_id = t.id)
-               ORDER BY t.uri COLLATE "C""#,
-            UNKNOWN_ARTIST
+               ORDER BY t.uri COLLATE "C""#
         )
         .fetch(&self.pool)
         .map_err(CatalogError::from)

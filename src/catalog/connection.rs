@@ -6,10 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
-use sqlx::{ConnectOptions, Connection, Postgres, Transaction, migrate::Migrator};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, Postgres, Row, Transaction, migrate::Migrator};
 
 use super::embedded::EmbeddedPostgres;
 use super::error::CatalogError;
+
+/// The schema of the catalog's tables in a new database.
+pub const SCHEMA: &str = "segue";
 
 /// The migrations of the catalog, in the binary.
 pub static MIGRATOR: Migrator = sqlx::migrate!("./migrations");
@@ -19,7 +22,7 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a request waits for a connection.
 const REQUEST_ACQUIRE_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long PostgreSQL waits for a lock on behalf of a request, and how long it works on one statement.
-const REQUEST_TIMEOUTS: [(&str, &str); 2] = [("lock_timeout", "3s"), ("statement_timeout", "9s")];
+const REQUEST_SESSION: Session = Session { schema: None, lock_timeout: Some("3s"), statement_timeout: Some("9s") };
 /// How long a server may take to accept a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -38,10 +41,126 @@ fn address(options: &PgConnectOptions) -> String {
     }
 }
 
+/// Settings of a connection. A statement sets them: poolers reject them among the parameters of a connection.
+#[derive(Debug, Clone, Default)]
+struct Session {
+    schema: Option<Arc<str>>,
+    lock_timeout: Option<&'static str>,
+    statement_timeout: Option<&'static str>,
+}
+
+impl Session {
+    /// Returns options of a pool whose connections have these settings.
+    fn of(&self, pool: PgPoolOptions) -> PgPoolOptions {
+        let session = self.clone();
+        pool.after_connect(move |connection, _| {
+            let session = session.clone();
+            Box::pin(async move { session.prepare(connection).await })
+        })
+    }
+
+    /// Applies the settings to a connection. An index tells a catalog in `public` from an app's own tables.
+    async fn prepare(&self, connection: &mut PgConnection) -> sqlx::Result<()> {
+        sqlx::query!(
+            "SELECT set_config('lock_timeout', COALESCE($2, current_setting('lock_timeout')), false) AS lock_timeout,
+                    set_config('statement_timeout', COALESCE($3, current_setting('statement_timeout')), false) AS timeout,
+                    set_config('search_path', concat_ws(', ', quote_ident(COALESCE($1, CASE WHEN old.tables = 3 AND NOT EXISTS (
+                            SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+                            WHERE n.nspname = $4 AND c.relname = '_sqlx_migrations'
+                        ) THEN 'public' ELSE $4 END)), 'public', quote_ident((
+                            SELECT n.nspname FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace
+                            WHERE e.extname = 'pg_trgm'
+                        ))), false) AS search_path
+             FROM (SELECT count(*) AS tables FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+                   WHERE n.nspname = 'public'
+                     AND c.relname IN ('_sqlx_migrations', 'playlist_tracks', 'playlist_tracks_track_id_idx')) AS old",
+            self.schema.as_deref(),
+            self.lock_timeout,
+            self.statement_timeout,
+            SCHEMA
+        )
+        .fetch_one(connection)
+        .await
+        .map(drop)
+    }
+}
+
+/// Returns whether a pooler gives another PostgreSQL session to each transaction of a connection. Prepared statements,
+/// settings and LISTEN don't last then.
+async fn shares_sessions(connection: &mut PgConnection, options: &PgConnectOptions) -> Result<bool, CatalogError> {
+    let first = backend(connection).await?;
+    let mut other = options.connect().await?;
+    sqlx::raw_sql("BEGIN").execute(&mut other).await?;
+    let is_shared = backend(&mut other).await? == first
+        || match tokio::time::timeout(CONNECT_TIMEOUT, backend(connection)).await {
+            Ok(second) => second? != first,
+            Err(_) => true,
+        };
+    sqlx::raw_sql("ROLLBACK").execute(&mut other).await?;
+    other.close().await?;
+    Ok(is_shared)
+}
+
+/// Returns the number of the process that serves a connection, without a prepared statement.
+async fn backend(connection: &mut PgConnection) -> sqlx::Result<i32> {
+    sqlx::raw_sql("SELECT pg_backend_pid()").fetch_one(connection).await?.try_get(0)
+}
+
+/// Creates the first schema of the search path if it is missing, after checking that the role may set up a catalog.
+async fn create_schema(connection: &mut PgConnection) -> Result<(), CatalogError> {
+    let found = sqlx::query!(
+        r#"SELECT path.schema AS "schema!", quote_ident(path.schema) AS "quoted_schema!", n.oid IS NOT NULL AS "has_schema!",
+                  COALESCE(has_schema_privilege(n.oid, 'CREATE'), false) AS "may_create_tables!",
+                  EXISTS (SELECT FROM pg_class WHERE relnamespace = n.oid AND relname = '_sqlx_migrations') AS "has_catalog!",
+                  has_database_privilege(current_database(), 'CREATE') AS "may_create!",
+                  EXISTS (SELECT FROM pg_extension WHERE extname = 'pg_trgm') AS "has_trigrams!",
+                  current_user::text AS "role!", quote_ident(current_user) AS "quoted_role!",
+                  current_database()::text AS "database!"
+           FROM (SELECT (parse_ident(split_part(current_setting('search_path'), ', public', 1)))[1] AS schema) AS path
+           LEFT JOIN pg_namespace n ON n.nspname = path.schema"#
+    )
+    .fetch_one(&mut *connection)
+    .await?;
+    if found.has_catalog {
+        return Ok(());
+    }
+    let mut statements = Vec::new();
+    if !found.has_trigrams && !found.may_create {
+        statements.push("CREATE EXTENSION pg_trgm;".to_owned());
+    }
+    match found.has_schema {
+        false if !found.may_create => {
+            statements.push(format!("CREATE SCHEMA {} AUTHORIZATION {};", found.quoted_schema, found.quoted_role));
+        }
+        true if !found.may_create_tables => {
+            statements.push(format!("GRANT USAGE, CREATE ON SCHEMA {} TO {};", found.quoted_schema, found.quoted_role))
+        }
+        _ => {}
+    }
+    if !statements.is_empty() {
+        return Err(CatalogError::Privileges {
+            role: found.role,
+            database: found.database,
+            statements: statements.join("\n  "),
+        });
+    }
+    if !found.has_schema {
+        let create = format!("CREATE SCHEMA IF NOT EXISTS {}", found.quoted_schema);
+        match sqlx::raw_sql(AssertSqlSafe(create)).execute(connection).await {
+            // Another process was faster.
+            Err(sqlx::Error::Database(error)) if error.is_unique_violation() => {}
+            created => drop(created?),
+        }
+    }
+    Ok(())
+}
+
 /// A handle to the catalog. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Catalog {
     pub(super) pool: PgPool,
+    /// Schema of the tables, if it was named.
+    schema: Option<Arc<str>>,
     /// Stops the private PostgreSQL when the last handle goes. After `pool`, so that connections are closed first.
     embedded: Option<Arc<EmbeddedPostgres>>,
 }
@@ -63,14 +182,17 @@ pub struct CatalogCounts {
 
 impl Catalog {
     /// Connects to `database_url`, or to the private PostgreSQL below `home` without one, and applies the migrations.
-    pub async fn open(database_url: Option<&str>, home: &Path) -> Result<Self, CatalogError> {
-        let catalog = Self::connect(database_url, home).await?;
+    pub async fn open(database_url: Option<&str>, schema: Option<&str>, home: &Path) -> Result<Self, CatalogError> {
+        let catalog = Self::connect(database_url, schema, home).await?;
         catalog.migrate().await?;
         Ok(catalog)
     }
 
     /// Connects without migrating, and without waiting for the server: queries fail until it is available.
-    pub async fn connect(database_url: Option<&str>, home: &Path) -> Result<Self, CatalogError> {
+    ///
+    /// The tables are in `schema`. Without it, they are in [`SCHEMA`], or in `public` if a catalog is there already and none
+    /// in [`SCHEMA`].
+    pub async fn connect(database_url: Option<&str>, schema: Option<&str>, home: &Path) -> Result<Self, CatalogError> {
         let (options, embedded) = match database_url {
             Some(url) => (parse_url(url)?, None),
             None => {
@@ -83,19 +205,23 @@ impl Catalog {
         };
         let options = options
             .application_name("segue")
+            // Poolers reject parameters that they don't know; since version 12, PostgreSQL writes all digits anyway.
+            .extra_float_digits(None)
             .log_statements(tracing::log::LevelFilter::Trace)
             .log_slow_statements(tracing::log::LevelFilter::Debug, Duration::from_secs(5));
-        let pool =
-            PgPoolOptions::new().max_connections(16).acquire_timeout(Duration::from_secs(3)).connect_lazy_with(options);
-        Ok(Self { pool, embedded })
+        let schema: Option<Arc<str>> = schema.map(Arc::from);
+        let pool = PgPoolOptions::new().max_connections(16).acquire_timeout(Duration::from_secs(3));
+        let pool = Session { schema: schema.clone(), ..Session::default() }.of(pool).connect_lazy_with(options);
+        Ok(Self { pool, schema, embedded })
     }
 
     /// Returns a handle for requests with a pool of its own of at most `connections`, and with short timeouts for
     /// connections, locks and statements.
     pub fn for_requests(&self, connections: u32) -> Self {
-        let options = PgConnectOptions::clone(&self.pool.connect_options()).options(REQUEST_TIMEOUTS);
+        let options = PgConnectOptions::clone(&self.pool.connect_options());
         let pool = PgPoolOptions::new().max_connections(connections).acquire_timeout(REQUEST_ACQUIRE_TIMEOUT);
-        Self { pool: pool.connect_lazy_with(options), embedded: self.embedded.clone() }
+        let session = Session { schema: self.schema.clone(), ..REQUEST_SESSION };
+        Self { pool: session.of(pool).connect_lazy_with(options), ..self.clone() }
     }
 
     /// Applies the migrations that are missing. Safe to call from several processes at once.
@@ -105,15 +231,21 @@ impl Catalog {
         // A plain connection first: a pool would retry, and in the end only report that time ran out.
         let options = self.pool.connect_options();
         let refuse = |reason: String| CatalogError::Unreachable { address: address(&options), reason };
-        match tokio::time::timeout(CONNECT_TIMEOUT, options.connect()).await {
-            Ok(Ok(connection)) => connection.close().await?,
+        let mut connection = match tokio::time::timeout(CONNECT_TIMEOUT, options.connect()).await {
+            Ok(Ok(connection)) => connection,
             Ok(Err(error)) => return Err(refuse(error.to_string())),
             Err(_) => return Err(refuse(format!("no response within {CONNECT_TIMEOUT:?}"))),
+        };
+        if self.embedded.is_none() && shares_sessions(&mut connection, &options).await? {
+            return Err(CatalogError::SharedSessions(address(&options)));
         }
+        let session = Session { schema: self.schema.clone(), lock_timeout: Some("30s"), statement_timeout: None };
+        session.prepare(&mut connection).await?;
+        create_schema(&mut connection).await?;
+        connection.close().await?;
         // A pool of its own, closed at the end: after a failed migration, its connection still holds the migration lock.
-        let pool = PgPoolOptions::new()
-            .max_connections(1)
-            .connect_lazy_with(PgConnectOptions::clone(&options).options([("lock_timeout", "30s")]));
+        let pool =
+            session.of(PgPoolOptions::new().max_connections(1)).connect_lazy_with(PgConnectOptions::clone(&options));
         let migrated = MIGRATOR.run(&pool).await;
         pool.close().await;
         Ok(migrated?)
@@ -129,6 +261,14 @@ impl Catalog {
                 tracing::warn!("could not stop the private PostgreSQL: {error}");
             }
         }
+    }
+
+    /// Starts the private PostgreSQL again if it died. Returns false if there is none.
+    pub async fn revive(&self) -> Result<bool, CatalogError> {
+        let Some(embedded) = self.embedded.clone() else { return Ok(false) };
+        let revived = tokio::task::spawn_blocking(move || embedded.revive()).await;
+        revived.map_err(|error| CatalogError::Protocol(error.to_string()))??;
+        Ok(true)
     }
 
     /// Begins a transaction for a search, with its threshold of similarity and its time limit.
@@ -154,13 +294,19 @@ impl Catalog {
         Ok(())
     }
 
+    /// Returns whether the server only reads, as a standby does.
+    pub async fn is_read_only(&self) -> Result<bool, CatalogError> {
+        let is = sqlx::query_scalar!(r#"SELECT current_setting('transaction_read_only')::bool AS "is!""#);
+        Ok(is.fetch_one(&self.pool).await?)
+    }
+
     /// Updates PostgreSQL's statistics of the tables. After a large import, until then, it plans queries for small tables,
     /// and a completion takes twenty times as long.
     pub async fn analyze(&self) -> Result<(), CatalogError> {
         sqlx::query!("ANALYZE artists, albums, tracks, playlists, playlist_tracks, users, ratings, listens")
             .execute(&self.pool)
             .await?;
-        Ok(())
+        self.estimate_popularity().await
     }
 
     /// Counts the rows of every table, by scanning them.

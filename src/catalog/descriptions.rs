@@ -11,8 +11,8 @@ use super::records::{AlbumRow, ArtistRow, PlaylistRow, TrackRow};
 pub struct TrackDescription {
     /// its row
     pub row: TrackRow,
-    /// row of its artist
-    pub artist: ArtistRow,
+    /// row of its artist, if it has one
+    pub artist: Option<ArtistRow>,
     /// row of its album, if it has one
     pub album: Option<AlbumRow>,
     /// its title
@@ -24,7 +24,7 @@ impl Catalog {
     pub async fn track_descriptions(&self) -> Result<Vec<TrackDescription>, CatalogError> {
         let tracks = sqlx::query_as!(
             TrackDescription,
-            r#"SELECT id AS row, artist_id AS artist, album_id AS "album: AlbumRow", name FROM tracks
+            r#"SELECT id AS row, artist_id AS "artist: ArtistRow", album_id AS "album: AlbumRow", name FROM tracks
                WHERE EXISTS (SELECT FROM playlist_tracks WHERE track_id = tracks.id)"#
         );
         Ok(tracks.fetch_all(&self.pool).await?)

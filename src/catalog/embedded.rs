@@ -5,7 +5,10 @@
 //!
 //! Several processes may use it at once (a server, and an import beside it): each holds a shared lock meanwhile, the first
 //! one starts the cluster and the last one stops it. A process that is killed leaves the cluster running; the next one
-//! uses it, and stops it in the end.
+//! uses it, and stops it in the end. If the cluster dies while it is used, [`EmbeddedPostgres::revive`] starts it again.
+//!
+//! A process counts as the cluster's only if it runs in the cluster's folder, whatever number `postmaster.pid` has: after a
+//! crash or a restart of the machine, that number may be another process's, even another home's PostgreSQL.
 //!
 //! PostgreSQL refuses to run as root. As root, Segue therefore runs the cluster as the system's `postgres` user; where
 //! that user can't reach the folder (a checkout in `/root`, a temporary folder), the server process gets the capability to
@@ -15,9 +18,11 @@ use std::fs::{self, File};
 use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use sqlx::postgres::PgConnectOptions;
 use tracing::{debug, info, warn};
@@ -26,6 +31,12 @@ use tracing::{debug, info, warn};
 const NAME: &str = "segue";
 /// The longest path that fits a Unix socket address, less PostgreSQL's file name in it.
 const MAX_SOCKET_FOLDER: usize = 107 - "/.s.PGSQL.5432".len();
+
+/// How long a cluster that is starting or stopping, or the rest of one that died, may take.
+const PATIENCE: Duration = Duration::from_secs(120);
+const PAUSE: Duration = Duration::from_millis(20);
+/// A number that no process can have: the kernel's largest is 2²².
+const NO_PROCESS: u32 = (1 << 22) + 1;
 
 /// Why the private PostgreSQL is unavailable.
 #[derive(Debug, thiserror::Error)]
@@ -76,7 +87,9 @@ pub struct EmbeddedPostgres {
     users: File,
     /// Keeps `/proc/self/fd/N` alive where the folder's own path is too long for a socket address.
     folder: File,
-    released: AtomicBool,
+    /// Whether this process no longer uses it. Held while the cluster is started or stopped: the gate only keeps other
+    /// processes out.
+    released: Mutex<bool>,
 }
 
 impl EmbeddedPostgres {
@@ -96,13 +109,11 @@ impl EmbeddedPostgres {
         if !data.join("PG_VERSION").exists() {
             programs.create_cluster(&data)?;
         }
-        if !programs.is_running(&data) {
-            programs.start(&data)?;
-        }
+        programs.ensure_running(&data)?;
         users.lock_shared().map_err(io_error("could not lock", &parent))?;
         let folder = File::open(&data).map_err(io_error("could not open", &data))?;
         gate.unlock().map_err(io_error("could not unlock", &parent))?;
-        Ok(Self { programs, data, gate, users, folder, released: AtomicBool::new(false) })
+        Ok(Self { programs, data, gate, users, folder, released: Mutex::new(false) })
     }
 
     /// Returns how to connect to it.
@@ -119,15 +130,30 @@ impl EmbeddedPostgres {
             .database(NAME)
     }
 
+    /// Starts the cluster again if it died. Does nothing once it is released.
+    ///
+    /// Blocking, like [`EmbeddedPostgres::start`].
+    pub fn revive(&self) -> Result<(), EmbeddedError> {
+        let released = self.released.lock().unwrap_or_else(PoisonError::into_inner);
+        if *released || state(&self.data) == State::Ready {
+            return Ok(());
+        }
+        self.gate.lock().map_err(io_error("could not lock", &self.data))?;
+        let running = self.programs.ensure_running(&self.data);
+        self.gate.unlock().map_err(io_error("could not unlock", &self.data))?;
+        running
+    }
+
     /// Releases the cluster for all holders of this value, and stops it if no other process uses it.
     pub fn release(&self) -> Result<(), EmbeddedError> {
-        if self.released.swap(true, Ordering::SeqCst) {
+        let mut released = self.released.lock().unwrap_or_else(PoisonError::into_inner);
+        if std::mem::replace(&mut *released, true) {
             return Ok(());
         }
         self.gate.lock().map_err(io_error("could not lock", &self.data))?;
         self.users.unlock().map_err(io_error("could not unlock", &self.data))?;
         // Other users of the cluster hold this lock shared.
-        if self.users.try_lock().is_ok() && self.programs.is_running(&self.data) {
+        if self.users.try_lock().is_ok() && state(&self.data) != State::Stopped {
             debug!("stopping the private PostgreSQL");
             self.programs.run("pg_ctl", &["stop", "-D", &text(&self.data), "-m", "fast", "-w", "-s"])?;
         }
@@ -149,6 +175,79 @@ fn lock_file(path: &Path) -> Result<File, EmbeddedError> {
 
 fn text(path: &Path) -> String {
     path.to_string_lossy().into_owned()
+}
+
+/// What a cluster does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// No process is the cluster's.
+    Stopped,
+    /// It is starting or stopping.
+    Changing,
+    /// It accepts connections.
+    Ready,
+}
+
+/// Whether a process runs in the cluster's folder, as PostgreSQL does.
+fn runs_in(data: &Path, process: &str) -> bool {
+    let folder = fs::metadata(Path::new("/proc").join(process).join("cwd"));
+    match (folder, fs::metadata(data)) {
+        (Ok(folder), Ok(data)) => (folder.dev(), folder.ino()) == (data.dev(), data.ino()),
+        _ => false,
+    }
+}
+
+/// The state of the cluster, from its own `postmaster.pid`: the process's number first, its state in the eighth line.
+fn state(data: &Path) -> State {
+    let lines = fs::read_to_string(data.join("postmaster.pid")).unwrap_or_default();
+    let mut lines = lines.lines().map(str::trim);
+    match (lines.next(), lines.nth(6)) {
+        (Some(process), status) if runs_in(data, process) => match status {
+            Some("ready" | "standby") if accepts(data) => State::Ready,
+            _ => State::Changing,
+        },
+        _ => State::Stopped,
+    }
+}
+
+/// Whether someone listens on the cluster's socket.
+fn accepts(data: &Path) -> bool {
+    File::open(data).is_ok_and(|folder| {
+        // The folder's own path may be too long for a socket's address.
+        UnixStream::connect(format!("/proc/self/fd/{}/.s.PGSQL.5432", folder.as_raw_fd())).is_ok()
+    })
+}
+
+/// Processes that are left of a cluster whose first one died: they end soon, and until then no new one can start.
+fn has_processes(data: &Path) -> bool {
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    processes.into_iter().any(|entry| runs_in(data, &entry.file_name().to_string_lossy()))
+}
+
+/// Waits until `condition` holds, for [`PATIENCE`] at most. Returns whether it does.
+fn wait_until(condition: impl Fn() -> bool) -> bool {
+    let began = Instant::now();
+    while !condition() {
+        if began.elapsed() > PATIENCE {
+            return false;
+        }
+        std::thread::sleep(PAUSE);
+    }
+    true
+}
+
+/// Makes a `postmaster.pid` that a dead cluster left behind name no process: PostgreSQL would not start if another process
+/// had the number by now. The rest of the file tells PostgreSQL what else was left behind.
+fn forget_process(data: &Path) -> Result<(), EmbeddedError> {
+    let path = data.join("postmaster.pid");
+    match fs::read_to_string(&path) {
+        Ok(text) => {
+            let rest = text.split_once('\n').map_or("", |(_, rest)| rest);
+            fs::write(&path, format!("{NO_PROCESS}\n{rest}")).map_err(io_error("could not write", &path))
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(io_error("could not read", &path)(error)),
+    }
 }
 
 /// PostgreSQL's programs, and the user to run them as.
@@ -274,8 +373,15 @@ impl Programs {
         fs::rename(&unfinished, data).map_err(io_error("could not rename", &unfinished))
     }
 
-    fn is_running(&self, data: &Path) -> bool {
-        self.run("pg_ctl", &["status", "-D", &text(data)]).is_ok()
+    /// Starts the cluster unless it runs, and waits until it accepts connections. Under the gate.
+    fn ensure_running(&self, data: &Path) -> Result<(), EmbeddedError> {
+        wait_until(|| state(data) != State::Changing);
+        if state(data) == State::Ready {
+            return Ok(());
+        }
+        wait_until(|| !has_processes(data));
+        forget_process(data)?;
+        self.start(data)
     }
 
     fn start(&self, data: &Path) -> Result<(), EmbeddedError> {

@@ -1,17 +1,18 @@
 //! Listens: one for each user, track and time, so that sending one again changes nothing.
 //!
-//! Requests lock only the rows that they write, and may run concurrently; imports lock the tables.
+//! Requests lock only the rows that they write, and may run concurrently; imports run one at a time beside them.
 
 use futures_util::{Stream, TryStreamExt};
 use sqlx::PgConnection;
 use time::OffsetDateTime;
 
+use super::attempts::Attempts;
 use super::connection::Catalog;
 use super::error::CatalogError;
 use super::records::{
     FeedbackOutcome, ListenRecord, ListensOutcome, TrackId, TrackRow, UserId, UserRow, WrittenListen,
 };
-use super::upsert::{Mentions, add_tracks, lock_tracks, skip_foreign_key_checks, upsert_users};
+use super::upsert::{Mentions, add_tracks, begin_bulk, upsert_users};
 
 /// A listen as models see it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,6 +49,19 @@ impl Catalog {
         &self,
         listens: &[ListenRecord],
     ) -> Result<(FeedbackOutcome, Vec<WrittenListen>), CatalogError> {
+        let mut attempts = Attempts::default();
+        loop {
+            match self.try_upsert_listens(listens).await {
+                Err(error) if attempts.again(&error).await => {}
+                outcome => return outcome,
+            }
+        }
+    }
+
+    async fn try_upsert_listens(
+        &self,
+        listens: &[ListenRecord],
+    ) -> Result<(FeedbackOutcome, Vec<WrittenListen>), CatalogError> {
         let mut transaction = self.pool.begin().await?;
         let outcome = write_listens(&mut transaction, listens).await?;
         transaction.commit().await?;
@@ -56,17 +70,29 @@ impl Catalog {
 
     /// Imports listens in one transaction, and adds missing users and tracks, the tracks under their ids.
     pub async fn import_listens(&self, listens: &[ListenRecord]) -> Result<ListensOutcome, CatalogError> {
-        let mut transaction = self.pool.begin().await?;
-        lock_tracks(&mut transaction).await?;
-        sqlx::query!("LOCK TABLE users, listens IN SHARE ROW EXCLUSIVE MODE").execute(&mut *transaction).await?;
-        skip_foreign_key_checks(&mut transaction).await?;
+        let mut attempts = Attempts::default();
+        loop {
+            match self.try_import_listens(listens).await {
+                Err(error) if attempts.again(&error).await => {}
+                outcome => return outcome,
+            }
+        }
+    }
+
+    async fn try_import_listens(&self, listens: &[ListenRecord]) -> Result<ListensOutcome, CatalogError> {
+        let mut transaction = begin_bulk(&self.pool).await?;
         let tracks_added = add_tracks(&mut transaction, listens.iter().map(|listen| &listen.track)).await?;
         let (_, users_added) = upsert_users(&mut transaction, listens.iter().map(|listen| &listen.user)).await?;
         let (outcome, _) = write_listens(&mut transaction, listens).await?;
         transaction.commit().await?;
-        let (listens_added, listens_changed) = (outcome.added, outcome.changed);
-        let listens = listens.len() as u64;
-        Ok(ListensOutcome { listens, listens_added, listens_changed, tracks_added, users_added, users_changed: 0 })
+        Ok(ListensOutcome {
+            listens: listens.len() as u64,
+            listens_added: outcome.added,
+            listens_changed: outcome.changed,
+            tracks_added,
+            users_added,
+            ..ListensOutcome::default()
+        })
     }
 
     /// Returns when a listen was last added or changed.

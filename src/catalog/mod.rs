@@ -8,9 +8,11 @@
 //! * `upsert`: writes batches of them; `copy` moves rows in and out by PostgreSQL's COPY
 //! * a file a resource with its queries: `tracks`, `playlists`, `users`, `ratings`, `listens`, `api_keys`
 //! * what training reads: `placements`, `descriptions`, `feedback`, `attributes`
+//! * `attempts`: repeats transactions that gave way to another writer
 //! * `connection`, `notifications` (LISTEN), and the private PostgreSQL, [`embedded`]
 
 mod api_keys;
+mod attempts;
 mod attributes;
 mod connection;
 mod copy;
@@ -23,6 +25,7 @@ mod notifications;
 mod placement_edits;
 mod placements;
 mod playlists;
+mod popularity;
 mod ratings;
 pub mod records;
 mod tracks;
@@ -31,7 +34,7 @@ mod users;
 
 pub use api_keys::{ApiKey, KeyHash, Scope};
 pub use attributes::{TrackAttributes, UserAttributes};
-pub use connection::{Catalog, CatalogCounts, MIGRATOR};
+pub use connection::{Catalog, CatalogCounts, MIGRATOR, SCHEMA};
 pub use descriptions::TrackDescription;
 pub use embedded::{EmbeddedError, EmbeddedPostgres};
 pub use error::CatalogError;
@@ -42,5 +45,5 @@ pub use placement_edits::{Edit, EditError, PlaylistState};
 pub use placements::{PlacementReader, TrackUsage};
 pub use playlists::{Playlist, PlaylistContents, PlaylistFields, PlaylistTrack};
 pub use records::*;
-pub use tracks::{HiddenTrack, Track, TrackName};
+pub use tracks::{HiddenTrack, RenamedTrack, Track, TrackName};
 pub use users::User;

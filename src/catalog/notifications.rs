@@ -7,6 +7,8 @@ use super::error::CatalogError;
 
 /// Triggers notify this channel when a track is hidden, shown, deleted or added again.
 const HIDDEN_TRACKS: &str = "segue_withheld";
+/// Triggers notify this channel when tracks or artists get other names.
+const NAMES: &str = "segue_names";
 /// Triggers notify this channel when keys change.
 const API_KEYS: &str = "segue_api_keys";
 
@@ -17,6 +19,8 @@ pub struct Changes {
     pub hidden_tracks: bool,
     /// which keys there are
     pub api_keys: bool,
+    /// what tracks and their artists are called
+    pub names: bool,
 }
 
 /// A connection that receives notifications.
@@ -27,7 +31,7 @@ impl Catalog {
     /// Begins to listen, on a connection of the pool.
     pub async fn listen(&self) -> Result<ChangeListener, CatalogError> {
         let mut listener = PgListener::connect_with(&self.pool).await?;
-        listener.listen_all([HIDDEN_TRACKS, API_KEYS]).await?;
+        listener.listen_all([HIDDEN_TRACKS, API_KEYS, NAMES]).await?;
         Ok(ChangeListener(listener))
     }
 }
@@ -42,6 +46,7 @@ impl ChangeListener {
         while let Some(notification) = next {
             match notification.channel() {
                 API_KEYS => changes.api_keys = true,
+                NAMES => changes.names = true,
                 _ => changes.hidden_tracks = true,
             }
             next = self.0.next_buffered();

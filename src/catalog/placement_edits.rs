@@ -2,13 +2,17 @@
 //!
 //! Positions are 0, 1, 2 … without gaps, and the playlist's row has their number. Every edit locks that row first, so that
 //! concurrent edits of one playlist run one after the other. An append, by far the most frequent edit, takes one
-//! statement; the others rewrite everything from the first position that they change.
+//! statement; the others read the positions between the first and the last that they change, and write those that differ.
 
-use sqlx::PgConnection;
+use std::ops::Range;
 
+use sqlx::{PgConnection, Postgres, Transaction};
+
+use super::attempts::Attempts;
 use super::connection::Catalog;
 use super::error::CatalogError;
 use super::records::{PlaylistId, PlaylistRow, TrackId, TrackRow};
+use super::upsert::skip_foreign_key_checks;
 
 /// The longest playlist, in tracks.
 const MAX_TRACKS: i32 = 100_000;
@@ -91,10 +95,25 @@ impl Catalog {
     pub async fn edit_playlist(
         &self,
         id: &PlaylistId,
-        edit: Edit,
+        edit: &Edit,
         expected: Option<&[i64]>,
     ) -> Result<PlaylistState, EditError> {
-        if let Edit::Append(tracks) = &edit
+        let mut attempts = Attempts::default();
+        loop {
+            match self.try_edit_playlist(id, edit, expected).await {
+                Err(error) if attempts.again(&error).await => {}
+                outcome => return outcome,
+            }
+        }
+    }
+
+    async fn try_edit_playlist(
+        &self,
+        id: &PlaylistId,
+        edit: &Edit,
+        expected: Option<&[i64]>,
+    ) -> Result<PlaylistState, EditError> {
+        if let Edit::Append(tracks) = edit
             && let Some(edited) = self.append(id, tracks, expected).await?
         {
             return Ok(edited);
@@ -102,7 +121,7 @@ impl Catalog {
         // The general way also finds out why an append failed.
         let mut transaction = self.pool.begin().await?;
         let row = sqlx::query!(
-            r#"SELECT id, (id::bigint << 32) | version AS "tag!" FROM playlists WHERE external_id = $1 FOR UPDATE"#,
+            r#"SELECT id, num_tracks, (id::bigint << 32) | version AS "tag!" FROM playlists WHERE external_id = $1 FOR UPDATE"#,
             id.as_str()
         )
         .fetch_optional(&mut *transaction)
@@ -111,7 +130,7 @@ impl Catalog {
         if expected.is_some_and(|expected| !expected.contains(&row.tag)) {
             return Err(EditError::Stale);
         }
-        let edited = rewrite(&mut transaction, PlaylistRow(row.id), edit).await?;
+        let edited = edit_tracks(&mut transaction, PlaylistRow(row.id), row.num_tracks as usize, edit).await?;
         transaction.commit().await?;
         Ok(edited)
     }
@@ -151,67 +170,126 @@ impl Catalog {
     }
 }
 
-/// Edits the placements of a playlist whose row is locked.
-pub(super) async fn rewrite(
-    connection: &mut PgConnection,
-    PlaylistRow(playlist): PlaylistRow,
-    edit: Edit,
+/// Edits the placements of a playlist whose row is locked and which has `length` tracks.
+async fn edit_tracks(
+    transaction: &mut Transaction<'static, Postgres>,
+    playlist: PlaylistRow,
+    length: usize,
+    edit: &Edit,
 ) -> Result<PlaylistState, EditError> {
-    let mut rows =
-        sqlx::query_scalar!("SELECT track_id FROM playlist_tracks WHERE playlist_id = $1 ORDER BY position", playlist)
-            .fetch_all(&mut *connection)
-            .await?;
-    let length = rows.len();
-    let first = match edit {
-        Edit::Append(tracks) => {
-            rows.extend(rows_of(connection, &tracks).await?);
-            length
-        }
+    let end_of = |from: usize, count: usize| {
+        from.checked_add(count).filter(|&end| end <= length).ok_or(EditError::OutOfRange(length))
+    };
+    // Which positions the edit concerns, and what comes instead of them.
+    let (range, new) = match edit {
+        Edit::Append(tracks) => (length..length, rows_of(transaction, tracks).await?),
+        Edit::Replace(tracks) => return replace_tracks(transaction, playlist, length, tracks).await,
         Edit::Insert { at, tracks } => {
-            if at > length {
-                return Err(EditError::OutOfRange(length));
-            }
-            let inserted = rows_of(connection, &tracks).await?;
-            rows.splice(at..at, inserted);
-            at
+            let range = end_of(*at, 0)?..length;
+            let mut new = rows_of(transaction, tracks).await?;
+            new.extend(read(transaction, playlist, &range).await?);
+            (range, new)
         }
         Edit::Move { from, count, to } => {
-            let end = from.checked_add(count).filter(|&end| end <= length);
-            let end = end.filter(|_| to <= length - count).ok_or(EditError::OutOfRange(length))?;
-            let moved: Vec<i32> = rows.drain(from..end).collect();
-            rows.splice(to..to, moved);
-            from.min(to)
+            let (end, new_end) = (end_of(*from, *count)?, end_of(*to, *count)?);
+            let range = (*from).min(*to)..end.max(new_end);
+            let mut new = read(transaction, playlist, &range).await?;
+            match from < to {
+                true => new.rotate_left(*count),
+                false => new.rotate_right(*count),
+            }
+            // They are placed there already, and the lock on the playlist keeps them from being deleted.
+            skip_foreign_key_checks(transaction).await?;
+            (range, new)
         }
         Edit::Remove { from, count } => {
-            let end = from.checked_add(count).filter(|&end| end <= length).ok_or(EditError::OutOfRange(length))?;
-            rows.drain(from..end);
-            from
-        }
-        Edit::Replace(tracks) => {
-            rows = rows_of(connection, &tracks).await?;
-            0
+            let end = end_of(*from, *count)?;
+            let new = read(transaction, playlist, &(end..length)).await?;
+            skip_foreign_key_checks(transaction).await?;
+            (*from..length, new)
         }
     };
-    if rows.len() > MAX_TRACKS as usize {
+    write(transaction, playlist, length, range, &new).await
+}
+
+/// Replaces all placements of a playlist whose row is locked and which has `length` tracks.
+pub(super) async fn replace_tracks(
+    connection: &mut PgConnection,
+    playlist: PlaylistRow,
+    length: usize,
+    tracks: &[TrackId],
+) -> Result<PlaylistState, EditError> {
+    let new = rows_of(connection, tracks).await?;
+    write(connection, playlist, length, 0..length, &new).await
+}
+
+async fn read(
+    connection: &mut PgConnection,
+    PlaylistRow(playlist): PlaylistRow,
+    range: &Range<usize>,
+) -> Result<Vec<i32>, EditError> {
+    let rows = sqlx::query_scalar!(
+        "SELECT track_id FROM playlist_tracks WHERE playlist_id = $1 AND position >= $2 AND position < $3
+         ORDER BY position",
+        playlist,
+        range.start as i32,
+        range.end as i32
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(rows)
+}
+
+/// Puts `new` in the place of the positions of `range`, which ends where the playlist does or has as many positions.
+async fn write(
+    connection: &mut PgConnection,
+    playlist: PlaylistRow,
+    length: usize,
+    range: Range<usize>,
+    new: &[i32],
+) -> Result<PlaylistState, EditError> {
+    let new_length = length - range.len() + new.len();
+    if new_length > MAX_TRACKS as usize {
         return Err(EditError::TooLong);
     }
-    sqlx::query!("DELETE FROM playlist_tracks WHERE playlist_id = $1 AND position >= $2", playlist, first as i32)
-        .execute(&mut *connection)
-        .await?;
+    let playlist = playlist.0;
+    let (kept, added) = new.split_at(range.len().min(new.len()));
+    // A position keeps its row, and only its track changes: no two rows ever have the same one.
     sqlx::query!(
-        "INSERT INTO playlist_tracks (playlist_id, position, track_id)
-         SELECT $1, $2 + place::int - 1, id FROM UNNEST($3::int[]) WITH ORDINALITY AS input (id, place)",
+        "UPDATE playlist_tracks p SET track_id = input.id
+         FROM UNNEST($3::int[]) WITH ORDINALITY AS input (id, place)
+         WHERE p.playlist_id = $1 AND p.position = $2 + input.place::int - 1 AND p.track_id <> input.id",
         playlist,
-        first as i32,
-        &rows[first..]
+        range.start as i32,
+        kept
     )
     .execute(&mut *connection)
     .await?;
+    if new_length < length {
+        sqlx::query!(
+            "DELETE FROM playlist_tracks WHERE playlist_id = $1 AND position >= $2",
+            playlist,
+            new_length as i32
+        )
+        .execute(&mut *connection)
+        .await?;
+    }
+    if !added.is_empty() {
+        sqlx::query!(
+            "INSERT INTO playlist_tracks (playlist_id, position, track_id)
+             SELECT $1, $2 + place::int - 1, id FROM UNNEST($3::int[]) WITH ORDINALITY AS input (id, place)",
+            playlist,
+            length as i32,
+            added
+        )
+        .execute(&mut *connection)
+        .await?;
+    }
     let changed = sqlx::query!(
         r#"UPDATE playlists SET num_tracks = $2, updated_at = now(), modified_at = now() WHERE id = $1
            RETURNING num_tracks, (id::bigint << 32) | version AS "tag!""#,
         playlist,
-        rows.len() as i32
+        new_length as i32
     )
     .fetch_one(connection)
     .await?;
@@ -231,41 +309,50 @@ async fn rows_of(connection: &mut PgConnection, tracks: &[TrackId]) -> Result<Ve
     if unknown.is_empty() { Ok(rows.into_iter().flatten().collect()) } else { Err(EditError::UnknownTracks(unknown)) }
 }
 
-/// Removes a track from playlists whose rows are locked.
+/// Removes a track from playlists whose rows are locked; what follows it moves up.
 pub(super) async fn take_out(
     connection: &mut PgConnection,
     playlists: &[PlaylistRow],
     TrackRow(track): TrackRow,
 ) -> Result<(), CatalogError> {
-    let kept = sqlx::query!(
-        r#"SELECT pt.playlist_id, array_agg(pt.track_id ORDER BY pt.position) FILTER (WHERE pt.track_id <> $2) AS tracks
-           FROM playlist_tracks pt WHERE pt.playlist_id = ANY($1) GROUP BY pt.playlist_id"#,
+    // Positions from the first one of the track on, and what moves there.
+    let moved = sqlx::query!(
+        r#"SELECT pt.playlist_id, first.position AS "first!",
+                  array_agg(pt.track_id ORDER BY pt.position) FILTER (WHERE pt.track_id <> $2) AS tracks
+           FROM (SELECT playlist_id, min(position) AS position FROM playlist_tracks
+                 WHERE track_id = $2 AND playlist_id = ANY($1) GROUP BY playlist_id) first
+           JOIN playlist_tracks pt ON pt.playlist_id = first.playlist_id AND pt.position >= first.position
+           GROUP BY pt.playlist_id, first.position"#,
         playlists as &[PlaylistRow],
         track
     )
     .fetch_all(&mut *connection)
     .await?;
-    sqlx::query!("DELETE FROM playlist_tracks WHERE playlist_id = ANY($1)", playlists as &[PlaylistRow])
-        .execute(&mut *connection)
-        .await?;
     let (mut owners, mut positions, mut tracks) = (Vec::new(), Vec::new(), Vec::new());
     let (mut changed, mut lengths) = (Vec::new(), Vec::new());
-    for row in kept {
+    for row in moved {
         let kept = row.tracks.unwrap_or_default();
         changed.push(row.playlist_id);
-        lengths.push(kept.len() as i32);
-        for (position, track) in (0..).zip(kept) {
-            owners.push(row.playlist_id);
-            positions.push(position);
-            tracks.push(track);
-        }
+        lengths.push(row.first + kept.len() as i32);
+        owners.resize(owners.len() + kept.len(), row.playlist_id);
+        positions.extend((row.first..).take(kept.len()));
+        tracks.extend(kept);
     }
     sqlx::query!(
-        "INSERT INTO playlist_tracks (playlist_id, position, track_id)
-         SELECT * FROM UNNEST($1::int[], $2::int[], $3::int[])",
+        "UPDATE playlist_tracks p SET track_id = input.track_id
+         FROM UNNEST($1::int[], $2::int[], $3::int[]) AS input (playlist_id, position, track_id)
+         WHERE p.playlist_id = input.playlist_id AND p.position = input.position AND p.track_id <> input.track_id",
         &owners,
         &positions,
         &tracks
+    )
+    .execute(&mut *connection)
+    .await?;
+    sqlx::query!(
+        "DELETE FROM playlist_tracks p USING UNNEST($1::int[], $2::int[]) AS input (id, length)
+         WHERE p.playlist_id = input.id AND p.position >= input.length",
+        &changed,
+        &lengths
     )
     .execute(&mut *connection)
     .await?;

@@ -35,9 +35,12 @@ impl Catalog {
         Ok(usage)
     }
 
-    /// Returns when a playlist last changed.
+    /// Returns when a playlist last changed, or a track that was there got another name.
     pub async fn newest_change(&self) -> Result<Option<OffsetDateTime>, CatalogError> {
-        Ok(sqlx::query_scalar!("SELECT max(updated_at) FROM playlists").fetch_one(&self.pool).await?)
+        let newest = sqlx::query_scalar!(
+            "SELECT GREATEST((SELECT max(updated_at) FROM playlists), (SELECT max(renamed_at) FROM tracks))"
+        );
+        Ok(newest.fetch_one(&self.pool).await?)
     }
 
     /// Streams all placements, playlist by playlist, in the order of each playlist.

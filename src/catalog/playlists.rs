@@ -3,10 +3,12 @@
 use sqlx::PgConnection;
 use time::OffsetDateTime;
 
+use super::attempts::Attempts;
 use super::connection::Catalog;
 use super::error::CatalogError;
-use super::placement_edits::{Edit, EditError, PlaylistState, rewrite};
-use super::records::{PlaylistId, PlaylistRow, TrackId, UserId};
+use super::placement_edits::{EditError, PlaylistState, replace_tracks};
+use super::records::{PlaylistId, PlaylistRow, TrackId, UserId, UserRow};
+use super::upsert::upsert_users;
 
 /// A playlist without its tracks.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,8 +75,8 @@ pub struct PlaylistTrack {
     pub id: TrackId,
     /// title of the track
     pub name: String,
-    /// name of its artist
-    pub artist: String,
+    /// name of its artist, if it has one
+    pub artist: Option<String>,
 }
 
 /// What a playlist is completed from.
@@ -133,7 +135,7 @@ impl Catalog {
         Ok(playlists)
     }
 
-    /// Searches titles for `text`, misspelt or not. Returns up to `limit` playlists after the first `offset`, best first;
+    /// Searches titles for `text`, misspelt or not, whatever its accents and punctuation. Returns up to `limit` playlists after the first `offset`, best first;
     /// with `user`, only that user's.
     pub async fn search_playlists(
         &self,
@@ -144,8 +146,11 @@ impl Catalog {
     ) -> Result<Vec<Playlist>, CatalogError> {
         let mut transaction = self.begin_search().await?;
         let playlists = select_playlists!(
-            "WHERE p.title %> $1 AND ($4::text IS NULL OR u.external_id = $4)
-               ORDER BY word_similarity($1, p.title) DESC, similarity($1, p.title) DESC, p.external_id
+            "WHERE segue_search_text(p.title) %> segue_search_text($1, true)
+                   AND ($4::text IS NULL OR u.external_id = $4)
+               ORDER BY word_similarity(segue_search_text($1, true), segue_search_text(p.title)) DESC,
+                        similarity(segue_search_text($1, true), segue_search_text(p.title)) DESC,
+                        p.num_followers DESC NULLS LAST, p.external_id
                OFFSET $2 LIMIT $3",
             text,
             offset,
@@ -158,46 +163,69 @@ impl Catalog {
     }
 
     /// Creates or changes the playlist `id` to what `decide` makes of its current state, which no one else can change
-    /// meanwhile; without tracks in it, the playlist keeps its tracks.
+    /// meanwhile; without `tracks`, the playlist keeps its tracks. Calls `decide` again if the change is repeated because of
+    /// another writer.
     pub async fn change_playlist<E: From<EditError>>(
         &self,
         id: &PlaylistId,
-        decide: impl FnOnce(Option<&Playlist>) -> Result<(PlaylistFields, Option<Vec<TrackId>>), E>,
+        tracks: Option<&[TrackId]>,
+        mut decide: impl FnMut(Option<&Playlist>) -> Result<PlaylistFields, E>,
     ) -> Result<PlaylistState, E> {
-        let failed = |error: sqlx::Error| E::from(EditError::from(error));
-        let mut transaction = self.pool.begin().await.map_err(failed)?;
+        let mut attempts = Attempts::default();
+        loop {
+            match self.try_change_playlist(id, tracks, &mut decide).await {
+                Ok(decided) => return decided,
+                Err(error) if attempts.again(&error).await => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    async fn try_change_playlist<E>(
+        &self,
+        id: &PlaylistId,
+        tracks: Option<&[TrackId]>,
+        decide: &mut impl FnMut(Option<&Playlist>) -> Result<PlaylistFields, E>,
+    ) -> Result<Result<PlaylistState, E>, EditError> {
+        let mut transaction = self.pool.begin().await?;
         let row = sqlx::query_scalar!("SELECT id FROM playlists WHERE external_id = $1 FOR UPDATE", id.as_str())
             .fetch_optional(&mut *transaction)
-            .await
-            .map_err(failed)?;
-        let current =
-            select_playlists!("WHERE p.id = $1", row).fetch_optional(&mut *transaction).await.map_err(failed)?;
-        let (fields, tracks) = decide(current.as_ref())?;
-        let state = write_playlist(&mut transaction, id, row.map(PlaylistRow), fields, tracks).await?;
-        transaction.commit().await.map_err(failed)?;
-        Ok(state)
+            .await?;
+        let current = select_playlists!("WHERE p.id = $1", row).fetch_optional(&mut *transaction).await?;
+        let fields = match decide(current.as_ref()) {
+            Ok(fields) => fields,
+            Err(refused) => return Ok(Err(refused)),
+        };
+        let current = row.zip(current).map(|(row, current)| (PlaylistRow(row), current.num_tracks as usize));
+        let state = write_playlist(&mut transaction, id, current, fields, tracks).await?;
+        transaction.commit().await?;
+        Ok(Ok(state))
     }
 
     /// Deletes the playlist `id` unless `decide` fails. Returns false if there is none.
     pub async fn delete_playlist<E: From<EditError>>(
         &self,
         id: &PlaylistId,
-        decide: impl FnOnce(&Playlist) -> Result<(), E>,
+        mut decide: impl FnMut(&Playlist) -> Result<(), E>,
     ) -> Result<bool, E> {
-        let Some(playlist) = self.playlist(id).await.map_err(EditError::from)? else { return Ok(false) };
-        decide(&playlist)?;
-        let deleted = sqlx::query!(
-            "DELETE FROM playlists WHERE external_id = $1 AND ((id::bigint << 32) | version) = $2",
-            id.as_str(),
-            playlist.tag
-        )
-        .execute(&self.pool)
-        .await
-        .map_err(EditError::from)?;
-        if deleted.rows_affected() == 0 {
-            return Err(EditError::Raced.into());
+        let mut attempts = Attempts::default();
+        loop {
+            let Some(playlist) = self.playlist(id).await.map_err(EditError::from)? else { return Ok(false) };
+            decide(&playlist)?;
+            let deleted = sqlx::query!(
+                "DELETE FROM playlists WHERE external_id = $1 AND ((id::bigint << 32) | version) = $2",
+                id.as_str(),
+                playlist.tag
+            );
+            let error = match deleted.execute(&self.pool).await {
+                Ok(deleted) if deleted.rows_affected() > 0 => return Ok(true),
+                Ok(_) => EditError::Raced,
+                Err(error) => error.into(),
+            };
+            if !attempts.again(&error).await {
+                return Err(error.into());
+            }
         }
-        Ok(true)
     }
 
     /// Returns up to `limit` placements of a playlist from position `from`, in order.
@@ -209,11 +237,11 @@ impl Catalog {
     ) -> Result<Vec<PlaylistTrack>, CatalogError> {
         let tracks = sqlx::query_as!(
             PlaylistTrack,
-            r#"SELECT pt.position, t.uri AS "id: TrackId", t.name, a.name AS artist
+            r#"SELECT pt.position AS "position!", t.uri AS "id!: TrackId", t.name AS "name!", a.name AS "artist?"
              FROM playlists p
              JOIN playlist_tracks pt ON pt.playlist_id = p.id
              JOIN tracks t ON t.id = pt.track_id
-             JOIN artists a ON a.id = t.artist_id
+             LEFT JOIN artists a ON a.id = t.artist_id
              WHERE p.external_id = $1 AND pt.position >= $2
              ORDER BY pt.position LIMIT $3"#,
             id.as_str(),
@@ -255,34 +283,31 @@ impl Catalog {
 async fn write_playlist(
     connection: &mut PgConnection,
     id: &PlaylistId,
-    row: Option<PlaylistRow>,
+    current: Option<(PlaylistRow, usize)>,
     fields: PlaylistFields,
-    tracks: Option<Vec<TrackId>>,
+    tracks: Option<&[TrackId]>,
 ) -> Result<PlaylistState, EditError> {
-    if let Some(user) = &fields.user_id {
-        sqlx::query!("INSERT INTO users (external_id) VALUES ($1) ON CONFLICT (external_id) DO NOTHING", user.as_str())
-            .execute(&mut *connection)
-            .await?;
-    }
-    let row = match row {
-        Some(row) => row,
+    let (row, length) = match current {
+        Some(current) => current,
         None => sqlx::query_scalar!(
             "INSERT INTO playlists (external_id) VALUES ($1) ON CONFLICT (external_id) DO NOTHING RETURNING id",
             id.as_str()
         )
         .fetch_optional(&mut *connection)
         .await?
-        .map(PlaylistRow)
+        .map(|row| (PlaylistRow(row), 0))
         .ok_or(EditError::Raced)?,
     };
     if let Some(tracks) = tracks {
-        rewrite(connection, row, Edit::Replace(tracks)).await?;
+        replace_tracks(connection, row, length, tracks).await?;
     }
+    let (users, _) = upsert_users(connection, &fields.user_id).await?;
+    let user = users.into_values().next().map(|UserRow(row)| row);
     let written = sqlx::query!(
         r#"UPDATE playlists
            SET title = $2, description = $3, collaborative = $4, num_followers = $5, num_edits = $6, num_albums = $7,
                num_artists = $8, duration_ms = $9, modified_at = COALESCE($10, now()),
-               user_id = (SELECT id FROM users WHERE external_id = $11), updated_at = now()
+               user_id = $11, updated_at = now()
            WHERE id = $1 RETURNING num_tracks, (id::bigint << 32) | version AS "tag!""#,
         row.0,
         fields.title,
@@ -294,7 +319,7 @@ async fn write_playlist(
         fields.num_artists,
         fields.duration_ms,
         fields.modified_at,
-        fields.user_id.as_ref().map(UserId::as_str)
+        user
     )
     .fetch_one(connection)
     .await?;

@@ -1,24 +1,35 @@
 //! Ratings as they are written: one for each user and track. The one given last counts, in whatever order they arrive,
 //! so that sending one again changes nothing.
 //!
-//! Requests lock only the rows that they write, and may run concurrently; imports lock the tables and copy what is
-//! missing.
+//! Requests lock only the rows that they write, and may run concurrently; imports run one at a time, copy what is missing,
+//! and are repeated if a request adds the same rating meanwhile.
 
 use std::collections::HashMap;
 
 use sqlx::PgConnection;
 use time::OffsetDateTime;
 
+use super::attempts::Attempts;
 use super::connection::Catalog;
 use super::copy::CopyRows;
 use super::error::CatalogError;
 use super::records::{FeedbackOutcome, RatingRecord, RatingsOutcome, TrackRecord, TrackRow, UserRow};
-use super::upsert::{Mentions, add_tracks, skip_foreign_key_checks, upsert_track_records, upsert_users};
+use super::upsert::{Mentions, add_tracks, begin_bulk, upsert_track_records, upsert_users};
 
 impl Catalog {
     /// Upserts ratings in one transaction, and adds missing users. Of several ratings of one track by one user, the last
     /// one counts.
     pub async fn upsert_ratings(&self, ratings: &[RatingRecord]) -> Result<FeedbackOutcome, CatalogError> {
+        let mut attempts = Attempts::default();
+        loop {
+            match self.try_upsert_ratings(ratings).await {
+                Err(error) if attempts.again(&error).await => {}
+                outcome => return outcome,
+            }
+        }
+    }
+
+    async fn try_upsert_ratings(&self, ratings: &[RatingRecord]) -> Result<FeedbackOutcome, CatalogError> {
         let mut transaction = self.pool.begin().await?;
         let mentions = resolve(&mut transaction, ratings).await?;
         let latest = latest(ratings, &mentions);
@@ -49,24 +60,36 @@ impl Catalog {
     }
 
     /// Imports tracks and ratings in one transaction. Rated tracks that are neither described nor in the catalog are added
-    /// under their ids. Until then, other writers of these tables wait; readers don't.
+    /// under their ids. Until then, other batches wait; readers and requests with other ratings don't.
     pub async fn import_ratings(
         &self,
         tracks: &[TrackRecord],
         ratings: &[RatingRecord],
     ) -> Result<RatingsOutcome, CatalogError> {
-        let mut transaction = self.pool.begin().await?;
-        // In the order of `upsert`.
-        sqlx::query!("LOCK TABLE artists, albums, tracks, users, ratings IN SHARE ROW EXCLUSIVE MODE")
-            .execute(&mut *transaction)
-            .await?;
-        skip_foreign_key_checks(&mut transaction).await?;
-        let described = upsert_track_records(&mut transaction, tracks).await?.outcome.tracks_added;
+        let mut attempts = Attempts::default();
+        loop {
+            match self.try_import_ratings(tracks, ratings).await {
+                Err(error) if attempts.again(&error).await => {}
+                outcome => return outcome,
+            }
+        }
+    }
+
+    async fn try_import_ratings(
+        &self,
+        tracks: &[TrackRecord],
+        ratings: &[RatingRecord],
+    ) -> Result<RatingsOutcome, CatalogError> {
+        let mut transaction = begin_bulk(&self.pool).await?;
+        let described = upsert_track_records(&mut transaction, tracks).await?.outcome;
         let named = add_tracks(&mut transaction, ratings.iter().map(|rating| &rating.track)).await?;
         let (_, users_added) = upsert_users(&mut transaction, ratings.iter().map(|rating| &rating.user)).await?;
         let mut outcome = RatingsOutcome {
             ratings: ratings.len() as u64,
-            tracks_added: described + named,
+            tracks_added: described.tracks_added + named,
+            tracks_changed: described.tracks_changed,
+            artists_added: described.artists_added,
+            artists_changed: described.artists_changed,
             users_added,
             ..RatingsOutcome::default()
         };
@@ -141,7 +164,8 @@ async fn write_ratings(
             "UPDATE ratings r SET rating = input.rating, rated_at = input.rated_at, updated_at = now()
              FROM UNNEST($1::int[], $2::int[], $3::real[], $4::timestamptz[])
                   AS input (user_id, track_id, rating, rated_at)
-             WHERE r.user_id = input.user_id AND r.track_id = input.track_id",
+             WHERE r.user_id = input.user_id AND r.track_id = input.track_id
+               AND (input.rated_at > r.rated_at OR (input.rated_at = r.rated_at AND input.rating <> r.rating))",
             &users as &[UserRow],
             &tracks as &[TrackRow],
             &values,

@@ -3,12 +3,14 @@
 use std::collections::HashMap;
 
 use sqlx::PgConnection;
+use time::OffsetDateTime;
 
+use super::attempts::Attempts;
 use super::connection::Catalog;
 use super::error::CatalogError;
 use super::placement_edits::take_out;
-use super::records::{AlbumId, ArtistId, PlaylistRow, RowChange, TrackId, TrackRecord, TrackRow};
-use super::upsert::{lock_tracks, upsert_track_records};
+use super::records::{AlbumId, ArtistId, PlaylistRow, TrackId, TrackRecord, TrackRow};
+use super::upsert::{lock_names, replace_track_record};
 
 /// Playlists that one transaction takes a deleted track out of.
 const PLAYLISTS_AT_ONCE: i64 = 500;
@@ -20,8 +22,8 @@ pub struct Track {
     pub id: TrackId,
     /// title of the track
     pub name: String,
-    /// name of its artist
-    pub artist: String,
+    /// name of its artist, if it has one
+    pub artist: Option<String>,
     /// the app's id of the artist, where it has one
     pub artist_id: Option<ArtistId>,
     /// name of its album
@@ -41,8 +43,17 @@ pub struct Track {
 pub struct TrackName {
     /// title of the track
     pub name: String,
-    /// name of its artist
-    pub artist: String,
+    /// name of its artist, if it has one
+    pub artist: Option<String>,
+}
+
+/// A track that got another title or artist, or whose artist got another name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RenamedTrack {
+    /// the app's id
+    pub id: String,
+    /// when
+    pub at: OffsetDateTime,
 }
 
 /// A track that must not be recommended.
@@ -58,9 +69,10 @@ macro_rules! select_tracks {
     ($condition:tt $(, $argument:expr)*) => {
         sqlx::query_as!(
             Track,
-            r#"SELECT t.uri AS "id: TrackId", t.name, a.name AS artist, a.uri AS "artist_id: ArtistId",
-                      b.name AS "album?", b.uri AS "album_id: AlbumId", t.duration_ms, t.genres, t.hidden
-               FROM tracks t JOIN artists a ON a.id = t.artist_id LEFT JOIN albums b ON b.id = t.album_id "# + $condition
+            r#"SELECT t.uri AS "id!: TrackId", t.name AS "name!", a.name AS "artist?", a.uri AS "artist_id: ArtistId",
+                      b.name AS "album?", b.uri AS "album_id: AlbumId", t.duration_ms, t.genres AS "genres!",
+                      t.hidden AS "hidden!"
+               FROM tracks t LEFT JOIN artists a ON a.id = t.artist_id LEFT JOIN albums b ON b.id = t.album_id "# + $condition
             $(, $argument)*
         )
     };
@@ -79,13 +91,15 @@ impl Catalog {
         Ok(tracks)
     }
 
-    /// Searches titles and artists for `text`, misspelt or not. Returns up to `limit` tracks after the first `offset`, best
-    /// first.
+    /// Searches titles and artists for `text`, misspelt or not, whatever its accents and punctuation. Returns up to `limit`
+    /// tracks after the first `offset`, best first; of equally good ones, those in more playlists.
     pub async fn search_tracks(&self, text: &str, offset: i64, limit: i64) -> Result<Vec<Track>, CatalogError> {
         let mut transaction = self.begin_search().await?;
         let tracks = select_tracks!(
-            "WHERE t.search_text %> $1
-             ORDER BY word_similarity($1, t.search_text) DESC, similarity($1, t.search_text) DESC, t.uri
+            "LEFT JOIN track_popularity p ON p.track_id = t.id
+             WHERE t.search_text %> segue_search_text($1, true)
+             ORDER BY word_similarity(segue_search_text($1, true), t.search_text) DESC, p.placements DESC NULLS LAST,
+                      similarity(segue_search_text($1, true), t.search_text) DESC, t.uri
              OFFSET $2 LIMIT $3",
             text,
             offset,
@@ -99,8 +113,8 @@ impl Catalog {
     /// Returns the names of the tracks that the catalog has. Ids are a model's, unchecked.
     pub async fn track_names(&self, ids: &[String]) -> Result<HashMap<String, TrackName>, CatalogError> {
         let rows = sqlx::query!(
-            "SELECT t.uri, t.name, a.name AS artist FROM tracks t JOIN artists a ON a.id = t.artist_id
-             WHERE t.uri = ANY($1)",
+            r#"SELECT t.uri AS "uri!", t.name AS "name!", a.name AS "artist?" FROM tracks t LEFT JOIN artists a ON a.id = t.artist_id
+               WHERE t.uri = ANY($1)"#,
             ids
         )
         .fetch_all(&self.pool)
@@ -108,46 +122,65 @@ impl Catalog {
         Ok(rows.into_iter().map(|row| (row.uri, TrackName { name: row.name, artist: row.artist })).collect())
     }
 
+    /// Returns the tracks that got other names after `moment`; all that ever did without one.
+    pub async fn renamed_tracks(&self, moment: Option<OffsetDateTime>) -> Result<Vec<RenamedTrack>, CatalogError> {
+        let tracks = sqlx::query_as!(
+            RenamedTrack,
+            r#"SELECT uri AS id, renamed_at AS "at!" FROM tracks WHERE renamed_at > COALESCE($1::timestamptz, '-infinity')"#,
+            moment
+        );
+        Ok(tracks.fetch_all(&self.pool).await?)
+    }
+
     /// Creates or replaces the track `id` with what `decide` makes of its current state, which no one else can change
-    /// meanwhile. Returns the new state, and whether the track is new.
+    /// meanwhile. Returns the new state, and whether the track is new. Calls `decide` again if the change is repeated
+    /// because of another writer.
     pub async fn change_track<E: From<CatalogError>>(
         &self,
         id: &TrackId,
-        decide: impl FnOnce(Option<&Track>) -> Result<TrackRecord, E>,
+        mut decide: impl FnMut(Option<&Track>) -> Result<TrackRecord, E>,
     ) -> Result<(Track, bool), E> {
-        let mut transaction = self.pool.begin().await.map_err(CatalogError::from)?;
-        lock_tracks(&mut transaction).await?;
-        let current = fetch(&mut transaction, id).await.map_err(CatalogError::from)?;
-        let record = decide(current.as_ref())?;
-        upsert_track_records(&mut transaction, [&record]).await?;
+        let mut attempts = Attempts::default();
+        loop {
+            match self.try_change_track(id, &mut decide).await {
+                Ok(decided) => return decided,
+                Err(error) if attempts.again(&error).await => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    async fn try_change_track<E>(
+        &self,
+        id: &TrackId,
+        decide: &mut impl FnMut(Option<&Track>) -> Result<TrackRecord, E>,
+    ) -> Result<Result<(Track, bool), E>, CatalogError> {
+        let mut transaction = self.pool.begin().await?;
+        lock_names(&mut transaction).await?;
+        let current = fetch(&mut transaction, id).await?;
+        let record = match decide(current.as_ref()) {
+            Ok(record) => record,
+            Err(refused) => return Ok(Err(refused)),
+        };
+        replace_track_record(&mut transaction, &record).await?;
         sqlx::query!(
-            "UPDATE tracks SET name = $2, duration_ms = $3, album_id = CASE WHEN $4 THEN album_id END, genres = $5,
-                               hidden = $6
+            "UPDATE tracks SET name = COALESCE($2, uri), artist_id = CASE WHEN $3 THEN artist_id END,
+                               album_id = CASE WHEN $4 THEN album_id END, duration_ms = $5, genres = $6, hidden = $7
              WHERE uri = $1",
             id.as_str(),
             record.name,
-            record.duration_ms,
+            record.artist.is_some(),
             record.album.is_some(),
+            record.duration_ms,
             &record.genres.unwrap_or_default(),
             record.hidden.unwrap_or_default()
         )
         .execute(&mut *transaction)
-        .await
-        .map_err(CatalogError::from)?;
-        let written = fetch(&mut transaction, id).await.map_err(CatalogError::from)?;
-        transaction.commit().await.map_err(CatalogError::from)?;
-        let lost = || CatalogError::Protocol("a track is missing after it was written".to_owned());
-        Ok((written.ok_or_else(lost)?, current.is_none()))
-    }
-
-    /// Upserts tracks of distinct ids in one transaction, for a request: without the locks of imports on playlists and
-    /// users. Returns what became of each.
-    pub async fn change_tracks(&self, tracks: &[TrackRecord]) -> Result<Vec<RowChange>, CatalogError> {
-        let mut transaction = self.pool.begin().await?;
-        lock_tracks(&mut transaction).await?;
-        let changes = upsert_track_records(&mut transaction, tracks).await?.changes;
+        .await?;
+        let written = fetch(&mut transaction, id).await?;
         transaction.commit().await?;
-        Ok(changes)
+        let lost = || CatalogError::Protocol("a track is missing after it was written".to_owned());
+        Ok(Ok((written.ok_or_else(lost)?, current.is_none())))
     }
 
     /// Deletes the track `id` unless `decide` fails: out of all playlists, whose later tracks move up, with its ratings and
@@ -170,29 +203,57 @@ impl Catalog {
             .fetch_optional(&self.pool)
             .await?;
         let Some(row) = row else { return Ok(false) };
+        let mut attempts = Attempts::default();
         loop {
-            let mut transaction = self.pool.begin().await?;
-            // In one order everywhere, so that concurrent requests don't deadlock.
-            let playlists = sqlx::query_scalar!(
-                "SELECT id FROM playlists
-                 WHERE id IN (SELECT playlist_id FROM playlist_tracks WHERE track_id = $1 ORDER BY playlist_id LIMIT $2)
-                 ORDER BY id FOR UPDATE",
-                row,
-                PLAYLISTS_AT_ONCE
-            )
-            .fetch_all(&mut *transaction)
-            .await?;
-            if playlists.is_empty() {
-                sqlx::query!("DELETE FROM ratings WHERE track_id = $1", row).execute(&mut *transaction).await?;
-                sqlx::query!("DELETE FROM listens WHERE track_id = $1", row).execute(&mut *transaction).await?;
-                let deleted = sqlx::query!("DELETE FROM tracks WHERE id = $1", row).execute(&mut *transaction).await?;
-                transaction.commit().await?;
-                return Ok(deleted.rows_affected() > 0);
+            match self.try_remove_track(TrackRow(row)).await {
+                Ok(Some(was_there)) => return Ok(was_there),
+                Ok(None) => attempts = Attempts::default(),
+                // Another writer may have placed, rated or played it since.
+                Err(error) if attempts.again(&error).await => {}
+                Err(error) => return Err(error),
             }
-            let playlists: Vec<PlaylistRow> = playlists.into_iter().map(PlaylistRow).collect();
-            take_out(&mut transaction, &playlists, TrackRow(row)).await?;
-            transaction.commit().await?;
         }
+    }
+
+    /// Takes a track out of some playlists; out of the catalog if it is in none. Returns whether it was in the catalog then.
+    async fn try_remove_track(&self, row: TrackRow) -> Result<Option<bool>, CatalogError> {
+        let mut transaction = self.pool.begin().await?;
+        let playlists = sqlx::query_scalar!(
+            "SELECT id FROM playlists
+             WHERE id IN (SELECT DISTINCT playlist_id FROM playlist_tracks WHERE track_id = $1 ORDER BY playlist_id LIMIT $2)
+             ORDER BY id FOR UPDATE",
+            row.0,
+            PLAYLISTS_AT_ONCE
+        )
+        .fetch_all(&mut *transaction)
+        .await?;
+        if !playlists.is_empty() {
+            let playlists: Vec<PlaylistRow> = playlists.into_iter().map(PlaylistRow).collect();
+            take_out(&mut transaction, &playlists, row).await?;
+            transaction.commit().await?;
+            return Ok(None);
+        }
+        lock_names(&mut transaction).await?;
+        sqlx::query!(
+            "WITH locked AS MATERIALIZED (SELECT user_id FROM ratings WHERE track_id = $1 ORDER BY user_id FOR UPDATE)
+             DELETE FROM ratings r USING locked WHERE r.track_id = $1 AND r.user_id = locked.user_id",
+            row.0
+        )
+        .execute(&mut *transaction)
+        .await?;
+        sqlx::query!(
+            "WITH locked AS MATERIALIZED (
+                 SELECT user_id, listened_at FROM listens WHERE track_id = $1 ORDER BY user_id, listened_at FOR UPDATE
+             )
+             DELETE FROM listens l USING locked
+             WHERE l.track_id = $1 AND l.user_id = locked.user_id AND l.listened_at = locked.listened_at",
+            row.0
+        )
+        .execute(&mut *transaction)
+        .await?;
+        let deleted = sqlx::query!("DELETE FROM tracks WHERE id = $1", row.0).execute(&mut *transaction).await?;
+        transaction.commit().await?;
+        Ok(Some(deleted.rows_affected() > 0))
     }
 
     /// Returns all tracks that must not be recommended.

@@ -1,10 +1,12 @@
 //! Users: read, add, delete. Their ratings and listens are in `feedback`, their playlists in `playlists`.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
+use super::attempts::Attempts;
 use super::connection::Catalog;
 use super::error::CatalogError;
 use super::records::{RowChange, UserId};
+use super::upsert::lock_names;
 
 /// A user with the number of their playlists, ratings and listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,11 +52,15 @@ impl Catalog {
 
     /// Adds users that are missing. Returns what became of each.
     pub async fn add_users(&self, ids: &[UserId]) -> Result<Vec<RowChange>, CatalogError> {
-        // In one order everywhere, so that concurrent requests don't deadlock.
+        // In the order of their bytes, as everywhere, so that concurrent writers don't deadlock. An insert that does nothing
+        // uses up a row id all the same, so those that are there are left out first.
+        let distinct: Vec<String> = ids.iter().collect::<BTreeSet<_>>().into_iter().map(ToString::to_string).collect();
         let added = sqlx::query_scalar!(
-            "INSERT INTO users (external_id) SELECT DISTINCT id FROM UNNEST($1::text[]) AS input (id) ORDER BY id
+            "INSERT INTO users (external_id)
+             SELECT input.id FROM UNNEST($1::text[]) WITH ORDINALITY AS input (id, place)
+             WHERE NOT EXISTS (SELECT FROM users u WHERE u.external_id = input.id) ORDER BY place
              ON CONFLICT (external_id) DO NOTHING RETURNING external_id",
-            ids as &[UserId]
+            &distinct
         )
         .fetch_all(&self.pool)
         .await?;
@@ -65,7 +71,47 @@ impl Catalog {
 
     /// Deletes a user with all ratings and listens; playlists stay, without an owner. Returns false if there is none.
     pub async fn delete_user(&self, id: &UserId) -> Result<bool, CatalogError> {
-        let deleted = sqlx::query!("DELETE FROM users WHERE external_id = $1", id.as_str()).execute(&self.pool).await?;
+        let mut attempts = Attempts::default();
+        loop {
+            match self.try_delete_user(id).await {
+                Err(error) if attempts.again(&error).await => {}
+                outcome => return outcome,
+            }
+        }
+    }
+
+    async fn try_delete_user(&self, id: &UserId) -> Result<bool, CatalogError> {
+        let mut transaction = self.pool.begin().await?;
+        lock_names(&mut transaction).await?;
+        let user = sqlx::query_scalar!("SELECT id FROM users WHERE external_id = $1", id.as_str());
+        let Some(user) = user.fetch_optional(&mut *transaction).await? else { return Ok(false) };
+        // What the foreign keys would change too, but in no particular order.
+        sqlx::query!(
+            "WITH locked AS MATERIALIZED (SELECT id FROM playlists WHERE user_id = $1 ORDER BY id FOR UPDATE)
+             UPDATE playlists p SET user_id = NULL FROM locked WHERE p.id = locked.id",
+            user
+        )
+        .execute(&mut *transaction)
+        .await?;
+        sqlx::query!(
+            "WITH locked AS MATERIALIZED (SELECT track_id FROM ratings WHERE user_id = $1 ORDER BY track_id FOR UPDATE)
+             DELETE FROM ratings r USING locked WHERE r.user_id = $1 AND r.track_id = locked.track_id",
+            user
+        )
+        .execute(&mut *transaction)
+        .await?;
+        sqlx::query!(
+            "WITH locked AS MATERIALIZED (
+                 SELECT track_id, listened_at FROM listens WHERE user_id = $1 ORDER BY track_id, listened_at FOR UPDATE
+             )
+             DELETE FROM listens l USING locked
+             WHERE l.user_id = $1 AND l.track_id = locked.track_id AND l.listened_at = locked.listened_at",
+            user
+        )
+        .execute(&mut *transaction)
+        .await?;
+        let deleted = sqlx::query!("DELETE FROM users WHERE id = $1", user).execute(&mut *transaction).await?;
+        transaction.commit().await?;
         Ok(deleted.rows_affected() > 0)
     }
 }

@@ -56,7 +56,7 @@ pub(super) async fn run(global: &Global, arguments: DemoArguments, interrupt: &I
     };
 
     print(&format!("== Importing into the demo's own PostgreSQL in {}", home.folder.display()))?;
-    let catalog = Catalog::open(None, &home.folder).await?;
+    let catalog = Catalog::open(None, None, &home.folder).await?;
     let report = import_mpd(&catalog, &slices, &home.folder.join("data/rejects/import.ndjson"), interrupt).await?;
     print(&report.text())?;
     if report.interrupted {

@@ -134,7 +134,7 @@ async fn names_from_catalog(
     let name = |row| {
         names
             .remove(bundle.vocabulary.id(row))
-            .map_or_else(ExportName::default, |name| ExportName { name: Some(name.name), artist: Some(name.artist) })
+            .map_or_else(ExportName::default, |name| ExportName { name: Some(name.name), artist: name.artist })
     };
     Ok(rows.map(name).collect())
 }

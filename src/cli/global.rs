@@ -31,6 +31,12 @@ pub struct Global {
         value_name = "URL"
     )]
     pub database_url: Option<String>,
+    /// Schema with the catalog's tables [default: segue]
+    ///
+    /// Schema of the database that holds the catalog's tables, so that they don't clash with an app's own. Created if it is
+    /// missing. If not set, a catalog that version 0.1 left in `public` is used there.
+    #[arg(long, env = "SEGUE_DATABASE_SCHEMA", hide_default_value = true, global = true, value_name = "NAME", value_parser = schema)]
+    pub database_schema: Option<String>,
     /// Settings file [default: segue.toml, if it exists]
     #[arg(long, env = "SEGUE_CONFIG", global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
@@ -58,11 +64,25 @@ impl Global {
     }
 
     pub(super) async fn catalog(&self) -> Result<Catalog, CatalogError> {
-        Catalog::open(self.database_url(), &self.home).await
+        Catalog::open(self.database_url(), self.database_schema(), &self.home).await
+    }
+
+    pub(super) fn database_schema(&self) -> Option<&str> {
+        self.database_schema.as_deref().filter(|schema| !schema.is_empty())
     }
 
     /// An empty variable, as compose files leave behind, counts as not set.
     pub(super) fn database_url(&self) -> Option<&str> {
         self.database_url.as_deref().filter(|url| !url.is_empty())
+    }
+}
+
+/// The name of a schema, or nothing.
+fn schema(text: &str) -> Result<String, String> {
+    match text {
+        text if text.len() > 63 => Err("must not be longer than 63 bytes".to_owned()),
+        text if text.starts_with("pg_") => Err("must not begin with pg_, as PostgreSQL's own schemas do".to_owned()),
+        text if text.chars().any(char::is_control) => Err("must not contain control characters".to_owned()),
+        text => Ok(text.to_owned()),
     }
 }

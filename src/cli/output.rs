@@ -9,7 +9,7 @@ use std::io::{self, ErrorKind, Write};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::progress::above_bars;
+use crate::progress::{above_bars, thousands};
 
 /// How reports are printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -98,15 +98,7 @@ pub(super) enum Cell {
 
 /// A number of things, with commas between thousands.
 pub(super) fn count(number: impl TryInto<u64>) -> Cell {
-    let digits = number.try_into().unwrap_or(u64::MAX).to_string();
-    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
-    for (index, digit) in digits.char_indices() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    Cell::Number(text)
+    Cell::Number(thousands(number.try_into().unwrap_or(u64::MAX)))
 }
 
 /// A number rounded to some decimals.

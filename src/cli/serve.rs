@@ -18,10 +18,13 @@ const RETRY: Duration = Duration::from_secs(5);
 pub(super) async fn run(global: &Global, settings: &ServeSettings, interrupt: &Interrupt) -> anyhow::Result<ExitCode> {
     let listener =
         TcpListener::bind(settings.listen).await.with_context(|| format!("can't listen on {}", settings.listen))?;
-    let catalog = Catalog::connect(global.database_url(), &global.home).await?;
+    let catalog = Catalog::connect(global.database_url(), global.database_schema(), &global.home).await?;
     tokio::select! {
         migrated = catalog.migrate() => {
             if let Err(error) = migrated {
+                if error.needs_setup() {
+                    return Err(error.into());
+                }
                 // What needs no catalog is answered all the same.
                 warn!("the catalog is not there yet, trying again every {RETRY:?}: {error}");
                 tokio::spawn(migrate_later(catalog.clone()));

@@ -80,7 +80,7 @@ pub(super) async fn run(global: &Global, arguments: SimilarArguments) -> anyhow:
     catalog.close().await;
     let items = similar.iter().map(|item| {
         let (track_id, name) = (vocabulary.id(item.row), names.get(vocabulary.id(item.row)));
-        let (name, artist) = (name.map(|name| name.name.as_str()), name.map(|name| name.artist.as_str()));
+        let (name, artist) = (name.map(|name| name.name.as_str()), name.and_then(|name| name.artist.as_deref()));
         Item { track_id, score: item.score, source: item.source.as_str(), name, artist }
     });
     arguments.output.print(&Answer {
@@ -114,14 +114,16 @@ async fn find(catalog: &Catalog, vocabulary: &Vocabulary, query: &str) -> anyhow
         && let Some(track) = catalog.track(&id).await?
     {
         let message = format!(
-            "the model does not know {} – {} yet: it was imported after the last training; run segue train similarity",
-            track.artist, track.name
+            "the model does not know {} yet: it was imported after the last training; run segue train similarity",
+            title(&track.name, track.artist.as_deref())
         );
         return Ok(Err(message));
     }
     let rows: Vec<u32> = (0..vocabulary.len() as u32).collect();
     let names = names_of_rows(catalog, vocabulary, rows.iter().copied()).await?;
-    let name_of = |&row: &u32| names.get(vocabulary.id(row)).map(|name| (name.name.as_str(), name.artist.as_str()));
+    let name_of = |&row: &u32| {
+        names.get(vocabulary.id(row)).map(|name| (name.name.as_str(), name.artist.as_deref().unwrap_or_default()))
+    };
     let list = |rows: &[u32]| -> String {
         rows.iter().take(LISTED).map(|&row| format!("\n  {}", label(vocabulary, &names, row))).collect()
     };
@@ -150,11 +152,16 @@ async fn find(catalog: &Catalog, vocabulary: &Vocabulary, query: &str) -> anyhow
     })
 }
 
+/// Returns artist and name.
+fn title(name: &str, artist: Option<&str>) -> String {
+    artist.map_or_else(|| name.to_owned(), |artist| format!("{artist} – {name}"))
+}
+
 /// Returns artist, name and id.
 fn label(vocabulary: &Vocabulary, names: &HashMap<String, TrackName>, row: u32) -> String {
     let id = vocabulary.id(row);
     match names.get(id) {
-        Some(name) => format!("{} – {}  ({id})", name.artist, name.name),
+        Some(name) => format!("{}  ({id})", title(&name.name, name.artist.as_deref())),
         None => id.to_owned(),
     }
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::hash::Hash;
 
 use super::Sequences;
-use crate::catalog::{ArtistRow, Catalog, CatalogError};
+use crate::catalog::{Catalog, CatalogError};
 
 /// Stands for "belongs to none", for example a track without an album.
 pub const NONE: u32 = u32::MAX;
@@ -21,7 +21,7 @@ pub struct Corpus {
     pub titles: Vec<String>,
     /// title of each track
     pub track_names: Vec<String>,
-    /// artist of each track
+    /// artist of each track, or [`NONE`]
     pub artist_of: Vec<u32>,
     /// album of each track, or [`NONE`]
     pub album_of: Vec<u32>,
@@ -48,7 +48,7 @@ impl Corpus {
         let (mut track_names, mut artist_of, mut album_of) = (Vec::new(), Vec::new(), Vec::new());
         for track in tracks {
             // Only a track placed for the first time while this reads lacks its description.
-            artist_of.push(artists.number(track.as_ref().map_or(ArtistRow(-1), |track| track.artist)));
+            artist_of.push(track.as_ref().and_then(|track| track.artist).map_or(NONE, |artist| artists.number(artist)));
             album_of.push(track.as_ref().and_then(|track| track.album).map_or(NONE, |album| albums.number(album)));
             track_names.push(track.map(|track| track.name).unwrap_or_default());
         }

@@ -20,7 +20,7 @@ pub struct DataFingerprint {
     pub tracks: u64,
     /// placements, repeats counted
     pub placements: u64,
-    /// when the newest playlist row changed (RFC 3339)
+    /// when the newest playlist row, or name of a track, changed (RFC 3339)
     pub newest_change: Option<String>,
     /// SHA-256 of the track ids and the sequences
     pub sha256: String,

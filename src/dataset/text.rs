@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use unicode_normalization::UnicodeNormalization;
+
 use crate::math::top_k::{Best, add_up_rows, sort_best};
 use crate::math::{Csr, Values};
 
@@ -10,12 +12,13 @@ const GRAM_LENGTHS: std::ops::RangeInclusive<usize> = 2..=5;
 /// Longer text is truncated: the rest of a title of thousands of characters adds nothing.
 const LONGEST: usize = 200;
 
-/// Returns the text in lower case, without punctuation, words separated by one space. Each emoji is a word of its own; its variations (skin,
-/// presentation) are dropped.
+/// Returns the text in lower case, without punctuation, words separated by one space. Equivalent spellings of Unicode are
+/// one (NFKC), so that a title matches whether its accents are characters of their own or not. Each emoji is a word of its
+/// own; its variations (skin, presentation) are dropped.
 pub fn normalise(text: &str) -> String {
     let mut normalised = String::with_capacity(text.len().min(4 * LONGEST));
     let mut push_space = false;
-    for character in text.chars().flat_map(char::to_lowercase).take(LONGEST) {
+    for character in text.nfkc().flat_map(char::to_lowercase).take(LONGEST) {
         if character.is_alphanumeric() {
             if push_space && !normalised.is_empty() {
                 normalised.push(' ');
@@ -252,6 +255,8 @@ mod tests {
             ("Workout💪🏽💪", "workout 💪 💪"),
             ("❤️", "❤"),
             ("Été", "été"),
+            ("E\u{301}te\u{301}", "été"),
+            ("Ｃａｆé ﬁne", "café fine"),
             ("...", ""),
         ] {
             assert_eq!(normalise(title), expected, "{title:?}");

@@ -85,7 +85,8 @@ impl TrackFinder {
                     let name = &self.names[row as usize];
                     (&name.artist, name.bare_title())
                 };
-                let is_same = |&row: &u32| key(row) == key(first);
+                // Tracks without an artist have none in common.
+                let is_same = |&row: &u32| key(row) == key(first) && !key(row).0.is_empty();
                 if others.iter().all(is_same) { TrackMatches::Track(found) } else { TrackMatches::Several(found) }
             }
         }

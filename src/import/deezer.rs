@@ -49,7 +49,7 @@ pub async fn import_deezer(
 ) -> Result<ImportReport, ImportError> {
     check_names(paths)?;
     let reads = paths.iter().map(|file| {
-        FileToRead::new(file, true, move |file, count, sink| read(file, Source::open(file, count)?, options, sink))
+        FileToRead::new(file, false, move |file, count, sink| read(file, Source::open(file, count)?, options, sink))
     });
     import_files(catalog, reads.collect(), rejects, interrupt).await
 }
@@ -224,11 +224,14 @@ fn tracks<'a>(
         let artist = match artist.starts_with(ARTIST) {
             true => {
                 let id = in_field(&field, ArtistId::new(artist)).map_err(RowError::Other)?;
-                ArtistRecord { name: artist.to_owned(), id: Some(id) }
+                ArtistRecord::stated(Some(id), None)
             }
-            false => ArtistRecord { name: name(&field, artist).map_err(RowError::Other)?, id: None },
+            false => ArtistRecord::stated(
+                None,
+                Some(name(artist).map_err(|reason| RowError::Other(format!("{field}: {reason}")))?),
+            ),
         };
-        tracks.push(TrackMention::Described(TrackRecord::by(artist, id, track.to_owned())));
+        tracks.push(TrackMention::Described(TrackRecord::bare(id).by(artist)));
     }
     Ok(tracks)
 }

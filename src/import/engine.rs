@@ -2,9 +2,10 @@
 
 use std::future::Future;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::pin::pin;
+use std::time::{Duration, Instant};
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tracing::{info, warn};
 
 use super::error::{FormatError, ImportError, ReadError};
@@ -13,19 +14,22 @@ use super::source::BytesRead;
 use crate::catalog::{Catalog, CatalogError};
 use crate::progress::{Interrupt, Progress};
 
+/// Time between two looks at how much was read.
+const TICK: Duration = Duration::from_millis(500);
+
 /// Rows of one file that are written in one transaction.
 pub trait ImportBatch: Send + 'static {
     /// what writing them did
     type Outcome: Outcome;
 
-    /// Writes the rows. Returns what that did, and the rows that were skipped, by the reader or by the catalog.
+    /// Writes the rows. Returns what that did, and what was skipped, by the reader or by the catalog.
     fn write(
         self,
         catalog: &Catalog,
     ) -> impl Future<Output = Result<(Self::Outcome, Vec<Reject>), CatalogError>> + Send;
 
-    /// Returns whether there is nothing to write but rejects.
-    fn is_empty(&self) -> bool;
+    /// Returns how many rows there are to write.
+    fn rows(&self) -> usize;
 }
 
 /// Takes the batches of a file.
@@ -54,7 +58,8 @@ enum Step<B> {
 
 /// Imports files, one after another.
 ///
-/// `rejects` is where skipped rows are listed. An interrupt stops after the batch in progress, or after the file.
+/// `rejects` is where skipped rows are listed. An interrupt stops after the batch in progress, or after the file; a pipe,
+/// which may have no end, is not waited for.
 ///
 /// # Errors
 ///
@@ -66,37 +71,57 @@ pub async fn import_files<B: ImportBatch>(
     interrupt: &Interrupt,
 ) -> Result<ImportReport<B::Outcome>, ImportError> {
     let started = Instant::now();
-    let size = |path: &Path| std::fs::metadata(path).map_or(0, |metadata| metadata.len());
-    let progress = Progress::start("importing", files.iter().map(|one| size(&one.file)).sum());
+    let sizes = files.iter().map(|one| std::fs::metadata(&one.file).ok().filter(|it| it.is_file()).map(|it| it.len()));
+    let size: Option<u64> = sizes.sum();
+    let progress = Progress::start("importing", size.unwrap_or_default());
 
     // One batch is read ahead of the one being written, and no more: memory grows neither with the number of files nor
-    // with the length of one that is read line by line.
+    // with the length of one. Not one of the runtime's threads: a pipe may never end, and nobody waits for it then.
     let (sender, mut receiver) = mpsc::channel::<Step<B>>(1);
+    let (ended, end) = oneshot::channel();
     let count = BytesRead::default();
     let counted = count.clone();
-    let reader = tokio::task::spawn_blocking(move || {
-        for FileToRead { file, read, stops_within } in files {
-            let mut hand_over =
-                |batch| sender.blocking_send(Step::Batch(batch, stops_within)).map_err(|_| ReadError::Stopped);
-            let outcome = match read(&file, &counted, &mut hand_over) {
-                Err(ReadError::Stopped) => return, // the writer gave up
-                Err(ReadError::Format(error)) => Err(error),
-                Ok(()) => Ok(()),
-            };
-            if sender.blocking_send(Step::End(file, outcome)).is_err() {
-                return;
-            }
-        }
+    let reader = std::thread::Builder::new().name("import".to_owned()).spawn(move || {
+        read_files(files, &counted, &sender);
+        // The sender goes first, so that the writer has the last step before it learns of the end.
+        drop(sender);
+        // Nobody listens once the import is interrupted.
+        let _ = ended.send(());
     });
+    reader.map_err(|error| ImportError::Reader(error.to_string()))?;
 
     let mut report = ImportReport::<B::Outcome>::default();
     let mut log = RejectLog::new(rejects);
     let mut has_rows = false;
-    while let Some(step) = receiver.recv().await {
+    let mut ticks = tokio::time::interval(TICK);
+    let mut written = 0;
+    loop {
+        let outcome = report.outcome;
+        let show = || progress.at(count.get(), || outcome.progress(started.elapsed().as_secs_f64()));
+        let step = tokio::select! {
+            step = receiver.recv() => step,
+            _ = ticks.tick() => {
+                show();
+                continue;
+            }
+            () = interrupt.raised(), if size.is_none() => {
+                report.interrupted = true;
+                break;
+            }
+        };
+        let Some(step) = step else { break };
         let may_stop = match step {
             Step::Batch(batch, stops_within) => {
-                has_rows |= !batch.is_empty();
-                let (outcome, skipped) = batch.write(catalog).await?;
+                let rows = batch.rows() as u64;
+                has_rows |= rows > 0;
+                written += rows;
+                let mut writing = pin!(batch.write(catalog));
+                let (outcome, skipped) = loop {
+                    tokio::select! {
+                        outcome = &mut writing => break outcome?,
+                        _ = ticks.tick() => show(),
+                    }
+                };
                 report.outcome += outcome;
                 log.write(&skipped).map_err(|source| ImportError::Rejects { path: rejects.to_owned(), source })?;
                 stops_within
@@ -116,21 +141,39 @@ pub async fn import_files<B: ImportBatch>(
                 true
             }
         };
-        report.seconds = started.elapsed().as_secs_f64();
-        progress.at(count.get(), || report.outcome.progress(report.seconds));
+        let outcome = report.outcome;
+        progress.at(count.get(), || outcome.progress(started.elapsed().as_secs_f64()));
         if may_stop && interrupt.is_raised() {
             report.interrupted = true;
             break;
         }
     }
     drop(receiver);
-    reader.await.map_err(|error| ImportError::Reader(error.to_string()))?;
+    if !report.interrupted && end.await.is_err() {
+        return Err(ImportError::Reader("it panicked".to_owned()));
+    }
     if report.outcome.has_changes() {
         catalog.analyze().await?;
     }
-    (report.rejected, report.rejects_file) = log.finish();
+    report.rows = written + log.rows();
+    log.finish(&mut report);
     report.seconds = started.elapsed().as_secs_f64();
     let (files, rejected, seconds) = (report.files, report.rejected, report.seconds);
     info!(files, rejected, seconds, "imported {}", report.outcome.progress(seconds));
     Ok(report)
+}
+
+fn read_files<B: ImportBatch>(files: Vec<FileToRead<B>>, count: &BytesRead, sender: &mpsc::Sender<Step<B>>) {
+    for FileToRead { file, read, stops_within } in files {
+        let mut hand_over =
+            |batch| sender.blocking_send(Step::Batch(batch, stops_within)).map_err(|_| ReadError::Stopped);
+        let outcome = match read(&file, count, &mut hand_over) {
+            Err(ReadError::Stopped) => return, // the writer gave up
+            Err(ReadError::Format(error)) => Err(error),
+            Ok(()) => Ok(()),
+        };
+        if sender.blocking_send(Step::End(file, outcome)).is_err() {
+            return;
+        }
+    }
 }

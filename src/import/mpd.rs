@@ -1,36 +1,44 @@
 //! Slices of the Million Playlist Dataset (Chen, Lamere, Schedl, Zamani, RecSys 2018): JSON files named
 //! `mpd.slice.A-B.json` of an object with `info` and `playlists`, 1,000 playlists each.
 //!
-//! Needed are a playlist's `pid` and `tracks`, and a track's `track_uri`, `track_name` and `artist_name`; all else may be
-//! absent. A playlist is parsed in one go; only when that fails is it taken apart track by track, to skip what is bad
-//! and keep the rest.
+//! Needed are a track's `track_uri` and a playlist's `tracks`; all else may be absent, and what is absent or empty leaves
+//! what the catalog has. A field that can't be read is left out and listed. A playlist whose `pid` can't be read is named
+//! after the file and its number in it: `mine:17`.
+//!
+//! A file is read playlist by playlist, so that its size does not matter.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
+use std::io::BufRead;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 use time::OffsetDateTime;
 
 use super::engine::{FileToRead, import_files};
-use super::error::{FormatError, ImportError};
-use super::report::{ImportReport, Reject};
-use super::sink::{RowNumber, RowPlace};
-use super::source::read_file;
-use crate::catalog::columns::{clean, count, in_field, name};
-use crate::catalog::{
-    AlbumId, AlbumRecord, ArtistId, ArtistRecord, Catalog, PlaylistId, PlaylistRecord, TextError, TrackId,
-    TrackMention, TrackRecord,
-};
+use super::error::{FormatError, ImportError, ReadError};
+use super::report::{ImportReport, Reject, Skipped};
+use super::sink::{RowNumber, RowPlace, Sink};
+use super::source::Source;
+use crate::catalog::columns::playlist_length;
+use crate::catalog::fields::{Field, JsonError, LineId, Omissions, Omitted, Whole, from_json, repair};
+use crate::catalog::lines::{StatedPlaylist, StatedTrack};
+use crate::catalog::{Catalog, PlaylistId, PlaylistRecord, TrackId, TrackMention, TrackRecord};
 use crate::progress::Interrupt;
+
+/// The longest playlist, in bytes: one of 100,000 tracks has 35 MB.
+const MAX_VALUE_BYTES: usize = 64 << 20;
+/// What a file is not.
+const NOT_A_SLICE: &str = "not a slice of the Million Playlist Dataset";
 
 /// A file as its reader leaves it.
 #[derive(Debug, Default)]
 pub struct ParsedFile {
     /// rows for the catalog
     pub playlists: Vec<PlaylistRecord>,
-    /// rows skipped
+    /// what was skipped
     pub rejects: Vec<Reject>,
 }
 
@@ -43,93 +51,57 @@ pub async fn import_mpd(
     rejects: &Path,
     interrupt: &Interrupt,
 ) -> Result<ImportReport, ImportError> {
-    let reads = find_slices(paths)?.into_iter().map(|file| {
-        FileToRead::new(&file, false, |file, count, sink| {
-            let parsed = parse_slice(file, &read_file(file, count)?)?;
-            for reject in parsed.rejects {
-                sink.reject_item(reject.offset, reject.item, reject.reason)?;
-            }
-            (0..).zip(parsed.playlists).try_for_each(|(number, playlist)| {
-                sink.playlist(RowPlace { offset: 0, number: RowNumber::Playlist(number) }, playlist)
-            })
-        })
-    });
+    let reads = find_slices(paths)?
+        .into_iter()
+        .map(|file| FileToRead::new(&file, true, |file, count, sink| read(file, Source::open(file, count)?, sink)));
     import_files(catalog, reads.collect(), rejects, interrupt).await
-}
-
-#[derive(Deserialize)]
-struct Slice<'a> {
-    #[serde(borrow)]
-    playlists: Vec<&'a RawValue>,
 }
 
 /// A playlist; `T` is a parsed track, or a raw one where some track does not parse.
 #[derive(Deserialize)]
 struct Playlist<'a, T> {
-    #[serde(borrow)]
-    pid: Id<'a>,
-    #[serde(borrow)]
-    name: Option<Cow<'a, str>>,
-    #[serde(borrow)]
-    description: Option<Cow<'a, str>>,
-    #[serde(default, deserialize_with = "flag")]
-    collaborative: Option<bool>,
-    modified_at: Option<i64>,
-    num_followers: Option<u32>,
-    num_edits: Option<u32>,
-    num_albums: Option<u32>,
-    num_artists: Option<u32>,
-    duration_ms: Option<u64>,
-    tracks: Vec<T>,
+    #[serde(borrow, default)]
+    pid: Field<LineId<'a>>,
+    #[serde(borrow, default)]
+    name: Field<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    description: Field<Cow<'a, str>>,
+    #[serde(default)]
+    collaborative: Field<bool>,
+    #[serde(default)]
+    modified_at: Field<OffsetDateTime>,
+    #[serde(default)]
+    num_followers: Field<Whole>,
+    #[serde(default)]
+    num_edits: Field<Whole>,
+    #[serde(default)]
+    num_albums: Field<Whole>,
+    #[serde(default)]
+    num_artists: Field<Whole>,
+    #[serde(default)]
+    duration_ms: Field<Whole>,
+    #[serde(default = "Option::default")]
+    tracks: Option<Vec<T>>,
 }
 
 #[derive(Deserialize)]
 struct Track<'a> {
-    pos: Option<u32>,
-    #[serde(borrow)]
-    track_uri: Cow<'a, str>,
-    #[serde(borrow)]
-    track_name: Cow<'a, str>,
-    #[serde(borrow)]
-    artist_name: Cow<'a, str>,
-    #[serde(borrow)]
-    artist_uri: Option<Cow<'a, str>>,
-    #[serde(borrow)]
-    album_uri: Option<Cow<'a, str>>,
-    #[serde(borrow)]
-    album_name: Option<Cow<'a, str>>,
-    duration_ms: Option<u32>,
-}
-
-/// A playlist's id: a number in the data set, text in files that apps make for themselves.
-#[derive(Deserialize)]
-#[serde(untagged, expecting = "must be a whole number from 0 on, or text")]
-enum Id<'a> {
-    Number(u64),
-    Text(#[serde(borrow)] Cow<'a, str>),
-}
-
-/// The data set writes "true" and "false" in quotes.
-fn flag<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<bool>, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(untagged, expecting = "must be true or false")]
-    enum Flag {
-        Plain(bool),
-        Quoted(QuotedFlag),
-        Absent(()),
-    }
-    #[derive(Deserialize)]
-    #[serde(rename_all = "lowercase")]
-    enum QuotedFlag {
-        True,
-        False,
-    }
-    Ok(match Flag::deserialize(deserializer)? {
-        Flag::Plain(flag) => Some(flag),
-        Flag::Quoted(QuotedFlag::True) => Some(true),
-        Flag::Quoted(QuotedFlag::False) => Some(false),
-        Flag::Absent(()) => None,
-    })
+    #[serde(default)]
+    pos: Field<Whole>,
+    #[serde(borrow, default)]
+    track_uri: Field<LineId<'a>>,
+    #[serde(borrow, default)]
+    track_name: Field<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    artist_name: Field<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    artist_uri: Field<LineId<'a>>,
+    #[serde(borrow, default)]
+    album_uri: Field<LineId<'a>>,
+    #[serde(borrow, default)]
+    album_name: Field<Cow<'a, str>>,
+    #[serde(default)]
+    duration_ms: Field<Whole>,
 }
 
 /// The slices among `paths`: files as they are named, and of folders the files `mpd.slice.*.json[.gz]`, by number.
@@ -163,128 +135,412 @@ fn slice_number(name: &str) -> Option<u64> {
     Some(rest.split('-').next().and_then(|first| first.parse().ok()).unwrap_or(u64::MAX))
 }
 
-/// Parses a slice; `path` only names it in rejects.
+/// Parses a slice; `path` names it in rejects, and playlists without an id.
 ///
 /// # Errors
 ///
 /// When it is not JSON, or not an object with `playlists`: with the position of the first byte that is wrong.
 pub fn parse_slice(path: &Path, bytes: &[u8]) -> Result<ParsedFile, FormatError> {
-    if bytes.iter().all(u8::is_ascii_whitespace) {
-        return Err(FormatError { offset: 0, reason: "the file is empty".to_owned() });
-    }
-    let slice: Slice<'_> = serde_json::from_slice(bytes)
-        .map_err(|error| FormatError::json(bytes, &error, "not a slice of the Million Playlist Dataset"))?;
-
     let mut parsed = ParsedFile::default();
-    let mut seen = HashSet::new();
-    for (number, raw) in slice.playlists.iter().enumerate() {
-        let offset = position(bytes, raw);
-        let reject = |item: String, offset: u64, reason: String| Reject { file: path.to_owned(), offset, item, reason };
-        let item = format!("playlists[{number}]");
-        match parse_playlist(raw, |track, raw, reason| {
-            parsed.rejects.push(reject(format!("{item}.tracks[{track}]"), position(bytes, raw), reason));
-        }) {
-            Ok(playlist) if !seen.insert(playlist.id.clone()) => {
-                let reason = format!("pid {} occurs twice in this file", playlist.id);
-                parsed.rejects.push(reject(item, offset, reason));
-            }
-            Ok(playlist) => parsed.playlists.push(playlist),
-            Err(reason) => parsed.rejects.push(reject(item, offset, reason)),
-        }
+    let mut hand_over = |batch: super::sink::Batch| {
+        parsed.playlists.extend(batch.playlists);
+        parsed.rejects.extend(batch.rejects);
+        Ok(())
+    };
+    let mut sink = Sink::new(path, &mut hand_over);
+    let outcome = read(path, Source::new(bytes), &mut sink).and_then(|()| sink.flush());
+    match outcome {
+        Ok(()) | Err(ReadError::Stopped) => Ok(parsed),
+        Err(ReadError::Format(error)) => Err(error),
     }
-    Ok(parsed)
 }
 
-/// Where in the file a raw value that borrows from it begins.
-fn position(bytes: &[u8], raw: &RawValue) -> u64 {
-    (raw.get().as_ptr() as usize - bytes.as_ptr() as usize) as u64
+/// Reads a slice into `sink`; `path` names its rows.
+///
+/// # Errors
+///
+/// When it is not JSON, or not an object with `playlists`: with the position of the first byte that is wrong.
+pub fn read<R: BufRead>(path: &Path, mut source: Source<R>, sink: &mut Sink<'_>) -> Result<(), ReadError> {
+    source.skip_mark()?;
+    let mut json = Json { source, value: Vec::new() };
+    match json.token()? {
+        None => return Err(FormatError { offset: 0, reason: "the file is empty".to_owned() }.into()),
+        Some(b'{') => json.source.consume(1),
+        Some(b'[') => return Err(json.refuse("a bare array, expected an object with `playlists`").into()),
+        Some(_) => return Err(json.refuse("expected an object with `playlists`").into()),
+    }
+    let mut slice = Slice { path, seen: HashSet::new(), number: 0 };
+    let mut has_playlists = false;
+    let mut is_first = true;
+    while !json.ends(b'}', &mut is_first)? {
+        let name = json.name()?;
+        json.expect(b':')?;
+        if name != "playlists" {
+            let offset = json.value()?;
+            let outcome = serde_json::from_slice::<IgnoredAny>(&json.value);
+            outcome.map_err(|error| json.malformed(offset, &error))?;
+            continue;
+        }
+        has_playlists = true;
+        match json.token()? {
+            Some(b'[') => json.source.consume(1),
+            Some(_) => return Err(json.refuse("`playlists` must be an array").into()),
+            None => return Err(json.truncated().into()),
+        }
+        let mut is_first = true;
+        while !json.ends(b']', &mut is_first)? {
+            let offset = json.value()?;
+            slice.playlist(offset, &json.value, sink)?;
+        }
+    }
+    if !has_playlists {
+        return Err(json.refuse("missing field `playlists`").into());
+    }
+    match json.token()? {
+        None => Ok(()),
+        Some(_) => Err(json.refuse("trailing characters").into()),
+    }
+}
+
+/// The JSON of a file, of which one value is held at a time.
+struct Json<R> {
+    source: Source<R>,
+    value: Vec<u8>,
+}
+
+impl<R: BufRead> Json<R> {
+    fn refuse(&self, reason: &str) -> FormatError {
+        self.source.refuse(format!("{NOT_A_SLICE}: {reason}"))
+    }
+
+    fn truncated(&self) -> FormatError {
+        self.source.refuse("the JSON ends in the middle: the file is truncated")
+    }
+
+    /// The next byte that is not white space, without taking it; none at the end.
+    fn token(&mut self) -> Result<Option<u8>, FormatError> {
+        loop {
+            let available = self.source.peek()?;
+            let Some(spaces) = available.iter().position(|byte| !byte.is_ascii_whitespace()) else {
+                match available.len() {
+                    0 => return Ok(None),
+                    length => self.source.consume(length),
+                }
+                continue;
+            };
+            let token = available[spaces];
+            self.source.consume(spaces);
+            return Ok(Some(token));
+        }
+    }
+
+    fn expect(&mut self, expected: u8) -> Result<(), FormatError> {
+        match self.token()? {
+            Some(token) if token == expected => {
+                self.source.consume(1);
+                Ok(())
+            }
+            Some(_) => Err(self.refuse(&format!("expected `{}`", char::from(expected)))),
+            None => Err(self.truncated()),
+        }
+    }
+
+    /// Takes the end of a list or object, or what parts its members.
+    fn ends(&mut self, end: u8, is_first: &mut bool) -> Result<bool, FormatError> {
+        let is_first = std::mem::take(is_first);
+        match self.token()? {
+            Some(token) if token == end => {
+                self.source.consume(1);
+                Ok(true)
+            }
+            Some(b',') if !is_first => {
+                self.source.consume(1);
+                match self.token()? {
+                    Some(token) if token == end => Err(self.refuse("trailing comma")),
+                    Some(_) => Ok(false),
+                    None => Err(self.truncated()),
+                }
+            }
+            Some(_) if is_first => Ok(false),
+            Some(_) => Err(self.refuse(&format!("expected `,` or `{}`", char::from(end)))),
+            None => Err(self.truncated()),
+        }
+    }
+
+    /// Takes the name of a field.
+    fn name(&mut self) -> Result<String, FormatError> {
+        if self.token()?.is_some_and(|token| token != b'"') {
+            return Err(self.refuse("expected the name of a field"));
+        }
+        let offset = self.value()?;
+        serde_json::from_slice(&self.value).map_err(|error| self.malformed(offset, &error))
+    }
+
+    /// Takes a value, and holds it. Returns where it begins.
+    ///
+    /// Only its end is looked for: what is within brackets is parsed later.
+    fn value(&mut self) -> Result<u64, FormatError> {
+        self.value.clear();
+        let begin = match self.token()? {
+            Some(b'}' | b']' | b',' | b':') => return Err(self.refuse("expected a value")),
+            Some(_) => self.source.offset(),
+            None => return Err(self.truncated()),
+        };
+        let (mut depth, mut is_text, mut is_escaped) = (0_u32, false, false);
+        loop {
+            let available = self.source.peek()?;
+            if available.is_empty() {
+                return Err(self.truncated());
+            }
+            let mut end = None;
+            for (index, &byte) in available.iter().enumerate() {
+                if is_text {
+                    match byte {
+                        _ if is_escaped => is_escaped = false,
+                        b'\\' => is_escaped = true,
+                        b'"' => {
+                            is_text = false;
+                            if depth == 0 {
+                                end = Some(index + 1);
+                                break;
+                            }
+                        }
+                        _ => {}
+                    }
+                    continue;
+                }
+                match byte {
+                    b'"' => is_text = true,
+                    b'{' | b'[' => depth += 1,
+                    b'}' | b']' if depth > 0 => {
+                        depth -= 1;
+                        if depth == 0 {
+                            end = Some(index + 1);
+                            break;
+                        }
+                    }
+                    // The end of a number, or of true, false and null.
+                    b'}' | b']' | b',' if depth == 0 => {
+                        end = Some(index);
+                        break;
+                    }
+                    _ if depth == 0 && byte.is_ascii_whitespace() => {
+                        end = Some(index);
+                        break;
+                    }
+                    _ => {}
+                }
+            }
+            let taken = end.unwrap_or(available.len());
+            if self.value.len() + taken > MAX_VALUE_BYTES {
+                let reason = format!("a playlist of more than {MAX_VALUE_BYTES} bytes");
+                return Err(FormatError { offset: begin, reason });
+            }
+            self.value.extend_from_slice(&available[..taken]);
+            self.source.consume(taken);
+            if end.is_some() {
+                return Ok(begin);
+            }
+        }
+    }
+
+    /// An error of the parser in the value that is held.
+    fn malformed(&self, offset: u64, error: &serde_json::Error) -> FormatError {
+        let error = FormatError::json(&self.value, error, NOT_A_SLICE);
+        FormatError { offset: offset + error.offset, ..error }
+    }
+}
+
+/// The playlists of a file as they are met.
+struct Slice<'a> {
+    path: &'a Path,
+    seen: HashSet<PlaylistId>,
+    number: u64,
+}
+
+impl Slice<'_> {
+    fn playlist(&mut self, offset: u64, json: &[u8], sink: &mut Sink<'_>) -> Result<(), ReadError> {
+        let number = self.number;
+        self.number += 1;
+        let place = RowPlace { offset, number: RowNumber::Playlist(number) };
+        if let Err(error) = std::str::from_utf8(json) {
+            return sink.reject(place, format!("not UTF-8 at byte {}", offset + error.valid_up_to() as u64));
+        }
+        let fallback = || PlaylistId::new(format!("{}:{number}", self.stem()));
+        let mut omissions = Omissions::default();
+        let outcome = match parse_playlist(json, fallback, &mut omissions) {
+            Err(PlaylistError::Malformed(error)) => {
+                let error = FormatError::json(json, &error, NOT_A_SLICE);
+                return Err(FormatError { offset: offset + error.offset, ..error }.into());
+            }
+            Err(PlaylistError::Rejected(reason)) => Err(reason),
+            Ok(playlist) if !self.seen.insert(playlist.id.clone()) => {
+                Err(format!("pid {:?} occurs twice in this file", playlist.id))
+            }
+            Ok(playlist) => Ok(playlist),
+        };
+        match outcome {
+            Ok(playlist) => {
+                skip(place, json, omissions.list, sink)?;
+                sink.playlist(place, playlist)
+            }
+            Err(reason) => sink.reject(place, reason),
+        }
+    }
+
+    /// What playlists without an id are named after.
+    fn stem(&self) -> String {
+        let name = self.path.file_name().unwrap_or_default().to_string_lossy();
+        let name = name.strip_suffix(".gz").unwrap_or(&name);
+        name.strip_suffix(".json").unwrap_or(name).to_owned()
+    }
+}
+
+/// Lists what was left out of a playlist, where it stands in the file.
+fn skip(place: RowPlace, json: &[u8], omitted: Vec<Omitted>, sink: &mut Sink<'_>) -> Result<(), ReadError> {
+    #[derive(Deserialize)]
+    struct Tracks<'a> {
+        #[serde(borrow)]
+        tracks: Vec<&'a RawValue>,
+    }
+    if omitted.is_empty() {
+        return Ok(());
+    }
+    let tracks = serde_json::from_slice::<Tracks<'_>>(json).map(|found| found.tracks).unwrap_or_default();
+    omitted.into_iter().try_for_each(|Omitted { field, reason }| {
+        let index = field.strip_prefix("tracks[").and_then(|rest| rest.split(']').next()?.parse::<usize>().ok());
+        let track = index.and_then(|index| tracks.get(index));
+        let within = track.map_or(0, |raw| raw.get().as_ptr() as usize - json.as_ptr() as usize);
+        let item = format!("{}.{field}", place.number);
+        sink.skip(Skipped::Part, place.offset + within as u64, item, format!("{field}: {reason}"))
+    })
+}
+
+/// Why a playlist is not imported.
+enum PlaylistError {
+    /// It is not JSON.
+    Malformed(serde_json::Error),
+    /// It is no playlist.
+    Rejected(String),
+}
+
+impl From<JsonError> for PlaylistError {
+    fn from(error: JsonError) -> Self {
+        match error.error.is_data() {
+            true => Self::Rejected(error.to_string()),
+            false => Self::Malformed(error.error),
+        }
+    }
+}
+
+fn parse_playlist(
+    json: &[u8],
+    fallback: impl FnOnce() -> Result<PlaylistId, crate::catalog::TextError>,
+    omissions: &mut Omissions,
+) -> Result<PlaylistRecord, PlaylistError> {
+    if !json.starts_with(b"{") {
+        // serde would take an array for the fields one after another.
+        return match serde_json::from_slice::<IgnoredAny>(json) {
+            Ok(_) => Err(PlaylistError::Rejected("must be an object".to_owned())),
+            Err(error) => Err(PlaylistError::Malformed(error)),
+        };
+    }
+    let mut repaired = Vec::new();
+    if let Ok(mut playlist) = from_json::<Playlist<'_, Track<'_>>>(json, &mut repaired) {
+        let tracks = playlist.tracks.take();
+        return playlist_record(playlist, tracks.map(|tracks| tracks.into_iter().map(Ok)), fallback, omissions);
+    }
+    // Something in it is no track: find out what, and keep the rest.
+    let json = if repair(json, &mut repaired) { &repaired } else { json };
+    let mut unused = Vec::new();
+    let mut playlist = from_json::<Playlist<'_, &RawValue>>(json, &mut unused)?;
+    let tracks = playlist.tracks.take();
+    playlist_record(playlist, tracks.map(|tracks| tracks.into_iter().map(parse_track)), fallback, omissions)
+}
+
+fn parse_track(raw: &RawValue) -> Result<Track<'_>, String> {
+    if !raw.get().starts_with('{') {
+        return Err("must be an object".to_owned());
+    }
+    serde_json::from_str(raw.get()).map_err(|error| {
+        let text = error.to_string();
+        text.split(" at line ").next().unwrap_or(&text).to_owned()
+    })
+}
+
+fn playlist_record<'a, T>(
+    playlist: Playlist<'a, T>,
+    tracks: Option<impl ExactSizeIterator<Item = Result<Track<'a>, String>>>,
+    fallback: impl FnOnce() -> Result<PlaylistId, crate::catalog::TextError>,
+    omissions: &mut Omissions,
+) -> Result<PlaylistRecord, PlaylistError> {
+    let is_stated = !playlist.pid.is_absent();
+    let id = match omissions.take("pid", playlist.pid, |LineId(id)| PlaylistId::new(id)) {
+        Some(id) => id,
+        None if tracks.is_none() => {
+            let reason = omissions.list.pop().map_or("must not be empty".to_owned(), |omitted| omitted.reason);
+            return Err(PlaylistError::Rejected(format!("pid: {reason}")));
+        }
+        None => {
+            let id = fallback().map_err(|error| PlaylistError::Rejected(format!("pid: {error}")))?;
+            let why = if is_stated {
+                "the playlist is imported as"
+            } else {
+                "must not be empty; the playlist is imported as"
+            };
+            omissions.add("pid", format!("{why} \"{id}\""));
+            id
+        }
+    };
+    let stated = StatedPlaylist {
+        title: ("name", playlist.name),
+        description: playlist.description,
+        collaborative: playlist.collaborative,
+        num_followers: playlist.num_followers,
+        num_edits: playlist.num_edits,
+        num_albums: playlist.num_albums,
+        num_artists: playlist.num_artists,
+        duration_ms: playlist.duration_ms,
+        modified_at: playlist.modified_at,
+    };
+    let record = stated.into_record(id, omissions);
+    let Some(tracks) = tracks else {
+        omissions.add("tracks", "missing".to_owned());
+        return Ok(record);
+    };
+    playlist_length(tracks.len()).map_err(PlaylistError::Rejected)?;
+    let mut placed: Vec<(Option<i64>, TrackRecord)> = Vec::with_capacity(tracks.len());
+    for (index, track) in tracks.enumerate() {
+        omissions.in_track(index);
+        match track.and_then(|track| track_record(track, omissions)) {
+            Ok(track) => placed.push(track),
+            Err(reason) => omissions.add("", reason),
+        }
+    }
+    omissions.in_row();
+    // The order is the one stated, where it is stated throughout.
+    if placed.iter().all(|(position, _)| position.is_some()) {
+        placed.sort_by_key(|(position, _)| *position);
+    }
+    Ok(PlaylistRecord {
+        tracks: placed.into_iter().map(|(_, track)| TrackMention::Described(track)).collect(),
+        ..record
+    })
 }
 
 /// A track with the position that the file states for it.
-type Placed = (Option<u32>, TrackRecord);
-
-fn parse_playlist(raw: &RawValue, mut reject: impl FnMut(usize, &RawValue, String)) -> Result<PlaylistRecord, String> {
-    if let Ok(playlist) = serde_json::from_str::<Playlist<'_, Track<'_>>>(raw.get()) {
-        let tracks: Result<Vec<Placed>, String> = playlist.tracks.iter().map(track_record).collect();
-        if let Ok(tracks) = tracks {
-            return playlist_record(&playlist, tracks);
-        }
-    }
-    // Something in it is wrong: find out what, and keep the rest.
-    let playlist: Playlist<'_, &RawValue> = parse(raw)?;
-    let mut tracks = Vec::with_capacity(playlist.tracks.len());
-    for (number, raw) in playlist.tracks.iter().enumerate() {
-        match parse::<Track<'_>>(raw).and_then(|track| track_record(&track)) {
-            Ok(track) => tracks.push(track),
-            Err(reason) => reject(number, raw, reason),
-        }
-    }
-    playlist_record(&playlist, tracks)
-}
-
-/// Parses a row; the reason for a failure names the field, and not the position, which counts from the start of the row.
-fn parse<'a, T: Deserialize<'a>>(raw: &'a RawValue) -> Result<T, String> {
-    let mut deserializer = serde_json::Deserializer::from_str(raw.get());
-    serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
-        let path = error.path().to_string();
-        let text = error.into_inner().to_string();
-        let reason = text.split(" at line ").next().unwrap_or(&text);
-        if path == "." { reason.to_owned() } else { format!("{path}: {reason}") }
-    })
-}
-
-fn playlist_record<T>(playlist: &Playlist<'_, T>, mut tracks: Vec<Placed>) -> Result<PlaylistRecord, String> {
-    let id = match &playlist.pid {
-        Id::Number(number) => PlaylistId::new(number.to_string()),
-        Id::Text(text) => PlaylistId::new(text.as_ref()),
+fn track_record(track: Track<'_>, omissions: &mut Omissions) -> Result<(Option<i64>, TrackRecord), String> {
+    let id = track.track_uri.required("track_uri", |LineId(id)| TrackId::new(id))?;
+    let position = omissions.take("pos", track.pos, |Whole(position)| Ok::<_, String>(position));
+    let stated = StatedTrack {
+        name: ("track_name", track.track_name),
+        artist: ("artist_name", track.artist_name),
+        artist_id: ("artist_uri", track.artist_uri),
+        album: ("album_name", track.album_name),
+        album_id: ("album_uri", track.album_uri),
+        duration_ms: track.duration_ms,
     };
-    // The order is the one stated, where it is stated throughout.
-    if tracks.iter().all(|(position, _)| position.is_some()) {
-        tracks.sort_by_key(|(position, _)| *position);
-    }
-    let modified_at = playlist
-        .modified_at
-        .map(OffsetDateTime::from_unix_timestamp)
-        .transpose()
-        .map_err(|_| "modified_at is not a time in seconds since 1970".to_owned())?;
-    Ok(PlaylistRecord {
-        id: in_field("pid", id)?,
-        title: playlist.name.as_deref().map(clean),
-        description: playlist.description.as_deref().map(clean),
-        collaborative: playlist.collaborative,
-        num_followers: count("num_followers", playlist.num_followers)?,
-        num_edits: count("num_edits", playlist.num_edits)?,
-        num_albums: count("num_albums", playlist.num_albums)?,
-        num_artists: count("num_artists", playlist.num_artists)?,
-        duration_ms: count("duration_ms", playlist.duration_ms)?,
-        modified_at,
-        user: None,
-        tracks: tracks.into_iter().map(|(_, track)| TrackMention::Described(track)).collect(),
-    })
-}
-
-fn track_record(track: &Track<'_>) -> Result<Placed, String> {
-    let artist = ArtistRecord {
-        id: stated("artist_uri", track.artist_uri.as_deref(), ArtistId::new)?,
-        name: name("artist_name", &track.artist_name)?,
-    };
-    let album_id = stated("album_uri", track.album_uri.as_deref(), AlbumId::new)?;
-    let album = match (album_id, track.album_name.as_deref()) {
-        (None, None | Some("")) => None,
-        (id, name_given) => Some(AlbumRecord { id, name: name("album_name", name_given.unwrap_or_default())? }),
-    };
-    let id = in_field("track_uri", TrackId::new(track.track_uri.as_ref()))?;
-    let duration_ms = count("duration_ms", track.duration_ms)?;
-    Ok((track.pos, TrackRecord { album, duration_ms, ..TrackRecord::by(artist, id, clean(&track.track_name)) }))
-}
-
-/// An id that may be left out, or empty.
-fn stated<'a, T>(
-    field: &str,
-    text: Option<&'a str>,
-    new: impl FnOnce(&'a str) -> Result<T, TextError>,
-) -> Result<Option<T>, String> {
-    text.filter(|text| !text.is_empty()).map(|text| in_field(field, new(text))).transpose()
+    Ok((position, stated.into_record(id, omissions)))
 }
 
 #[cfg(test)]
@@ -299,7 +555,7 @@ mod tests {
     fn a_bad_track_is_skipped_and_its_neighbours_are_kept() {
         let json = r#"{"playlists": [{"pid": 7, "collaborative": "true", "tracks": [
             {"track_uri": "t:1", "track_name": "One", "artist_name": "A"},
-            {"track_uri": "t:2", "artist_name": "A"},
+            {"track_uri": true, "artist_name": "A"},
             {"track_uri": "t:3", "track_name": "Three", "artist_name": "A"}]}]}"#;
         let parsed = parse(json);
         let ids: Vec<&TrackId> = parsed.playlists[0].tracks.iter().map(TrackMention::id).collect();
@@ -308,18 +564,21 @@ mod tests {
         assert_eq!(parsed.rejects.len(), 1);
         let reject = &parsed.rejects[0];
         assert_eq!(reject.item, "playlists[0].tracks[1]");
-        assert_eq!(reject.reason, "missing field `track_name`");
-        assert!(json[reject.offset as usize..].starts_with(r#"{"track_uri": "t:2""#));
+        assert_eq!(reject.reason, "tracks[1]: track_uri: must be an id: text or a whole number, not true");
+        assert!(json[reject.offset as usize..].starts_with(r#"{"track_uri": true"#));
     }
 
     #[test]
     fn a_bad_playlist_is_skipped_and_the_rest_of_the_slice_is_kept() {
-        let parsed = parse(r#"{"playlists": [{"pid": 1, "tracks": []}, {"tracks": []}, {"pid": 1, "tracks": []}, 5]}"#);
-        assert_eq!(parsed.playlists.len(), 1);
+        let parsed =
+            parse(r#"{"playlists": [{"pid": 1, "tracks": []}, {}, {"pid": 1, "tracks": []}, 5, {"tracks": []}]}"#);
+        assert_eq!(parsed.playlists.len(), 2);
+        assert_eq!(parsed.playlists[1].id, "slice:4");
         let reasons: Vec<&str> = parsed.rejects.iter().map(|reject| reject.reason.as_str()).collect();
-        assert_eq!(reasons[0], "missing field `pid`");
-        assert_eq!(reasons[1], "pid 1 occurs twice in this file");
-        assert!(reasons[2].starts_with("invalid type: integer `5`"), "{}", reasons[2]);
+        assert_eq!(reasons[0], "pid: must not be empty");
+        assert_eq!(reasons[1], "pid \"1\" occurs twice in this file");
+        assert_eq!(reasons[2], "must be an object");
+        assert_eq!(reasons[3], "pid: must not be empty; the playlist is imported as \"slice:4\"");
     }
 
     #[test]
@@ -343,6 +602,7 @@ mod tests {
         let malformed = refuse(b"{\"playlists\": [}]}");
         assert_eq!(malformed.offset, 15);
         assert!(refuse(b"{\"info\": {}}").reason.contains("missing field `playlists`"));
-        assert!(refuse(b"[1, 2]").to_string().contains("at byte"));
+        assert!(refuse(b"[1, 2]").to_string().contains("a bare array"));
+        assert!(parse_slice(Path::new("x"), b"\xef\xbb\xbf {\"playlists\": []} ").is_ok());
     }
 }

@@ -1,13 +1,11 @@
 //! Rows of one's own: tracks, users and playlists as JSON, one object a line.
 //!
 //! The rows are those that a client of the HTTP interface would send in bulk: their fields are named as in its answers.
-//! A line is a row that is imported or rejected whole, with one exception: a playlist may name tracks that the catalog
-//! does not have, as it happens where tracks are deleted. It is imported without them, and each is listed.
+//! A line is rejected if its id is none, or it has a field that does not exist. Other fields that can't be read are left
+//! out and listed, and so are tracks of a playlist that the catalog does not have, as it happens where tracks are deleted.
 
 use std::io::BufRead;
 use std::path::{Path, PathBuf};
-
-use serde::Deserialize;
 
 use super::engine::{FileToRead, import_files};
 use super::error::{ImportError, ReadError};
@@ -15,17 +13,17 @@ use super::report::ImportReport;
 use super::sink::Sink;
 use super::source::{Source, check_files};
 use crate::catalog::Catalog;
-use crate::catalog::lines::{PlaylistLine, TrackLine, UserLine};
+use crate::catalog::lines;
 use crate::progress::Interrupt;
 
 /// What the rows of a file are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RowKind {
-    /// [`TrackLine`]
+    /// [`lines::TrackLine`]
     Tracks,
-    /// [`UserLine`]
+    /// [`lines::UserLine`]
     Users,
-    /// [`PlaylistLine`]
+    /// [`lines::PlaylistLine`]
     Playlists,
 }
 
@@ -65,7 +63,7 @@ pub async fn import_ndjson(
 ) -> Result<ImportReport, ImportError> {
     check_files(files.in_order().map(|(_, file)| file))?;
     let reads = files.in_order().map(|(kind, file)| {
-        FileToRead::new(file, true, move |file, count, sink| read(Source::open(file, count)?, kind, sink))
+        FileToRead::new(file, false, move |file, count, sink| read(Source::open(file, count)?, kind, sink))
     });
     import_files(catalog, reads.collect(), rejects, interrupt).await
 }
@@ -74,50 +72,26 @@ pub async fn import_ndjson(
 ///
 /// # Errors
 ///
-/// When the file can't be read further.
+/// When the file can't be read further, or begins as an array.
 pub fn read<R: BufRead>(mut source: Source<R>, kind: RowKind, sink: &mut Sink<'_>) -> Result<(), ReadError> {
+    source.skip_mark()?;
+    if source.peek()?.starts_with(b"[") {
+        return Err(source.refuse("a bare array, expected one object a line").into());
+    }
     while let Some(line) = source.line()? {
         let Some((place, text)) = sink.text(line)? else { continue };
-        let rejected = match kind {
-            RowKind::Tracks => match parse::<TrackLine>(text).and_then(TrackLine::into_record) {
-                Ok(track) => sink.track(track).map(|()| None)?,
-                Err(reason) => Some(reason),
-            },
-            RowKind::Users => match parse::<UserLine>(text).and_then(UserLine::into_id) {
-                Ok(user) => sink.user(user).map(|()| None)?,
-                Err(reason) => Some(reason),
-            },
-            RowKind::Playlists => match parse::<PlaylistLine>(text).and_then(PlaylistLine::into_record) {
-                Ok(playlist) => sink.playlist(place, playlist).map(|()| None)?,
-                Err(reason) => Some(reason),
-            },
+        let text = text.as_bytes();
+        let outcome = match kind {
+            RowKind::Tracks => lines::track(text).map(|(track, omitted)| (sink.track(track), omitted)),
+            RowKind::Users => lines::user(text).map(|(user, omitted)| (sink.user(user), omitted)),
+            RowKind::Playlists => {
+                lines::playlist(text).map(|(playlist, omitted)| (sink.playlist(place, playlist), omitted))
+            }
         };
-        if let Some(reason) = rejected {
-            sink.reject(place, reason)?;
+        match outcome {
+            Ok((taken, omitted)) => taken.and_then(|()| sink.omit(place, omitted))?,
+            Err(reason) => sink.reject(place, reason)?,
         }
     }
     Ok(())
-}
-
-/// Parses a line; the reason for a failure names the field and the column.
-fn parse<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, String> {
-    // serde would take an array for the fields one after another.
-    if !text.trim_ascii_start().starts_with('{') {
-        return Err("expected a JSON object".to_owned());
-    }
-    let mut deserializer = serde_json::Deserializer::from_str(text);
-    let row = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
-        let path = error.path().to_string();
-        let reason = reason(error.inner());
-        if path == "." { reason } else { format!("{path}: {reason}") }
-    })?;
-    deserializer.end().map_err(|error| reason(&error))?;
-    Ok(row)
-}
-
-/// The reason with the column alone: serde_json takes every line for the first.
-fn reason(error: &serde_json::Error) -> String {
-    let text = error.to_string();
-    let reason = text.split(" at line ").next().unwrap_or(&text);
-    format!("{reason} (column {})", error.column())
 }

@@ -6,23 +6,24 @@
 //!
 //! A row that can't be read is skipped and listed. A file whose header is another is refused whole.
 
-use std::borrow::Cow;
 use std::collections::HashMap;
+use std::io::BufRead;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 
-use csv::{ByteRecord, ReaderBuilder};
 use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 
 use super::engine::{FileToRead, HandOver, ImportBatch, import_files};
-use super::error::{FormatError, ImportError};
-use super::report::{ImportReport, Reject};
-use super::source::{BytesRead, read_file};
+use super::error::{ImportError, ReadError};
+use super::report::{ImportReport, Reject, Skipped};
+use super::source::{BytesRead, Source};
+use super::table::{CSV, Dialect, Row, Table};
+use crate::catalog::lines::genres_of;
 use crate::catalog::{
-    Catalog, CatalogError, RatingRecord, RatingScale, RatingsOutcome, TextError, TrackId, TrackRecord, UserId,
-    whole_microseconds,
+    ArtistRecord, Catalog, CatalogError, RatingRecord, RatingScale, RatingsOutcome, TrackId, TrackRecord, UserId,
+    feedback_time,
 };
-use crate::progress::Interrupt;
+use crate::progress::{Interrupt, thousands};
 
 /// Most tracks that are written in one transaction with ratings.
 const TRACKS_BATCH: usize = 5_000;
@@ -72,7 +73,7 @@ pub enum RatingsFile {
     Table(PathBuf),
 }
 
-/// What a file of ratings holds.
+/// Rows of a file of ratings.
 #[derive(Debug, Default)]
 pub struct ParsedRatings {
     /// tracks that it describes
@@ -93,38 +94,207 @@ pub async fn import_ratings(
     rejects: &Path,
     interrupt: &Interrupt,
 ) -> Result<ImportReport<RatingsOutcome>, ImportError> {
-    let reads = files.into_iter().map(|file| FileToRead {
-        file: file.path().to_owned(),
-        read: Box::new(move |path: &Path, count: &BytesRead, hand_over: HandOver<'_, ParsedRatings>| {
-            let ParsedRatings { tracks, ratings, mut rejects } = file.parse(&read_file(path, count)?, scale)?;
-            let (mut tracks, mut ratings) = (tracks.into_iter(), ratings.into_iter());
-            loop {
-                let batch = ParsedRatings {
-                    tracks: tracks.by_ref().take(TRACKS_BATCH).collect(),
-                    ratings: ratings.by_ref().take(RATINGS_BATCH).collect(),
-                    rejects: std::mem::take(&mut rejects),
-                };
-                if batch.is_empty() && batch.rejects.is_empty() {
-                    return Ok(());
+    let off_scale = Arc::new(Mutex::new(None));
+    let reads = files.into_iter().map(|file| {
+        let off_scale = off_scale.clone();
+        FileToRead {
+            file: file.path().to_owned(),
+            read: Box::new(move |path: &Path, count: &BytesRead, hand_over: HandOver<'_, ParsedRatings>| {
+                let mut reader = Reader::new(path, scale, hand_over);
+                let outcome = file.read(Source::open(path, count)?, &mut reader);
+                if let Ok(mut range) = off_scale.lock() {
+                    *range = [*range, reader.off_scale].into_iter().flatten().reduce(Range::and);
                 }
-                hand_over(batch)?;
-            }
-        }),
-        stops_within: true,
+                // The rows before the place where a file turned out bad are good.
+                reader.flush().and(outcome)
+            }),
+            stops_within: true,
+        }
     });
-    import_files(catalog, reads.collect(), rejects, interrupt).await
+    let mut report = import_files(catalog, reads.collect(), rejects, interrupt).await?;
+    if let Some(range) = off_scale.lock().ok().and_then(|range| *range) {
+        report.hint = Some(range.hint(scale));
+    }
+    Ok(report)
 }
 
 impl ImportBatch for ParsedRatings {
     type Outcome = RatingsOutcome;
 
     async fn write(self, catalog: &Catalog) -> Result<(RatingsOutcome, Vec<Reject>), CatalogError> {
-        Ok((catalog.import_ratings(&self.tracks, &self.ratings).await?, self.rejects))
+        let is_empty = self.rows() == 0;
+        let outcome = match is_empty {
+            true => RatingsOutcome::default(),
+            false => catalog.import_ratings(&self.tracks, &self.ratings).await?,
+        };
+        Ok((outcome, self.rejects))
     }
 
-    fn is_empty(&self) -> bool {
-        self.tracks.is_empty() && self.ratings.is_empty()
+    fn rows(&self) -> usize {
+        // Films come without ratings, and tracks of one's own with them.
+        if self.ratings.is_empty() { self.tracks.len() } else { self.ratings.len() }
     }
+}
+
+/// The lowest and highest of some ratings.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Range {
+    lowest: f32,
+    highest: f32,
+    count: u64,
+}
+
+impl Range {
+    fn and(self, other: Self) -> Self {
+        Self {
+            lowest: self.lowest.min(other.lowest),
+            highest: self.highest.max(other.highest),
+            count: self.count + other.count,
+        }
+    }
+
+    /// Which flags would read ratings that are not on `scale`.
+    fn hint(self, scale: RatingScale) -> String {
+        let mut flags = Vec::new();
+        if self.lowest < scale.lowest {
+            flags.push(format!("--lowest {}", self.lowest));
+        }
+        if self.highest > scale.highest {
+            flags.push(format!("--highest {}", self.highest));
+        }
+        let (lowest, highest) = (scale.lowest, scale.highest);
+        let ratings = thousands(self.count);
+        format!("{ratings} ratings are not on the scale from {lowest} to {highest}: {} accepts them", flags.join(" "))
+    }
+}
+
+/// What rows are read into.
+pub struct Reader<'a> {
+    file: PathBuf,
+    scale: RatingScale,
+    hand_over: HandOver<'a, ParsedRatings>,
+    batch: ParsedRatings,
+    /// where in the batch a track is described
+    places: HashMap<TrackId, usize>,
+    /// what the file has said of tracks so far; of several rows about one the first that says something counts
+    described: HashMap<TrackId, Described>,
+    off_scale: Option<Range>,
+}
+
+/// Which fields of a track a file has stated.
+#[derive(Debug, Clone, Copy, Default)]
+struct Described {
+    name: bool,
+    artist: bool,
+    genres: bool,
+}
+
+impl<'a> Reader<'a> {
+    /// For the rows of `file`; `hand_over` gets them a batch at a time.
+    pub fn new(file: &Path, scale: RatingScale, hand_over: HandOver<'a, ParsedRatings>) -> Self {
+        Self {
+            file: file.to_owned(),
+            scale,
+            hand_over,
+            batch: ParsedRatings::default(),
+            places: HashMap::new(),
+            described: HashMap::new(),
+            off_scale: None,
+        }
+    }
+
+    /// Hands every row of `table` to `each`; what it refuses is listed with its reason.
+    fn rows<R: BufRead>(
+        &mut self,
+        mut table: Table<R>,
+        mut each: impl FnMut(&mut Self, Row<'_>) -> Result<(), String>,
+    ) -> Result<(), ReadError> {
+        while let Some((at, row)) = table.next_row()? {
+            if let Err(reason) = row.and_then(|row| each(self, row)) {
+                let (file, item) = (self.file.clone(), format!("row {}", at.number));
+                self.batch.rejects.push(Reject { skipped: Skipped::Row, file, offset: at.offset, item, reason });
+            }
+            let ParsedRatings { tracks, ratings, rejects } = &self.batch;
+            if tracks.len() >= TRACKS_BATCH || ratings.len() >= RATINGS_BATCH || rejects.len() >= TRACKS_BATCH {
+                self.flush()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Hands over what there is.
+    pub fn flush(&mut self) -> Result<(), ReadError> {
+        self.places.clear();
+        let batch = std::mem::take(&mut self.batch);
+        if batch.rows() == 0 && batch.rejects.is_empty() {
+            return Ok(());
+        }
+        (self.hand_over)(batch)
+    }
+
+    /// Takes what a row says of a track, less what an earlier one said.
+    fn describe(&mut self, track: TrackRecord) {
+        let known = self.described.entry(track.id.clone()).or_default();
+        let name = track.name.filter(|_| !std::mem::replace(&mut known.name, true));
+        let artist = track.artist.filter(|_| !std::mem::replace(&mut known.artist, true));
+        let genres = track.genres.filter(|_| !std::mem::replace(&mut known.genres, true));
+        if name.is_none() && artist.is_none() && genres.is_none() {
+            return;
+        }
+        match self.places.get(&track.id) {
+            Some(&place) => {
+                let record = &mut self.batch.tracks[place];
+                record.name = record.name.take().or(name);
+                record.artist = record.artist.take().or(artist);
+                record.genres = record.genres.take().or(genres);
+            }
+            None => {
+                self.places.insert(track.id.clone(), self.batch.tracks.len());
+                self.batch.tracks.push(TrackRecord { name, artist, genres, ..TrackRecord::bare(track.id) });
+            }
+        }
+    }
+
+    fn rating(&mut self, row: Row<'_>, column: usize) -> Result<f32, String> {
+        let rating = row.number(column)?;
+        self.scale.check(rating).map_err(|reason| {
+            if rating.is_finite() {
+                let range = Range { lowest: rating, highest: rating, count: 1 };
+                self.off_scale = Some(self.off_scale.map_or(range, |known| known.and(range)));
+            }
+            format!("rating: {reason}, not \"{rating}\"")
+        })
+    }
+
+    /// Takes a rating.
+    fn rate(&mut self, row: Row<'_>, columns: RatingColumns, now: OffsetDateTime) -> Result<(), String> {
+        // Without a time a rating is as old as can be: whatever is stated with one is newer.
+        let time = columns.time.map_or(Ok(None), |time| row.time(time))?;
+        let rated_at = match time {
+            None => OffsetDateTime::UNIX_EPOCH,
+            Some(time) => feedback_time(time, now).map_err(|reason| format!("{}: {reason}", columns.time_name))?,
+        };
+        let record = RatingRecord {
+            user: row.prefixed_id(columns.user, columns.user_prefix, UserId::new)?,
+            track: row.prefixed_id(columns.track, columns.track_prefix, TrackId::new)?,
+            rating: self.rating(row, columns.rating)?,
+            rated_at,
+        };
+        self.batch.ratings.push(record);
+        Ok(())
+    }
+}
+
+/// Where a rating's parts are.
+#[derive(Clone, Copy)]
+struct RatingColumns {
+    user: usize,
+    user_prefix: &'static str,
+    track: usize,
+    track_prefix: &'static str,
+    rating: usize,
+    time: Option<usize>,
+    time_name: &'static str,
 }
 
 /// The files of a MovieLens folder: films first, so that ratings find them.
@@ -150,236 +320,136 @@ impl RatingsFile {
         }
     }
 
-    /// Parses the file's content; ratings must lie on `scale`.
+    /// Reads the file's content into `reader`.
     ///
     /// # Errors
     ///
-    /// When it is not in its format.
-    pub fn parse(&self, bytes: &[u8], scale: RatingScale) -> Result<ParsedRatings, FormatError> {
-        if bytes.iter().all(u8::is_ascii_whitespace) {
-            return Err(FormatError { offset: 0, reason: "the file is empty".to_owned() });
+    /// When it is not in its format, or can't be read further.
+    pub fn read<R: BufRead>(&self, mut source: Source<R>, reader: &mut Reader<'_>) -> Result<(), ReadError> {
+        if source.peek()?.is_empty() {
+            return Err(source.refuse("the file is empty").into());
         }
-        let table = match self {
-            Self::Movies(path) => Table::with_header(path, bytes)?,
-            Self::Ratings(path) | Self::Table(path) => Table::with_header(path, bytes)?,
-            Self::Item(path) => Table::without_header(path, bytes, b'|', &["movieId", "title"]),
-            Self::Data(path) => {
-                Table::without_header(path, bytes, b'\t', &["userId", "movieId", "rating", "timestamp"])
-            }
-        };
+        let now = OffsetDateTime::now_utc();
         match self {
             Self::Movies(_) => {
+                let table = Table::with_header(source, CSV)?;
                 let (id, title) = (table.column(&["movieId"])?, table.column(&["title"])?);
                 let genres = table.column(&["genres"])?;
-                Ok(table.rows(|row, parsed| {
+                reader.rows(table, |reader, row| {
                     let genres = row.text(genres)?;
                     let genres = genres.split(GENRE_SEPARATOR).filter(|genre| *genre != NO_GENRES);
-                    parsed.tracks.push(film(row, id, title, genres)?);
+                    reader.film(film(row, id, title, genres)?);
                     Ok(())
-                }))
+                })
             }
-            Self::Item(_) => Ok(table.rows(|row, parsed| {
-                let first = row.fields().checked_sub(ITEM_GENRES.len()).filter(|&first| first >= 2);
-                let first = first.ok_or("it has not the columns of u.item")?;
-                let genres = (first..).zip(ITEM_GENRES).skip(1);
-                let mut named = Vec::new();
-                for (column, name) in genres {
-                    if row.text(column)? == "1" {
-                        named.push(name);
+            Self::Item(_) => {
+                let dialect = Dialect { delimiter: b'|', has_quotes: false };
+                let table = Table::without_header(source, dialect, &["movieId", "title"], 0);
+                reader.rows(table, |reader, row| {
+                    let first = row.fields().checked_sub(ITEM_GENRES.len()).filter(|&first| first >= 2);
+                    let first = first.ok_or("it has not the columns of u.item")?;
+                    let genres = (first..).zip(ITEM_GENRES).skip(1);
+                    let mut named = Vec::new();
+                    for (column, name) in genres {
+                        if row.text(column)? == "1" {
+                            named.push(name);
+                        }
                     }
-                }
-                parsed.tracks.push(film(row, 0, 1, named.into_iter())?);
-                Ok(())
-            })),
-            Self::Ratings(_) | Self::Data(_) => {
-                let (user, track) = (table.column(&["userId"])?, table.column(&["movieId"])?);
-                let (rating, time) = (table.column(&["rating"])?, table.column(&["timestamp"])?);
-                Ok(table.rows(|row, parsed| {
-                    parsed.ratings.push(RatingRecord {
-                        user: row.id(user, "movielens:user:", UserId::storable)?,
-                        track: row.id(track, FILM, TrackId::storable)?,
-                        rating: row.rating(rating, scale)?,
-                        rated_at: row.time(time)?,
-                    });
+                    reader.film(film(row, 0, 1, named.into_iter())?);
                     Ok(())
-                }))
+                })
             }
-            Self::Table(_) => parse_table(&table, scale),
+            Self::Ratings(_) => {
+                let table = Table::with_header(source, CSV)?;
+                let columns = RatingColumns {
+                    user: table.column(&["userId"])?,
+                    track: table.column(&["movieId"])?,
+                    rating: table.column(&["rating"])?,
+                    time: Some(table.column(&["timestamp"])?),
+                    ..MOVIELENS
+                };
+                reader.rows(table, |reader, row| reader.rate(row, columns, now))
+            }
+            Self::Data(_) => {
+                let dialect = Dialect { delimiter: b'\t', has_quotes: false };
+                let header = ["userId", "movieId", "rating", "timestamp"];
+                let table = Table::without_header(source, dialect, &header, header.len());
+                reader.rows(table, |reader, row| reader.rate(row, MOVIELENS, now))
+            }
+            Self::Table(_) => read_table(Table::with_header(source, CSV)?, reader, now),
         }
+    }
+}
+
+/// The columns of `u.data`.
+const MOVIELENS: RatingColumns = RatingColumns {
+    user: 0,
+    user_prefix: "movielens:user:",
+    track: 1,
+    track_prefix: FILM,
+    rating: 2,
+    time: Some(3),
+    time_name: "timestamp",
+};
+
+impl Reader<'_> {
+    /// Takes a film, which is a track even if nothing is known of it but its id.
+    fn film(&mut self, film: TrackRecord) {
+        if !self.described.contains_key(&film.id) {
+            self.places.insert(film.id.clone(), self.batch.tracks.len());
+            self.batch.tracks.push(TrackRecord::bare(film.id.clone()));
+        }
+        self.describe(film);
     }
 }
 
 /// A film as a track.
 fn film<'a>(
-    row: &Row<'_>,
+    row: Row<'_>,
     id: usize,
     title: usize,
     genres: impl Iterator<Item = &'a str>,
 ) -> Result<TrackRecord, String> {
-    let (id, title) = (row.id(id, FILM, TrackId::storable)?, row.text(title)?);
-    let genres = genres.map(str::trim).filter(|genre| !genre.is_empty()).map(ToOwned::to_owned).collect();
-    let name = if title.is_empty() { id.to_string() } else { title.into_owned() };
-    Ok(TrackRecord::named(id, &name, genres))
+    let id = row.prefixed_id(id, FILM, TrackId::new)?;
+    let title = row.stated(title)?.unwrap_or_default();
+    let genres: Vec<&str> = genres.collect();
+    let genres = genres_of(&genres).map_err(|reason| format!("genres: {reason}"))?;
+    Ok(TrackRecord { genres, ..TrackRecord::named(id, &title) })
 }
 
-fn parse_table(table: &Table<'_>, scale: RatingScale) -> Result<ParsedRatings, FormatError> {
-    let user = table.column(&["user_id", "user", "userId"])?;
-    let track = table.column(&["track_id", "track", "trackId", "item_id", "item"])?;
-    let rating = table.column(&["rating"])?;
-    let time = table.column(&["rated_at", "timestamp", "time"]).ok();
+fn read_table<R: BufRead>(table: Table<R>, reader: &mut Reader<'_>, now: OffsetDateTime) -> Result<(), ReadError> {
+    const TIMES: [&str; 3] = ["rated_at", "timestamp", "time"];
+    let time = TIMES.into_iter().find_map(|name| table.column(&[name]).ok().map(|column| (column, name)));
+    let columns = RatingColumns {
+        user: table.column(&["user_id", "user", "userId"])?,
+        user_prefix: "",
+        track: table.column(&["track_id", "track", "trackId", "item_id", "item"])?,
+        track_prefix: "",
+        rating: table.column(&["rating"])?,
+        time: time.map(|(column, _)| column),
+        time_name: time.map_or("", |(_, name)| name),
+    };
     let name = table.column(&["track_name", "name", "title"]).ok();
     let artist = table.column(&["artist_name", "artist"]).ok();
     let genres = table.column(&["genres", "genre"]).ok();
-    let mut described: HashMap<TrackId, TrackRecord> = HashMap::new();
-    let mut parsed = table.rows(|row, parsed| {
-        let record = RatingRecord {
-            user: row.id(user, "", UserId::storable)?,
-            track: row.id(track, "", TrackId::storable)?,
-            rating: row.rating(rating, scale)?,
-            // Without a time all are as old as can be: whatever is stated with one is newer.
-            rated_at: time.map_or(Ok(OffsetDateTime::UNIX_EPOCH), |time| row.time(time))?,
-        };
-        let text = |column: Option<usize>| column.map_or(Ok(Cow::Borrowed("")), |column| row.text(column));
-        let (name, artist, genres) = (text(name)?, text(artist)?, text(genres)?);
-        if !name.is_empty() && !described.contains_key(&record.track) {
-            let genres = genres.split(GENRE_SEPARATOR).map(str::trim).filter(|genre| !genre.is_empty());
-            let genres = genres.map(ToOwned::to_owned).collect();
-            let mut track = TrackRecord::named(record.track.clone(), &name, genres);
-            if !artist.is_empty() {
-                track.artist.name = artist.into_owned();
+    reader.rows(table, |reader, row| {
+        let stated = |column: Option<usize>| column.map_or(Ok(None), |column| row.stated(column));
+        let (name, artist) = (stated(name)?, stated(artist)?);
+        let genres = match genres {
+            None => None,
+            Some(column) => {
+                let genres = genres_of(&row.text(column)?.split(GENRE_SEPARATOR).collect::<Vec<&str>>());
+                genres.map_err(|reason| format!("genres: {reason}"))?
             }
-            described.insert(record.track.clone(), track);
+        };
+        reader.rate(row, columns, now)?;
+        if name.is_some() || artist.is_some() || genres.is_some() {
+            let id = row.id(columns.track, TrackId::new)?;
+            let track = TrackRecord::named(id, name.as_deref().unwrap_or_default());
+            reader.describe(TrackRecord { artist: ArtistRecord::stated(None, artist.as_deref()), genres, ..track });
         }
-        parsed.ratings.push(record);
         Ok(())
-    });
-    parsed.tracks = described.into_values().collect();
-    parsed.tracks.sort_by(|left, right| left.id.cmp(&right.id));
-    Ok(parsed)
-}
-
-/// Rows of text with named columns.
-struct Table<'a> {
-    path: &'a Path,
-    bytes: &'a [u8],
-    delimiter: u8,
-    has_header: bool,
-    header: Vec<String>,
-}
-
-impl<'a> Table<'a> {
-    fn with_header(path: &'a Path, bytes: &'a [u8]) -> Result<Self, FormatError> {
-        let mut reader = ReaderBuilder::new().flexible(true).from_reader(bytes);
-        let header = reader
-            .byte_headers()
-            .map_err(|error| FormatError { offset: 0, reason: format!("the header can't be read: {error}") })?;
-        let name = |bytes: &[u8]| text_of(bytes).trim().trim_start_matches('\u{feff}').to_owned();
-        let header = header.iter().map(name).collect();
-        Ok(Self { path, bytes, delimiter: b',', has_header: true, header })
-    }
-
-    fn without_header(path: &'a Path, bytes: &'a [u8], delimiter: u8, header: &[&str]) -> Self {
-        let header = header.iter().map(|name| (*name).to_owned()).collect();
-        Self { path, bytes, delimiter, has_header: false, header }
-    }
-
-    /// The column that has one of these names.
-    fn column(&self, names: &[&str]) -> Result<usize, FormatError> {
-        let found = names.iter().find_map(|name| self.header.iter().position(|column| column == name));
-        found.ok_or_else(|| FormatError {
-            offset: 0,
-            reason: format!("no column {} in the header ({})", names.join(" or "), self.header.join(", ")),
-        })
-    }
-
-    /// Hands every row to `each`; what it refuses is listed with its reason.
-    fn rows(&self, mut each: impl FnMut(&Row<'_>, &mut ParsedRatings) -> Result<(), String>) -> ParsedRatings {
-        let mut reader = ReaderBuilder::new()
-            .delimiter(self.delimiter)
-            .quoting(self.has_header)
-            .has_headers(self.has_header)
-            .flexible(true)
-            .from_reader(self.bytes);
-        let (mut parsed, mut record) = (ParsedRatings::default(), ByteRecord::new());
-        let mut number = 0u64;
-        loop {
-            let offset = reader.position().byte();
-            number += 1;
-            let outcome = match reader.read_byte_record(&mut record) {
-                Ok(false) => return parsed,
-                Ok(true) => each(&Row { record: &record, header: &self.header }, &mut parsed),
-                Err(error) => Err(error.to_string()),
-            };
-            if let Err(reason) = outcome {
-                let offset = record.position().map_or(offset, csv::Position::byte);
-                parsed.rejects.push(Reject {
-                    file: self.path.to_owned(),
-                    offset,
-                    item: format!("row {number}"),
-                    reason,
-                });
-            }
-        }
-    }
-}
-
-struct Row<'a> {
-    record: &'a ByteRecord,
-    header: &'a [String],
-}
-
-impl Row<'_> {
-    fn fields(&self) -> usize {
-        self.record.len()
-    }
-
-    fn name(&self, column: usize) -> &str {
-        self.header.get(column).map_or("a column", String::as_str)
-    }
-
-    fn text(&self, column: usize) -> Result<Cow<'_, str>, String> {
-        let bytes = self.record.get(column).ok_or_else(|| format!("{}: it is missing", self.name(column)))?;
-        let text = text_of(bytes);
-        if text.contains('\0') {
-            return Err(format!("{}: it has a NUL character", self.name(column)));
-        }
-        Ok(text)
-    }
-
-    /// An id, behind a prefix.
-    fn id<T>(&self, column: usize, prefix: &str, id: fn(String) -> Result<T, TextError>) -> Result<T, String> {
-        let id = match self.text(column)? {
-            text if text.is_empty() => Err(TextError::Empty),
-            text => id(format!("{prefix}{text}")),
-        };
-        id.map_err(|error| format!("{}: {error}", self.name(column)))
-    }
-
-    fn rating(&self, column: usize, scale: RatingScale) -> Result<f32, String> {
-        let text = self.text(column)?;
-        let rating = text.trim().parse::<f32>().map_err(|_| format!("{}: {text:?} is no number", self.name(column)))?;
-        scale.check(rating).map_err(|reason| format!("{}: {reason}", self.name(column)))
-    }
-
-    /// Seconds since 1970, or RFC 3339.
-    fn time(&self, column: usize) -> Result<OffsetDateTime, String> {
-        let text = self.text(column)?;
-        let time = match text.trim().parse::<i64>() {
-            Ok(seconds) => OffsetDateTime::from_unix_timestamp(seconds).ok(),
-            Err(_) => OffsetDateTime::parse(text.trim(), &Rfc3339).ok(),
-        };
-        time.map(whole_microseconds).ok_or_else(|| {
-            format!("{}: {text:?} is neither a number of seconds since 1970 nor RFC 3339", self.name(column))
-        })
-    }
-}
-
-/// UTF-8, or what is not that as Latin-1: ml-100k is older than UTF-8 was common.
-fn text_of(bytes: &[u8]) -> Cow<'_, str> {
-    match std::str::from_utf8(bytes) {
-        Ok(text) => Cow::Borrowed(text),
-        Err(_) => Cow::Owned(bytes.iter().copied().map(char::from).collect()),
-    }
+    })
 }
 
 #[cfg(test)]
@@ -388,8 +458,22 @@ mod tests {
 
     const SCALE: RatingScale = RatingScale { lowest: 0.5, highest: 5.0 };
 
+    fn read(file: &RatingsFile, text: &[u8]) -> Result<ParsedRatings, ReadError> {
+        let mut parsed = ParsedRatings::default();
+        let mut hand_over = |batch: ParsedRatings| {
+            parsed.tracks.extend(batch.tracks);
+            parsed.ratings.extend(batch.ratings);
+            parsed.rejects.extend(batch.rejects);
+            Ok(())
+        };
+        let mut reader = Reader::new(file.path(), SCALE, &mut hand_over);
+        file.read(Source::new(text), &mut reader)?;
+        reader.flush()?;
+        Ok(parsed)
+    }
+
     fn parse(file: RatingsFile, text: &[u8]) -> ParsedRatings {
-        file.parse(text, SCALE).expect("parses")
+        read(&file, text).expect("parses")
     }
 
     fn genres(parsed: &ParsedRatings, track: usize) -> &[String] {
@@ -404,7 +488,7 @@ mod tests {
     fn movielens_csv_becomes_ratings_and_genred_tracks() {
         let films = b"movieId,title,genres\n1,\"Heat, The (1995)\",Action|Crime\n2,Nothing,(no genres listed)\n";
         let parsed = parse(RatingsFile::Movies("movies.csv".into()), films);
-        assert_eq!(parsed.tracks[0].name, "Heat, The (1995)");
+        assert_eq!(parsed.tracks[0].name.as_deref(), Some("Heat, The (1995)"));
         assert_eq!(genres(&parsed, 0), ["Action", "Crime"]);
         assert_eq!((parsed.tracks[1].id.as_str(), genres(&parsed, 1).len()), ("movielens:movie:2", 0));
 
@@ -414,9 +498,11 @@ mod tests {
         assert_eq!(parsed.ratings[0].user, "movielens:user:7");
         assert_eq!(parsed.ratings[0].rated_at.unix_timestamp(), 1_260_759_144);
         let reasons = reasons(&parsed);
-        assert_eq!(reasons[0], "row 2 at 51: rating: must be a number from 0.5 to 5");
+        assert_eq!(reasons[0], "row 2 at 51: rating: must be a number from 0.5 to 5, not \"9\"");
         assert_eq!(reasons[1], "row 3 at 59: movieId: must not be empty");
-        assert!(reasons[2].contains("\"good\" is no number") && reasons[3].contains("rating: it is missing"));
+        assert!(
+            reasons[2].contains("must be a number, not \"good\"") && reasons[3].contains("2 fields; the header has 4")
+        );
     }
 
     #[test]
@@ -426,7 +512,7 @@ mod tests {
         assert_eq!((parsed.ratings.len(), parsed.ratings[1].rating), (2, 3.0));
         let item = b"1|Am\xe9lie|01-Jan-1995||http://x|0|0|0|0|0|1|0|0|0|0|0|0|0|0|1|0|0|0|0\n";
         let parsed = parse(RatingsFile::Item("u.item".into()), item);
-        assert_eq!(parsed.tracks[0].name, "Am\u{e9}lie");
+        assert_eq!(parsed.tracks[0].name.as_deref(), Some("Am\u{e9}lie"));
         assert_eq!(genres(&parsed, 0), ["Comedy", "Romance"]);
     }
 
@@ -435,7 +521,8 @@ mod tests {
         let text = b"track,user,rating,time,name,artist,genres\na,u,5,2024-05-01T10:00:00Z,Alpha,Band,rock|live\na,v,1,1700000000,,,\n";
         let parsed = parse(RatingsFile::Table("mine.csv".into()), text);
         assert_eq!((parsed.ratings.len(), parsed.tracks.len()), (2, 1));
-        assert_eq!(parsed.tracks[0].artist.name, "Band");
+        let artist = parsed.tracks[0].artist.as_ref().and_then(|artist| artist.name.as_deref());
+        assert_eq!(artist, Some("Band"));
         assert_eq!(genres(&parsed, 0), ["rock", "live"]);
         let bare = parse(RatingsFile::Table("mine.csv".into()), b"user_id,track_id,rating\nu,a,5\n");
         assert_eq!(bare.ratings[0].rated_at, OffsetDateTime::UNIX_EPOCH);
@@ -445,7 +532,7 @@ mod tests {
     fn another_file_is_refused_and_told_what_is_missing() {
         let refused = |text: &[u8]| {
             let file = RatingsFile::Table("mine.csv".into());
-            file.parse(text, SCALE).expect_err("refused").to_string()
+            read(&file, text).expect_err("refused").to_string()
         };
         assert!(refused(b"user,track,stars\nu,a,5\n").contains("no column rating in the header (user, track, stars)"));
         assert!(refused(b" \n").contains("empty"));

@@ -1,5 +1,6 @@
 //! What an import says of itself: how much it wrote, what it skipped and why.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::ops::AddAssign;
@@ -8,10 +9,23 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use crate::catalog::{BatchOutcome, ListensOutcome, RatingsOutcome};
+use crate::progress::thousands;
 
-/// A row that was skipped, as it stands in the rejects file (one JSON object a line).
+/// How much of a row was skipped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Skipped {
+    /// all of it
+    Row,
+    /// a field, or a track of a playlist
+    Part,
+}
+
+/// A row, or a part of one, that was skipped, as it stands in the rejects file (one JSON object a line).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Reject {
+    /// how much of it
+    pub skipped: Skipped,
     /// the file that it is in
     pub file: PathBuf,
     /// where the row begins, in bytes of the decompressed file
@@ -41,12 +55,13 @@ pub trait Outcome: Copy + Default + AddAssign + Serialize + Send + 'static {
 }
 
 fn rate(rows: u64, what: &str, seconds: f64) -> String {
-    format!("{rows} {what}, {:.0}/s", rows as f64 / seconds.max(1e-9))
+    let per_second = (rows as f64 / seconds.max(1e-9)).round() as u64;
+    format!("{} {what}, {}/s", thousands(rows), thousands(per_second))
 }
 
 impl Outcome for BatchOutcome {
     fn has_changes(&self) -> bool {
-        self.playlists_added + self.playlists_changed + self.tracks_added > 0
+        self.playlists_added + self.playlists_changed + self.tracks_added + self.tracks_changed > 0
     }
 
     fn progress(&self, seconds: f64) -> String {
@@ -56,7 +71,7 @@ impl Outcome for BatchOutcome {
 
 impl Outcome for RatingsOutcome {
     fn has_changes(&self) -> bool {
-        self.ratings_added + self.ratings_changed + self.tracks_added > 0
+        self.ratings_added + self.ratings_changed + self.tracks_added + self.tracks_changed > 0
     }
 
     fn progress(&self, seconds: f64) -> String {
@@ -74,6 +89,80 @@ impl Outcome for ListensOutcome {
     }
 }
 
+/// A reason for which rows were skipped.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Reason {
+    /// without what differs from row to row
+    pub reason: String,
+    /// how often
+    pub count: u64,
+}
+
+/// Reasons that are told apart; further ones are counted together.
+const MOST_REASONS: usize = 1_000;
+/// How many of them a report names.
+const SHOWN_REASONS: usize = 3;
+
+/// How often each reason occurred.
+#[derive(Debug, Default)]
+pub struct Reasons {
+    total: u64,
+    counts: HashMap<String, u64>,
+}
+
+impl Reasons {
+    fn add(&mut self, reason: &str) {
+        self.total += 1;
+        let reason = general(reason);
+        let reason = match self.counts.len() < MOST_REASONS || self.counts.contains_key(&reason) {
+            true => reason,
+            false => "other reasons".to_owned(),
+        };
+        *self.counts.entry(reason).or_default() += 1;
+    }
+
+    /// The commonest ones first.
+    fn commonest(self) -> Vec<Reason> {
+        let mut reasons: Vec<Reason> =
+            self.counts.into_iter().map(|(reason, count)| Reason { reason, count }).collect();
+        reasons.sort_by(|left, right| right.count.cmp(&left.count).then_with(|| left.reason.cmp(&right.reason)));
+        reasons.truncate(SHOWN_REASONS);
+        reasons
+    }
+}
+
+/// A reason without what differs from row to row: values in quotes, indices and positions.
+fn general(reason: &str) -> String {
+    let mut general = String::with_capacity(reason.len());
+    let mut rest = reason;
+    while let Some(at) = rest.find(['"', '[', '(']) {
+        let (before, from) = rest.split_at(at);
+        general.push_str(before);
+        let (open, close) = match from.as_bytes() {
+            [b'"', ..] => ("\"", '"'),
+            [b'[', ..] => ("[", ']'),
+            _ => ("(column ", ')'),
+        };
+        let inner = from.strip_prefix(open).and_then(|inner| inner.split_once(close));
+        match inner {
+            Some((inner, after)) if close != ']' || inner.bytes().all(|byte| byte.is_ascii_digit()) => {
+                match close {
+                    '"' => general.push('…'),
+                    ']' => general.push_str("[]"),
+                    _ => {}
+                }
+                rest = after;
+            }
+            _ => {
+                general.push_str(&from[..1]);
+                rest = &from[1..];
+            }
+        }
+    }
+    general.push_str(rest);
+    general.trim_end().to_owned()
+}
+
 /// What an import did.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct ImportReport<O = BatchOutcome> {
@@ -84,14 +173,32 @@ pub struct ImportReport<O = BatchOutcome> {
     /// what was written
     #[serde(flatten)]
     pub outcome: O,
+    /// rows read, whether they were written or skipped
+    pub rows: u64,
     /// rows skipped
     pub rejected: u64,
-    /// where the skipped rows are listed, if there are any
+    /// the commonest reasons for that
+    pub rejected_reasons: Vec<Reason>,
+    /// fields, and tracks of playlists, skipped in rows that were written
+    pub omitted: u64,
+    /// the commonest reasons for that
+    pub omitted_reasons: Vec<Reason>,
+    /// where all that was skipped is listed, if there is any
     pub rejects_file: Option<PathBuf>,
+    /// what could be done about rows that were skipped
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
     /// wall time
     pub seconds: f64,
     /// true if it was asked to stop before the end; running it again completes it
     pub interrupted: bool,
+}
+
+impl<O> ImportReport<O> {
+    /// Returns whether every row was skipped, and there were some.
+    pub fn is_useless(&self) -> bool {
+        self.rows > 0 && self.rows == self.rejected
+    }
 }
 
 /// Writes rejects to a file that comes into being with the first of them.
@@ -99,13 +206,14 @@ pub struct ImportReport<O = BatchOutcome> {
 pub struct RejectLog {
     path: PathBuf,
     writer: Option<BufWriter<File>>,
-    count: u64,
+    rows: Reasons,
+    parts: Reasons,
 }
 
 impl RejectLog {
     /// A log that will be at `path`.
     pub fn new(path: &Path) -> Self {
-        Self { path: path.to_owned(), writer: None, count: 0 }
+        Self { path: path.to_owned(), writer: None, rows: Reasons::default(), parts: Reasons::default() }
     }
 
     /// Appends rejects.
@@ -125,13 +233,50 @@ impl RejectLog {
         for reject in rejects {
             serde_json::to_writer(&mut *writer, reject)?;
             writer.write_all(b"\n")?;
+            match reject.skipped {
+                Skipped::Row => self.rows.add(&reject.reason),
+                Skipped::Part => self.parts.add(&reject.reason),
+            }
         }
-        self.count += rejects.len() as u64;
         writer.flush()
     }
 
-    /// How many there are, and where, if any.
-    pub fn finish(self) -> (u64, Option<PathBuf>) {
-        (self.count, self.writer.is_some().then_some(self.path))
+    /// How many rows were skipped.
+    pub fn rows(&self) -> u64 {
+        self.rows.total
+    }
+
+    /// Writes into a report how many there are, why, and where.
+    pub fn finish<O>(self, report: &mut ImportReport<O>) {
+        (report.rejected, report.omitted) = (self.rows.total, self.parts.total);
+        report.rejected_reasons = self.rows.commonest();
+        report.omitted_reasons = self.parts.commonest();
+        report.rejects_file = self.writer.is_some().then_some(self.path);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reasons_that_differ_in_a_value_are_one() {
+        let mut reasons = Reasons::default();
+        for (reason, times) in [
+            ("rating: must be a number, not \"a\"", 3),
+            ("rating: must be a number, not \"bc\"", 2),
+            ("tracks[3].id: must not be empty", 1),
+            ("tracks[17].id: must not be empty", 3),
+            ("missing field (column 7)", 1),
+            ("missing field (column 8)", 1),
+            ("rare [this] (one)", 1),
+        ] {
+            (0..times).for_each(|_| reasons.add(reason));
+        }
+        assert_eq!(reasons.total, 12);
+        let shown: Vec<String> =
+            reasons.commonest().into_iter().map(|one| format!("{} {}", one.count, one.reason)).collect();
+        assert_eq!(shown, ["5 rating: must be a number, not …", "4 tracks[].id: must not be empty", "2 missing field"]);
+        assert_eq!(general("rare [this] (one"), "rare [this] (one");
     }
 }

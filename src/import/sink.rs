@@ -6,14 +6,19 @@ use std::path::{Path, PathBuf};
 
 use super::engine::{FileToRead, HandOver, ImportBatch};
 use super::error::ReadError;
-use super::report::Reject;
+use super::report::{Reject, Skipped};
 use super::source::{BytesRead, Line};
-use crate::catalog::{BatchOutcome, Catalog, CatalogError, PlaylistRecord, TrackRecord, UnknownTrack, UserId};
+use crate::catalog::fields::Omitted;
+use crate::catalog::{
+    BatchOutcome, Catalog, CatalogError, PlaylistRecord, TrackMention, TrackRecord, UnknownTrack, UserId,
+};
 
 /// Playlists written in one transaction at most; a slice of the Million Playlist Dataset has 1,000.
 const PLAYLISTS: usize = 5_000;
 /// Their tracks in one transaction at most, or little more.
 const PLACEMENTS: usize = 500_000;
+/// Bytes of text in one transaction at most, or little more.
+const TEXT_BYTES: usize = 64 << 20;
 /// Tracks or users written in one transaction at most.
 const OTHERS: usize = 20_000;
 /// Skipped rows held at most before they are listed.
@@ -80,6 +85,7 @@ impl ImportBatch for Batch {
             self.rejects.extend(upserted.unknown_tracks.into_iter().map(|UnknownTrack { playlist, track }| {
                 let (place, id) = (self.places[playlist], self.playlists[playlist].tracks[track].id());
                 Reject {
+                    skipped: Skipped::Part,
                     file: self.file.clone(),
                     offset: place.offset,
                     item: format!("{} tracks[{track}]", place.number),
@@ -90,25 +96,29 @@ impl ImportBatch for Batch {
         Ok((outcome, self.rejects))
     }
 
-    fn is_empty(&self) -> bool {
-        self.playlists.is_empty() && self.tracks.is_empty() && self.users.is_empty()
+    fn rows(&self) -> usize {
+        self.playlists.len() + self.tracks.len() + self.users.len()
     }
 }
 
 impl FileToRead<Batch> {
-    /// A file whose rows `read` puts into a sink.
+    /// A file whose rows `read` puts into a sink. If it `is_whole`, an interrupt stops at its end only, and no rows of it
+    /// are written once it turns out not to be in its format, unless it is longer than a batch.
     pub fn new(
         file: &Path,
-        stops_within: bool,
+        is_whole: bool,
         read: impl Fn(&Path, &BytesRead, &mut Sink<'_>) -> Result<(), ReadError> + Send + 'static,
     ) -> Self {
         let read = move |file: &Path, count: &BytesRead, hand_over: HandOver<'_, Batch>| {
             let mut sink = Sink::new(file, hand_over);
             let outcome = read(file, count, &mut sink);
+            if is_whole && outcome.is_err() {
+                return outcome;
+            }
             // The rows before the place where a file turned out bad are good.
             sink.flush().and(outcome)
         };
-        Self { file: file.to_owned(), read: Box::new(read), stops_within }
+        Self { file: file.to_owned(), read: Box::new(read), stops_within: !is_whole }
     }
 }
 
@@ -119,21 +129,32 @@ pub struct Sink<'a> {
     batch: Batch,
     ids: HashSet<String>,
     placements: usize,
+    text_bytes: usize,
 }
 
 impl<'a> Sink<'a> {
     /// For the rows of `file`; `hand_over` gets them a batch at a time.
     pub fn new(file: &Path, hand_over: HandOver<'a, Batch>) -> Self {
-        Self { file: file.to_owned(), hand_over, batch: Batch::default(), ids: HashSet::new(), placements: 0 }
+        Self {
+            file: file.to_owned(),
+            hand_over,
+            batch: Batch::default(),
+            ids: HashSet::new(),
+            placements: 0,
+            text_bytes: 0,
+        }
     }
 
     /// Takes a playlist. Of several with one id in a file, the last one is right.
     pub fn playlist(&mut self, place: RowPlace, playlist: PlaylistRecord) -> Result<(), ReadError> {
         self.begin(playlist.id.as_str())?;
         self.placements += playlist.tracks.len();
+        self.text_bytes += playlist.tracks.iter().map(text_bytes).sum::<usize>();
+        self.text_bytes += playlist.description.as_ref().map_or(0, String::len);
         self.batch.playlists.push(playlist);
         self.batch.places.push(place);
-        self.flush_if(self.batch.playlists.len() >= PLAYLISTS || self.placements >= PLACEMENTS)
+        let is_full = self.batch.playlists.len() >= PLAYLISTS || self.placements >= PLACEMENTS;
+        self.flush_if(is_full || self.text_bytes >= TEXT_BYTES)
     }
 
     /// Takes a track. Of several with one id in a file, the last one is right.
@@ -162,12 +183,19 @@ impl<'a> Sink<'a> {
 
     /// Takes a row that is skipped.
     pub fn reject(&mut self, place: RowPlace, reason: impl Into<String>) -> Result<(), ReadError> {
-        self.reject_item(place.offset, place.number.to_string(), reason.into())
+        self.skip(Skipped::Row, place.offset, place.number.to_string(), reason.into())
     }
 
-    /// Takes a part of a row that is skipped, by its path into the file.
-    pub fn reject_item(&mut self, offset: u64, item: String, reason: String) -> Result<(), ReadError> {
-        self.batch.rejects.push(Reject { file: self.file.clone(), offset, item, reason });
+    /// Takes the fields that were left out of a row.
+    pub fn omit(&mut self, place: RowPlace, omitted: Vec<Omitted>) -> Result<(), ReadError> {
+        omitted.into_iter().try_for_each(|Omitted { field, reason }| {
+            self.skip(Skipped::Part, place.offset, format!("{} {field}", place.number), format!("{field}: {reason}"))
+        })
+    }
+
+    /// Takes a row, or a part of one, that is skipped, by its path into the file.
+    pub fn skip(&mut self, skipped: Skipped, offset: u64, item: String, reason: String) -> Result<(), ReadError> {
+        self.batch.rejects.push(Reject { skipped, file: self.file.clone(), offset, item, reason });
         self.flush_if(self.batch.rejects.len() >= REJECTS)
     }
 
@@ -187,11 +215,25 @@ impl<'a> Sink<'a> {
     /// Hands over what there is.
     pub fn flush(&mut self) -> Result<(), ReadError> {
         self.ids.clear();
-        self.placements = 0;
+        (self.placements, self.text_bytes) = (0, 0);
         let Batch { file: _, playlists, places, tracks, users, rejects } = std::mem::take(&mut self.batch);
         if playlists.is_empty() && tracks.is_empty() && users.is_empty() && rejects.is_empty() {
             return Ok(());
         }
         (self.hand_over)(Batch { file: self.file.clone(), playlists, places, tracks, users, rejects })
+    }
+}
+
+/// Bytes of the texts of a track.
+fn text_bytes(track: &TrackMention) -> usize {
+    let of = |text: Option<&String>| text.map_or(0, String::len);
+    match track {
+        TrackMention::Id(id) => id.as_str().len(),
+        TrackMention::Described(track) => {
+            track.id.as_str().len()
+                + of(track.name.as_ref())
+                + of(track.artist.as_ref().and_then(|artist| artist.name.as_ref()))
+                + of(track.album.as_ref().and_then(|album| album.name.as_ref()))
+        }
     }
 }

@@ -13,8 +13,10 @@ use super::error::{FormatError, ImportError};
 
 /// The longest line that is read, in bytes; a playlist of 10,000 tracks described in full has 3 MB.
 pub const MAX_LINE_BYTES: usize = 16 << 20;
-/// No larger file is read into memory, once decompressed: a slice of the Million Playlist Dataset has 35 MB.
-const MAX_FILE_BYTES: u64 = 4 << 30;
+/// The largest file that is read into memory, once decompressed: the challenge's playlists have 130 MB.
+const MAX_FILE_BYTES: usize = 1 << 30;
+/// The byte order mark of UTF-8.
+const MARK: &[u8] = b"\xef\xbb\xbf";
 /// Bytes read from the disk at a time.
 const BUFFER_BYTES: usize = 128 << 10;
 
@@ -43,38 +45,66 @@ impl Read for Counted {
 }
 
 /// Opens a file, unpacking it if it begins as gzip does.
-pub fn open_unpacked(path: &Path, count: &BytesRead) -> io::Result<Box<dyn Read + Send>> {
+fn open_unpacked(path: &Path, count: &BytesRead) -> io::Result<Box<dyn Read + Send>> {
     let mut file = Counted { file: File::open(path)?, count: count.clone() };
-    let mut magic = Vec::with_capacity(2);
-    file.by_ref().take(2).read_to_end(&mut magic)?;
-    let is_gzip = magic == [0x1f, 0x8b];
-    let whole = io::Cursor::new(magic).chain(file);
+    let mut begin = Vec::with_capacity(LONGEST_MARK);
+    file.by_ref().take(LONGEST_MARK as u64).read_to_end(&mut begin)?;
+    let is_gzip = begin.starts_with(&[0x1f, 0x8b]);
+    let whole = io::Cursor::new(begin).chain(file);
     Ok(match is_gzip {
         true => Box::new(Unpacked(MultiGzDecoder::new(BufReader::with_capacity(BUFFER_BYTES, whole)))),
         false => Box::new(whole),
     })
 }
 
-/// Reads a whole file, unpacking gzip. `count` learns how much of it was read.
+/// Bytes from which every kind of file below can be told.
+const LONGEST_MARK: usize = 6;
+/// What files begin with that are no text: each mark with the kind, and what to do.
+const MARKS: [(&[u8], &str); 11] = [
+    (b"\xff\xfe", UTF_16),
+    (b"\xfe\xff", UTF_16),
+    (b"PK\x03\x04", "a zip archive: unpack it first"),
+    (b"PK\x05\x06", "an empty zip archive"),
+    (b"\x28\xb5\x2f\xfd", "compressed with zstd: unpack it first, or compress it with gzip"),
+    (b"\xfd7zXZ\0", "compressed with xz: unpack it first, or compress it with gzip"),
+    (b"BZh", "compressed with bzip2: unpack it first, or compress it with gzip"),
+    (b"\x04\x22\x4d\x18", "compressed with lz4: unpack it first, or compress it with gzip"),
+    (b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive: unpack it first"),
+    (b"\x1f\x8b", "compressed twice: unpack it once"),
+    (b"PAR1", "a Parquet file: export it as text"),
+];
+const UTF_16: &str = "UTF-16 text: save it as UTF-8";
+
+/// What a file is that begins so; none if it may be text.
+fn foreign(begin: &[u8]) -> Option<&'static str> {
+    let marked = MARKS.iter().find(|(mark, _)| begin.starts_with(mark)).map(|(_, what)| *what);
+    // Without a mark, UTF-16 has a NUL in every letter of ASCII.
+    let is_wide = matches!(begin, [0, letter, ..] | [letter, 0, ..] if letter.is_ascii_graphic());
+    marked.or(is_wide.then_some(UTF_16))
+}
+
+/// Reads a whole file, unpacking gzip, for what is not read as a stream. `count` learns how much of it was read.
 ///
 /// # Errors
 ///
-/// When it can't be read, is cut off, or is larger than any slice: with the position.
+/// When it can't be read, is cut off, or is larger than 1 GiB: with the position.
 pub fn read_file(path: &Path, count: &BytesRead) -> Result<Vec<u8>, FormatError> {
-    let at = |offset: usize| {
-        move |error: io::Error| FormatError { offset: offset as u64, reason: format!("can't be read: {error}") }
-    };
+    let mut source = Source::open(path, count)?;
+    source.skip_mark()?;
     let mut bytes = Vec::new();
-    let file = open_unpacked(path, count).map_err(at(0))?;
-    let outcome = file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes);
-    outcome.map_err(at(bytes.len()))?;
-    if bytes.len() as u64 > MAX_FILE_BYTES {
-        return Err(FormatError {
-            offset: MAX_FILE_BYTES,
-            reason: format!("larger than {MAX_FILE_BYTES} bytes; split it into slices"),
-        });
+    loop {
+        let available = source.peek()?;
+        let length = available.len();
+        bytes.extend_from_slice(available);
+        source.consume(length);
+        match length {
+            0 => return Ok(bytes),
+            _ if bytes.len() > MAX_FILE_BYTES => {
+                return Err(source.refuse(format!("larger than {MAX_FILE_BYTES} bytes")));
+            }
+            _ => {}
+        }
     }
-    Ok(bytes)
 }
 
 /// Checks that each path is a file.
@@ -126,6 +156,19 @@ pub struct Line<'a> {
     pub text: Result<&'a str, LineProblem>,
 }
 
+/// A line without its end, as bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RawLine<'a> {
+    /// its number, from 1
+    pub number: u64,
+    /// where it begins, in bytes of the decompressed file
+    pub offset: u64,
+    /// the same without a byte order mark
+    begin: u64,
+    /// the line, or why there is nothing to be read in it
+    pub bytes: Result<&'a [u8], LineProblem>,
+}
+
 /// Why a line can't be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum LineProblem {
@@ -143,16 +186,23 @@ pub enum LineProblem {
     },
 }
 
-impl Source<BufReader<Box<dyn Read + Send>>> {
+/// The bytes of a file as they come from the disk, unpacked.
+pub type FileReader = BufReader<Box<dyn Read + Send>>;
+
+impl Source<FileReader> {
     /// Opens a file; `count` learns how much of it was read.
     ///
     /// # Errors
     ///
-    /// When it can't be opened.
+    /// When it can't be opened, or is neither text nor NumPy's.
     pub fn open(path: &Path, count: &BytesRead) -> Result<Self, FormatError> {
         let reader = open_unpacked(path, count)
             .map_err(|error| FormatError { offset: 0, reason: format!("can't be read: {error}") })?;
-        Ok(Self::new(BufReader::with_capacity(BUFFER_BYTES, reader)))
+        let mut source = Self::new(BufReader::with_capacity(BUFFER_BYTES, reader));
+        match foreign(source.peek()?) {
+            Some(what) => Err(source.refuse(format!("this is {what}"))),
+            None => Ok(source),
+        }
     }
 }
 
@@ -187,6 +237,20 @@ impl<R: BufRead> Source<R> {
             return Err(self.read_error(&error));
         }
         self.reader.fill_buf().map_err(|error| FormatError { offset: self.offset, reason: error.to_string() })
+    }
+
+    /// Takes some of what [`Self::peek`] showed.
+    pub fn consume(&mut self, bytes: usize) {
+        self.reader.consume(bytes);
+        self.offset += bytes as u64;
+    }
+
+    /// Passes over a byte order mark at the beginning: it says nothing in UTF-8, but some editors write it.
+    pub fn skip_mark(&mut self) -> Result<(), FormatError> {
+        if self.offset == 0 && self.peek()?.starts_with(MARK) {
+            self.consume(MARK.len());
+        }
+        Ok(())
     }
 
     /// The next byte.
@@ -243,7 +307,22 @@ impl<R: BufRead> Source<R> {
     ///
     /// When the file can't be read further.
     pub fn line(&mut self) -> Result<Option<Line<'_>>, FormatError> {
-        let begin = self.offset;
+        let Some(RawLine { number, offset, begin, bytes }) = self.raw_line()? else { return Ok(None) };
+        let text = bytes.and_then(|bytes| {
+            let not_utf8 =
+                |error: std::str::Utf8Error| LineProblem::NotUtf8 { offset: begin + error.valid_up_to() as u64 };
+            std::str::from_utf8(bytes).map_err(not_utf8)
+        });
+        Ok(Some(Line { number, offset, text }))
+    }
+
+    /// The next line, of which the encoding is not known.
+    ///
+    /// # Errors
+    ///
+    /// When the file can't be read further.
+    pub fn raw_line(&mut self) -> Result<Option<RawLine<'_>>, FormatError> {
+        let offset = self.offset;
         self.buffer.clear();
         let mut length = 0u64;
         loop {
@@ -269,15 +348,12 @@ impl<R: BufRead> Source<R> {
             }
         }
         self.lines += 1;
-        // A mark of the order of bytes says nothing in UTF-8; some editors write it all the same.
-        let skipped = if begin == 0 && self.buffer.starts_with(b"\xef\xbb\xbf") { 3 } else { 0 };
-        let content = self.buffer[skipped..].strip_suffix(b"\r").unwrap_or(&self.buffer[skipped..]);
-        let text = match std::str::from_utf8(content) {
-            _ if length > MAX_LINE_BYTES as u64 => Err(LineProblem::TooLong { bytes: length }),
-            Ok(text) => Ok(text),
-            Err(error) => Err(LineProblem::NotUtf8 { offset: begin + (skipped + error.valid_up_to()) as u64 }),
+        let skipped = if offset == 0 && self.buffer.starts_with(MARK) { MARK.len() } else { 0 };
+        let bytes = match length > MAX_LINE_BYTES as u64 {
+            true => Err(LineProblem::TooLong { bytes: length }),
+            false => Ok(self.buffer[skipped..].strip_suffix(b"\r").unwrap_or(&self.buffer[skipped..])),
         };
-        Ok(Some(Line { number: self.lines, offset: begin, text }))
+        Ok(Some(RawLine { number: self.lines, offset, begin: offset + skipped as u64, bytes }))
     }
 }
 
@@ -302,6 +378,17 @@ mod tests {
         assert_eq!(lines(b"\n"), [ok(1, 0, "")]);
         assert_eq!(lines("one\r\n\ntwo é".as_bytes()), [ok(1, 0, "one"), ok(2, 5, ""), ok(3, 6, "two é")]);
         assert_eq!(lines(b"\xef\xbb\xbfone\ntwo\n"), [ok(1, 0, "one"), ok(2, 7, "two")]);
+    }
+
+    #[test]
+    fn what_is_no_text_is_named_for_what_it_is() {
+        assert!(foreign(b"\xff\xfe{\0").is_some_and(|what| what.contains("UTF-16")));
+        assert!(foreign(b"{\0\"\0").is_some_and(|what| what.contains("UTF-16")));
+        assert!(foreign(b"PK\x03\x04\x14\0").is_some_and(|what| what.contains("zip")));
+        assert!(foreign(b"\x28\xb5\x2f\xfd\x24").is_some_and(|what| what.contains("zstd")));
+        for text in [&b""[..], b"\xef\xbb\xbf{}", b"{\n", b"user_id", b"\x93NUMPY", b"0"] {
+            assert_eq!(foreign(text), None, "{text:?}");
+        }
     }
 
     #[test]

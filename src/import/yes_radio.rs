@@ -18,8 +18,8 @@ use super::error::{FormatError, ImportError, ReadError};
 use super::report::ImportReport;
 use super::sink::Sink;
 use super::source::{BytesRead, Source};
-use crate::catalog::columns::{clean, in_field, name, playlist_length};
-use crate::catalog::{ArtistRecord, Catalog, PlaylistId, PlaylistRecord, TrackId, TrackMention, TrackRecord};
+use crate::catalog::columns::{in_field, name, playlist_length};
+use crate::catalog::{ArtistRecord, Catalog, PlaylistId, PlaylistRecord, TrackId, TrackMention, TrackRecord, stated};
 use crate::progress::Interrupt;
 
 const PLAYLISTS: &str = "train.txt";
@@ -40,7 +40,7 @@ pub async fn import_yes_radio(
     rejects: &Path,
     interrupt: &Interrupt,
 ) -> Result<ImportReport, ImportError> {
-    let reads = find_playlists(folders)?.into_iter().map(|file| FileToRead::new(&file, true, read));
+    let reads = find_playlists(folders)?.into_iter().map(|file| FileToRead::new(&file, false, read));
     import_files(catalog, reads.collect(), rejects, interrupt).await
 }
 
@@ -107,7 +107,7 @@ pub fn read_songs<R: BufRead>(mut source: Source<R>) -> Result<Vec<Song>, Format
             songs.resize(number + 1, None);
         }
         // They were written with the escapes of JSON and HTML.
-        let plain = |text: &str| clean(&text.replace("\\/", "/").replace("&amp;", "&"));
+        let plain = |text: &str| stated(&text.replace("\\/", "/").replace("&amp;", "&")).unwrap_or_default();
         songs[number] = Some((plain(title), plain(artist)));
     }
     if songs.is_empty() {
@@ -144,7 +144,7 @@ pub fn read_playlists<R: BufRead>(
     while let Some(line) = source.line()? {
         let number = line.number - 3;
         let Some((place, text)) = sink.text(line)? else { continue };
-        let id = in_field("the playlist's id", PlaylistId::storable(format!("{folder}:{number}")));
+        let id = in_field("the playlist's id", PlaylistId::new(format!("{folder}:{number}")));
         match id.and_then(|id| Ok(PlaylistRecord::bare(id, playlist_tracks(text, &tracks)?))) {
             Ok(playlist) => sink.playlist(place, playlist)?,
             Err(reason) => sink.reject(place, reason)?,
@@ -169,8 +169,10 @@ fn read_tracks<R: BufRead>(
                 return Err(format!("song {number} is not described in {SONGS}"));
             };
             let id = in_field("a song's id", TrackId::new(format!("yes:{id}")))?;
-            let artist = ArtistRecord { id: None, name: name("a song's artist", artist)? };
-            Ok(TrackRecord::by(artist, id, title.clone()))
+            let artist =
+                ArtistRecord::stated(None, Some(name(artist).map_err(|reason| format!("a song's artist: {reason}"))?));
+            let title = name(title).map_err(|reason| format!("a song's title: {reason}"))?;
+            Ok(TrackRecord::named(id, title).by(artist))
         })
         .collect();
     if tracks.len() < songs.len() {

@@ -74,10 +74,10 @@ impl CompletionModel {
         &self.bundle
     }
 
-    /// Title of a track and name of its artist.
-    pub fn names(&self, row: u32) -> (&str, &str) {
-        let artist = self.bundle.index.artist_of[row as usize];
-        (self.bundle.track_names.get(row), self.bundle.artist_names.get(artist))
+    /// Title of a track and name of its artist, if it has one.
+    pub fn names(&self, row: u32) -> (&str, Option<&str>) {
+        let artist = self.bundle.index.artist(row).map(|artist| self.bundle.artist_names.get(artist));
+        (self.bundle.track_names.get(row), artist)
     }
 
     /// Returns what comes next in a playlist: up to `limit` distinct tracks, none of the seeds, none excluded.

@@ -18,7 +18,7 @@ pub fn pool_for(limit: usize) -> usize {
 pub fn likeness(index: &CompletionIndex, left: u32, right: u32) -> f32 {
     let norms = index.derived.inverse_norm[left as usize] * index.derived.inverse_norm[right as usize];
     let cosine = dot(index.factor(left), index.factor(right)) * norms;
-    let same_artist = index.artist_of[left as usize] == index.artist_of[right as usize];
+    let same_artist = index.artist(left).is_some_and(|artist| index.artist(right) == Some(artist));
     (1.0 - SAME_ARTIST) * cosine.max(0.0) + SAME_ARTIST * f32::from(u8::from(same_artist))
 }
 
@@ -85,5 +85,9 @@ mod tests {
         assert_eq!(order(1.0), [0, 3, 2, 1]);
         assert_eq!(diversify(alike, &rows, &relevance, 0.5, 2).len(), 2);
         assert!(diversify(alike, &[], &[], 0.5, 2).is_empty());
+
+        let without = CompletionIndex { artist_of: vec![crate::dataset::NONE; 4].into(), ..index };
+        // Half the cosine: they have no artist in common.
+        assert!((likeness(&without, 2, 3) - 0.4).abs() < 1e-6);
     }
 }

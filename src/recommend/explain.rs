@@ -3,6 +3,7 @@
 use super::rank::{WIDTH, column_of};
 use super::retrieve::Query;
 use crate::bundle::CompletionIndex;
+use crate::dataset::NONE;
 use crate::math::linear::dot;
 
 /// Seeds named in a reason, at most.
@@ -95,7 +96,7 @@ pub fn explain(index: &CompletionIndex, query: &Query, row: u32, features: &[f32
         reasons.push((rank("item_rank").min(rank("knn_rank")), Reason::Together { seeds, playlists }));
     }
     let of_same = |of: &[u32]| -> Vec<u32> {
-        let same = |&&seed: &&u32| of[seed as usize] == of[row as usize] && of[row as usize] != crate::dataset::NONE;
+        let same = |&&seed: &&u32| of[seed as usize] == of[row as usize] && of[row as usize] != NONE;
         query.seeds.iter().filter(same).take(SEEDS).copied().collect()
     };
     let (album, artist) = (of_same(&index.album_of), of_same(&index.artist_of));
@@ -125,4 +126,31 @@ pub fn explain(index: &CompletionIndex, query: &Query, row: u32, features: &[f32
 fn common(left: &[u32], right: &[u32]) -> u32 {
     let (short, long) = if left.len() < right.len() { (left, right) } else { (right, left) };
     short.iter().filter(|&number| long.binary_search(number).is_ok()).count() as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::math::Csr;
+
+    #[test]
+    fn tracks_without_an_artist_are_not_by_the_same_one() {
+        let index = |artists: [u32; 2]| {
+            let mut index = CompletionIndex {
+                postings: Csr::from_lists([[0], [1]]),
+                artist_of: artists.to_vec().into(),
+                album_of: vec![NONE; 2].into(),
+                artist_counts: vec![2].into(),
+                factors: vec![1.0, 0.0].into(),
+                gram: vec![1.0].into(),
+                ..CompletionIndex::default()
+            };
+            index.derive();
+            index
+        };
+        let query = Query { title: String::new(), seeds: vec![0] };
+        let reasons = |artists| explain(&index(artists), &query, 1, &[f32::NAN; WIDTH]);
+        assert_eq!(reasons([0, 0]), [Reason::SameArtist { seeds: vec![0] }]);
+        assert_eq!(reasons([NONE, NONE]), [Reason::Popularity]);
+    }
 }

@@ -77,10 +77,9 @@ async fn a_track_is_created_read_changed_replaced_and_deleted() {
 async fn what_is_wrong_with_a_track_is_named() {
     let app = TestApp::spawn().await;
     let cases = [
-        (json!({"id": "a", "name": "N"}), "body"),
         (json!({"id": "", "name": "N", "artist": "A"}), "id"),
         (json!({"id": "a\u{7}", "name": "N", "artist": "A"}), "id"),
-        (json!({"id": "a", "name": "N", "artist": " "}), "artist"),
+        (json!({"id": "a", "name": "N", "artist": 5}), "artist"),
         (json!({"id": "a", "name": "N\u{0}", "artist": "A"}), "name"),
         (json!({"id": "a", "name": "N", "artist": "A", "duration_ms": -1}), "duration_ms"),
         (json!({"id": "a", "name": "N", "artist": "A", "genres": ["a", ""]}), "genres[1]"),
@@ -91,8 +90,29 @@ async fn what_is_wrong_with_a_track_is_named() {
         let problem = app.post("/tracks", &body).await.problem(422);
         assert_eq!(field(&problem), expected, "{problem}");
     }
-    let problem = patch(&app, "/tracks/synthetic:track:1", &json!({"name": null})).await.problem(422);
-    assert!(problem["detail"].as_str().is_some_and(|detail| detail.contains("name")), "{problem}");
+}
+
+#[tokio::test]
+async fn a_track_may_have_no_artist_and_its_id_for_a_name() {
+    let app = TestApp::spawn().await;
+    for artist in [json!(null), json!(""), json!("Unknown artist"), json!("[unknown]")] {
+        let track = app.post("/tracks", &json!({"id": format!("bare {artist}"), "name": " ", "artist": artist})).await;
+        let (id, track) = (format!("bare {artist}"), track.json());
+        assert_eq!((&track["name"], &track["artist"], &track["artist_id"]), (&json!(id), &Value::Null, &Value::Null));
+    }
+    let path = "/tracks/synthetic:track:1";
+    let before = app.get(path).await.ok();
+    let unnamed = patch(&app, path, &json!({"name": null, "artist": null, "artist_id": null})).await.ok();
+    assert_eq!((&unnamed["name"], &unnamed["artist"]), (&json!("synthetic:track:1"), &Value::Null), "{unnamed}");
+    assert_eq!(unnamed["album_id"], before["album_id"]);
+    app.post("/playlists", &json!({"id": "bare", "tracks": ["synthetic:track:1"]})).await;
+    let placed = app.get("/playlists/bare").await.ok();
+    assert_eq!(placed["tracks"][0]["artist"], Value::Null, "{placed}");
+    let found = app.get("/tracks?q=synthetic:track:1").await.ok();
+    assert_eq!(found["items"][0]["artist"], Value::Null, "{found}");
+    let body = ["name", "artist", "artist_id"].map(|field| (field.to_owned(), before[field].clone()));
+    let named = patch(&app, path, &Value::Object(body.into_iter().collect())).await.ok();
+    assert_eq!(named, before);
 }
 
 #[tokio::test]
@@ -170,6 +190,60 @@ async fn tracks_and_playlists_are_found_by_misspelt_names() {
     assert_eq!(found["items"].as_array().map(Vec::len), Some(1));
     assert_eq!(found["items"][0]["id"], "of-user");
     assert_eq!(app.get("/playlists?q=jazz&user_id=%00").await.ok()["items"], json!([]));
+}
+
+#[tokio::test]
+async fn tracks_and_playlists_are_found_without_accents_punctuation_and_symbols() {
+    let app = TestApp::spawn().await;
+    let artists = ["Björk", "Łąki Łan", "Tarkan Şımarık", "AC/DC", "P!nk", "Ke$ha", "!!!", "😀", "N.W.A", "Zoe\u{308}"];
+    for (number, artist) in artists.into_iter().enumerate() {
+        let track = json!({"id": format!("f:{number}"), "name": format!("Number {number}"), "artist": artist});
+        assert_eq!(app.post("/tracks", &track).await.status, 201);
+    }
+    put(&app, "/playlists/tree", &json!({"title": "Xmas 🎄"})).await;
+    put(&app, "/playlists/rock", &json!({"title": "Rock en Espan\u{303}ol"})).await;
+    let first = async |list: &str, q: &str| {
+        let list = app.get(&format!("/{list}?q={}", encode(q))).await.ok();
+        list["items"][0]["id"].as_str().unwrap_or_default().to_owned()
+    };
+    let tracks = [
+        ("bjork", 0),
+        ("BJO\u{308}RK", 0),
+        ("laki", 1),
+        ("simarik", 2),
+        ("acdc", 3),
+        ("ac dc", 3),
+        ("ac/dc", 3),
+        ("pink", 4),
+        ("p!nk", 4),
+        ("kesha", 5),
+        ("!!!", 6),
+        ("😀", 7),
+        ("nwa", 8),
+        ("zoë", 9),
+    ];
+    for (q, number) in tracks {
+        assert_eq!(first("tracks", q).await, format!("f:{number}"), "{q}");
+    }
+    for (q, id) in [("🎄", "tree"), ("xmas", "tree"), ("rock en español", "rock"), ("espanol", "rock")] {
+        assert_eq!(first("playlists", q).await, id, "{q}");
+    }
+}
+
+#[tokio::test]
+async fn of_equal_names_the_one_in_more_playlists_comes_first() {
+    let app = TestApp::spawn().await;
+    for (id, artist) in [("c:1", "A Cover Band"), ("c:2", "Queen"), ("c:3", "Bohemian Cover")] {
+        let track = json!({"id": id, "name": "Bohemian Rhapsody", "artist": artist});
+        assert_eq!(app.post("/tracks", &track).await.status, 201);
+    }
+    for (playlist, tracks) in [("a", json!(["c:2", "c:1"])), ("b", json!(["c:2"])), ("c", json!(["c:2"]))] {
+        put(&app, &format!("/playlists/{playlist}"), &json!({"title": playlist, "tracks": tracks})).await;
+    }
+    app.database().catalog().await.refresh_popularity().await.expect("estimated");
+    let found = app.get("/tracks?q=bohemian%20rhapsody").await.ok();
+    let found: Vec<&Value> = found["items"].as_array().expect("items").iter().map(|item| &item["id"]).collect();
+    assert_eq!(found[..3], ["c:2", "c:1", "c:3"]);
 }
 
 #[tokio::test]

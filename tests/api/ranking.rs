@@ -2,9 +2,11 @@
 
 use std::collections::HashSet;
 
+use segue::catalog::{TrackId, TrackRecord};
 use serde_json::{Value, json};
 
-use crate::support::app::{EMPTY, HANDMADE, LATE, Setup, TestApp, encode, ids};
+use crate::support::app::{Answer, EMPTY, HANDMADE, LATE, Setup, TestApp, encode, ids};
+use crate::support::wait_until;
 
 /// The one completion of an inline request.
 async fn inline(app: &TestApp, body: &Value) -> Value {
@@ -213,4 +215,41 @@ async fn neumf_answers_when_asked_for_by_name() {
     assert_eq!(title_alone["items"].as_array().map(Vec::len), Some(5), "{title_alone}");
     let nothing = inline(&app, &json!({"model": "neumf", "limit": 5, "playlists": [{}]})).await;
     assert_eq!(nothing["source"], "popularity");
+}
+
+#[tokio::test]
+async fn a_name_that_changes_shows_at_once_whoever_changes_it() {
+    let app = TestApp::spawn_with_completion_model().await;
+    let items = async || app.post("/playlists/0/complete", &json!({"limit": 50})).await.ok()["items"].clone();
+    let item_of = async |id: &str| {
+        let items = items().await;
+        items.as_array().expect("items").iter().find(|item| item["track_id"] == id).cloned().expect("the track")
+    };
+    let first = items().await;
+    let [id, other] = [0, 1].map(|place| first[place]["track_id"].as_str().expect("an id").to_owned());
+    // By this server, by an artist's new name on another track, by another program.
+    let changed = json!({"name": "Another title", "artist": "Another artist", "artist_id": "another:artist"});
+    assert_eq!(patch(&app, &id, &changed).await, 200);
+    wait_until("the new names", async || {
+        let item = item_of(&id).await;
+        (item["name"] == "Another title" && item["artist"] == "Another artist").then_some(())
+    })
+    .await;
+    let same = json!({"id": "same artist", "artist": "Renamed artist", "artist_id": "another:artist"});
+    assert_eq!(app.post("/tracks", &same).await.status, 201);
+    wait_until("the artist's new name", async || (item_of(&id).await["artist"] == "Renamed artist").then_some(()))
+        .await;
+    let catalog = app.database().catalog().await;
+    let record = TrackRecord::named(TrackId::new(other.as_str()).expect("an id"), "By an import");
+    let outcome = catalog.upsert_tracks(&[record]).await.expect("imported");
+    catalog.close().await;
+    assert_eq!(outcome.tracks_changed, 1);
+    wait_until("the imported name", async || (item_of(&other).await["name"] == "By an import").then_some(())).await;
+    assert_eq!(patch(&app, &id, &json!({"artist": null, "artist_id": null})).await, 200);
+    wait_until("no artist", async || item_of(&id).await["artist"].is_null().then_some(())).await;
+}
+
+async fn patch(app: &TestApp, track: &str, changes: &Value) -> u16 {
+    let path = format!("/tracks/{}", encode(track));
+    Answer::to(app.request(reqwest::Method::PATCH, &path).json(changes)).await.status
 }

@@ -323,7 +323,7 @@ async fn two_hundred_thousand_tracks_are_ranked_in_milliseconds() {
     const GENRES: usize = 20;
     let app = TestApp::start(Setup { with_model: false, ..Setup::default() }).await;
     let ids: Vec<String> = (0..ITEMS).map(|number| format!("big:track:{number}")).collect();
-    let unnamed = |id: &String| TrackRecord::unnamed(TrackId::new(id.as_str()).expect("an id"));
+    let unnamed = |id: &String| TrackRecord::bare(TrackId::new(id.as_str()).expect("an id"));
     let named: Vec<TrackRecord> = ids.iter().map(unnamed).collect();
     for batch in named.chunks(20_000) {
         app.state.catalog.import_ratings(batch, &[]).await.expect("imported");

@@ -54,6 +54,8 @@ fn assert_same(now: &Value, before: &Value, path: &str) {
                 assert_same(now.get(name).unwrap_or(&Value::Null), before, &format!("{path}.{name}"));
             }
         }
+        // A track without an artist has none now.
+        (Value::Null, Value::String(before)) if before == "Unknown artist" && path.ends_with(".artist") => {}
         _ => assert_eq!(now, before, "{path}"),
     }
 }

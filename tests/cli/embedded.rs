@@ -1,9 +1,10 @@
 //! The private PostgreSQL: without `DATABASE_URL` the program runs one of its own below its home folder.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::support::program::{Home, PATIENCE};
@@ -161,5 +162,59 @@ fn ctrl_c_during_an_import_ends_with_130_and_leaves_nothing_running() {
     let [added, unchanged] = counts(&rest);
     assert_eq!(added + unchanged, 6_000);
     assert!(added > 0, "all was there when it was stopped: {rest}");
+    home.assert_postgres_has_stopped();
+}
+
+/// The number of the process in `postmaster.pid`.
+fn postmaster(home: &Home) -> Pid {
+    let text = fs::read_to_string(home.path().join("data/postgres/postmaster.pid")).expect("it runs");
+    text.lines().next().and_then(|pid| pid.parse().ok()).and_then(Pid::from_raw).expect("a number")
+}
+
+#[test]
+fn the_postgres_of_another_home_is_not_taken_for_its_own() {
+    let (home, other) = (Home::new(), Home::new());
+    other.segue(&["migrate"]).succeed();
+    let serving = home.segue(&["serve", "--listen", "127.0.0.1:0"]).start();
+    let url = serving.url();
+    // As a crash leaves it behind, with a number that belongs to the first home's PostgreSQL by now.
+    let cluster = other.path().join("data/postgres");
+    let text = fs::read_to_string(home.path().join("data/postgres/postmaster.pid")).expect("it runs");
+    let text = text.replace(&*home.path().to_string_lossy(), &other.path().to_string_lossy());
+    let stale = write(&cluster, "postmaster.pid", text);
+    let owner = fs::metadata(&cluster).expect("the cluster");
+    chown(&stale, Some(owner.uid()), Some(owner.gid())).expect("its owner");
+
+    let running = postmaster(&home);
+    write(other.path(), "slice.json", slice(&[bare_playlist("other", bare_tracks("t", 3))]));
+    assert_eq!(counts(&report(&other.segue(&["import", "mpd", "slice.json", "--format", "json"]).succeed())), [1, 0]);
+    other.assert_postgres_has_stopped();
+    assert_eq!(postmaster(&home), running);
+    let playlists = home.segue(&["healthcheck", "--url", &format!("{url}/playlists")]).succeed();
+    assert!(playlists.starts_with("200"), "{playlists}");
+    let missing = home.segue(&["healthcheck", "--url", &format!("{url}/playlists/other")]).run();
+    assert!(missing.stdout.starts_with("404"), "{missing:?}");
+    serving.terminate();
+    assert_eq!(serving.finish().code, Some(0));
+    home.assert_postgres_has_stopped();
+}
+
+#[test]
+fn a_postgres_that_dies_under_a_server_is_started_again() {
+    let home = Home::new();
+    let serving = home.segue(&["serve", "--listen", "127.0.0.1:0"]).start();
+    let playlists = format!("{}/playlists", serving.url());
+    let ask = || home.segue(&["healthcheck", "--url", &playlists]).run().stdout;
+    for signal in [Signal::KILL, Signal::QUIT] {
+        let died = postmaster(&home);
+        kill_process(died, signal).expect("it runs");
+        wait_for("another PostgreSQL", PATIENCE, || {
+            let text = fs::read_to_string(home.path().join("data/postgres/postmaster.pid")).unwrap_or_default();
+            let is_new = text.contains("ready") && !text.starts_with(&died.as_raw_nonzero().to_string());
+            (is_new && ask().starts_with("200")).then_some(())
+        });
+    }
+    serving.terminate();
+    assert_eq!(serving.finish().code, Some(0));
     home.assert_postgres_has_stopped();
 }

@@ -7,6 +7,14 @@ use crate::support::database::Database;
 use crate::support::program::{Home, text};
 use crate::support::slices::{bare_playlist, bare_tracks, slice, write};
 
+/// The rest of a report's line, with single spaces.
+#[track_caller]
+fn line(report: &str, name: &str) -> String {
+    let rest = report.lines().find_map(|line| line.strip_prefix(name));
+    let rest = rest.unwrap_or_else(|| panic!("no {name} in {report}"));
+    rest.split_whitespace().collect::<Vec<&str>>().join(" ")
+}
+
 #[tokio::test]
 async fn a_truncated_file_ends_with_1_and_is_named_and_the_others_are_imported() {
     let home = Home::new();
@@ -18,7 +26,7 @@ async fn a_truncated_file_ends_with_1_and_is_named_and_the_others_are_imported()
     assert_eq!(finished.code, Some(1), "{finished:?}");
     let refused = finished.stdout.lines().find(|line| line.starts_with("REJECTED")).expect("a line");
     assert!(refused.contains("cut.json") && refused.contains("truncated (at byte "), "{refused}");
-    assert!(finished.stdout.contains("1 new, 0 changed, 0 unchanged"), "{finished:?}");
+    assert_eq!(line(&finished.stdout, "playlists"), "1 0 0");
     assert_eq!(database.texts("SELECT external_id FROM playlists").await, ["good"]);
 }
 
@@ -39,7 +47,10 @@ async fn the_report_as_json_says_what_was_written_and_where_the_rejects_are() {
         ("placements", json!(3)),
         ("tracks_added", json!(3)),
         ("artists_added", json!(1)),
-        ("rejected", json!(1)),
+        ("rows", json!(2)),
+        ("rejected", json!(0)),
+        ("omitted", json!(1)),
+        ("omitted_reasons", json!([{"reason": "tracks[]: track_uri: must not be empty", "count": 1}])),
         ("interrupted", json!(false)),
     ] {
         assert_eq!(report[field], expected, "{field} of {report}");
@@ -58,11 +69,12 @@ async fn the_report_as_json_says_what_was_written_and_where_the_rejects_are() {
 async fn rejects_go_where_they_are_told_to() {
     let home = Home::new();
     let database = Database::new().await;
-    write(home.path(), "slice.json", slice(&[json!({})]));
+    write(home.path(), "slice.json", slice(&[bare_playlist(1, Vec::new()), json!({})]));
     let arguments =
         ["import", "mpd", "slice.json", "--database-url", database.url(), "--rejects", "a/b/rejects.ndjson"];
     let printed = home.segue(&arguments).succeed();
-    assert!(printed.contains("1 rows, listed in a/b/rejects.ndjson"), "{printed}");
+    assert_eq!(line(&printed, "rejected"), "1 rows");
+    assert_eq!(line(&printed, "listed in"), "a/b/rejects.ndjson");
     assert!(home.path().join("a/b/rejects.ndjson").is_file());
 }
 
@@ -107,14 +119,15 @@ async fn playlists_without_artists_need_a_flag_which_the_error_names() {
     assert!(refused.contains("shop.txt") && refused.contains("--placeholder-artists"), "{refused}");
     let printed =
         home.segue(&[&["import", "deezer", "--placeholder-artists", "shop.txt"], &url[..]].concat()).succeed();
-    assert!(printed.contains("2 new, 0 changed, 0 unchanged") && printed.contains("placements   3"), "{printed}");
+    assert_eq!(line(&printed, "playlists"), "2 0 0");
+    assert!(printed.contains("3 placements"), "{printed}");
 }
 
 #[tokio::test]
 async fn rows_of_ones_own_come_in_one_command_whatever_the_order_of_flags() {
     let home = Home::new();
     let database = Database::new().await;
-    write(home.path(), "tracks.ndjson", "{\"id\": 1, \"name\": \"One\", \"artist\": \"A\"}\n{\"id\": 2}\n");
+    write(home.path(), "tracks.ndjson", "{\"id\": 1, \"name\": \"One\", \"artist\": \"A\"}\n{\"id\": true}\n");
     write(home.path(), "users.ndjson", "{\"id\": \"u\"}\n");
     write(home.path(), "playlists.ndjson", "{\"id\": 7, \"tracks\": [1, 2]}\n");
     let arguments = [
@@ -134,14 +147,21 @@ async fn rows_of_ones_own_come_in_one_command_whatever_the_order_of_flags() {
         database.url(),
     ];
     let report: Value = serde_json::from_str(&home.segue(&arguments).succeed()).expect("JSON");
-    for (field, expected) in [("files", 3), ("tracks_added", 1), ("users_added", 1), ("placements", 1), ("rejected", 2)]
-    {
+    for (field, expected) in [
+        ("files", 3),
+        ("rows", 4),
+        ("tracks_added", 1),
+        ("users_added", 1),
+        ("placements", 1),
+        ("rejected", 1),
+        ("omitted", 1),
+    ] {
         assert_eq!(report[field], expected, "{field} of {report}");
     }
     let rejects = std::fs::read_to_string(home.path().join("rejects.ndjson")).expect("rejects");
     let rejects: Vec<Value> = rejects.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
     assert_eq!(rejects[0]["item"], "line 2");
-    assert_eq!(rejects[0]["reason"], "missing field `name` (column 9)");
+    assert_eq!(rejects[0]["reason"], "id: must be an id: text or a whole number, not true");
     assert_eq!(rejects[1]["item"], "line 1 tracks[1]");
 }
 
@@ -153,5 +173,56 @@ async fn radio_playlists_are_imported_from_a_folder() {
     write(&folder, "train.txt", "900 901 \n2 1 \n0 1 \n0 \n");
     write(&folder, "song_hash.txt", "0\tFirst\tNobody\n1\tSecond\tSomebody\n");
     let printed = home.segue(&["import", "yes-radio", "yes_tiny", "--database-url", database.url()]).succeed();
-    assert!(printed.contains("2 new, 0 changed, 0 unchanged") && printed.contains("placements   3"), "{printed}");
+    assert_eq!(line(&printed, "playlists"), "2 0 0");
+    assert!(printed.contains("3 placements"), "{printed}");
+}
+
+#[tokio::test]
+async fn an_import_in_which_no_row_was_right_ends_with_1_and_says_why_and_which_flag_helps() {
+    let home = Home::new();
+    let database = Database::new().await;
+    let url = ["--database-url", database.url()];
+    // A time of the year 5138.
+    write(home.path(), "future.csv", "user_id,track_id,rating,rated_at\nu,t,4,99999999999\n");
+    write(home.path(), "tracks.ndjson", "{\"name\": \"no id\"}\n");
+    write(home.path(), "slice.json", "{\"playlists\": [5, 6]}");
+    for (arguments, reason) in [
+        (["ratings", "future.csv", "--lowest=0"], "1 × rated_at: must not be in the future"),
+        (["ndjson", "--tracks", "tracks.ndjson"], "1 × id: must not be empty"),
+        (["mpd", "slice.json", "slice.json"], "4 × must be an object"),
+    ] {
+        let finished = home.segue(&[&["import"], &arguments[..], &url[..]].concat()).run();
+        assert_eq!(finished.code, Some(1), "{finished:?}");
+        assert!(
+            finished.stdout.contains(reason) && finished.stdout.contains("no row could be imported"),
+            "{finished:?}"
+        );
+    }
+    let rows: Vec<String> = (0..1_200).map(|row| format!("u{row},t,{}", row % 10 + 1)).collect();
+    write(home.path(), "ten.csv", format!("user_id,track_id,rating\n{}\n", rows.join("\n")));
+    let printed = home.segue(&[&["import", "ratings", "ten.csv"], &url[..]].concat()).succeed();
+    assert!(printed.contains("600 × rating: must be a number from 0.5 to 5"), "{printed}");
+    assert!(line(&printed, "hint").contains("--highest 10 accepts them"), "{printed}");
+    // One setting at the top of the file is the scale of the import and of the server.
+    write(home.path(), "segue.toml", "rating_highest = 10\n");
+    let printed = home.segue(&[&["import", "ratings", "ten.csv"], &url[..]].concat()).succeed();
+    assert_eq!((line(&printed, "rejected"), line(&printed, "ratings")), ("0 rows".to_owned(), "600 0 600".to_owned()));
+    assert!(home.segue(&["config"]).succeed().contains("rating_highest = 10"));
+}
+
+#[tokio::test]
+async fn an_import_from_a_pipe_that_never_ends_stops_when_it_is_asked_to() {
+    let home = Home::new();
+    let database = Database::new().await;
+    let pipe = home.path().join("pipe");
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status().expect("mkfifo");
+    assert!(made.success());
+    let running = home.segue(&["import", "ndjson", "--tracks", "pipe", "--database-url", database.url()]).start();
+    // Opening waits for the reader: from here on it reads.
+    let mut writer = std::fs::OpenOptions::new().write(true).open(&pipe).expect("a reader");
+    std::io::Write::write_all(&mut writer, b"{\"id\": 1}\n").expect("written");
+    running.terminate();
+    let finished = running.finish();
+    assert_eq!(finished.code, Some(130), "{finished:?}");
+    drop(writer);
 }

@@ -15,6 +15,7 @@ mod names;
 mod openapi;
 mod ratings;
 mod serve;
+mod writers;
 
 #[expect(dead_code, reason = "each test binary uses its own part of it")]
 #[path = "../support/mod.rs"]

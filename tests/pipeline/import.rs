@@ -190,8 +190,8 @@ async fn an_empty_file_is_refused_and_a_slice_without_playlists_is_a_good_one() 
 #[tokio::test]
 async fn bad_rows_are_skipped_and_listed_with_file_position_row_and_reason() {
     let playlists = [
-        bare_playlist(1, vec![bare_track("t:1", "One", "A"), json!({"track_uri": "t:2", "artist_name": "A"})]),
-        json!({"name": "without a pid", "tracks": []}),
+        bare_playlist(1, vec![bare_track("t:1", "One", "A"), json!({"track_uri": [], "artist_name": "A"})]),
+        json!({"name": "neither pid nor tracks"}),
         bare_playlist(2, vec![bare_track("", "No uri", "A"), bare_track("t:3", "Three", "A"), json!("a text")]),
         json!(["no object"]),
         bare_playlist(1, bare_tracks("again", 1)),
@@ -204,29 +204,30 @@ async fn bad_rows_are_skipped_and_listed_with_file_position_row_and_reason() {
         ),
         bare_playlist(7, vec![bare_track("t:\u{7}", "Bell", "A"), bare_track("t:5", "Five", "A")]),
     ];
-    let expected: [(&str, &Value, &str); 10] = [
-        ("playlists[0].tracks[1]", &playlists[0]["tracks"][1], "track_name"),
-        ("playlists[1]", &playlists[1], "pid"),
-        ("playlists[2].tracks[0]", &playlists[2]["tracks"][0], "track_uri must not be empty"),
-        ("playlists[2].tracks[2]", &playlists[2]["tracks"][2], "string"),
-        ("playlists[3]", &playlists[3], ""),
-        ("playlists[4]", &playlists[4], "pid 1 occurs twice"),
-        ("playlists[5]", &playlists[5], "-1"),
-        ("playlists[6]", &playlists[6], "none"),
-        ("playlists[7]", &playlists[7], "modified_at"),
-        ("playlists[8].tracks[0]", &playlists[8]["tracks"][0], ""),
+    let expected: [(&str, &str, &Value, &str); 11] = [
+        ("part", "playlists[0].tracks[1]", &playlists[0]["tracks"][1], "track_uri"),
+        ("row", "playlists[1]", &playlists[1], "pid: must not be empty"),
+        ("part", "playlists[2].tracks[0]", &playlists[2]["tracks"][0], "track_uri: must not be empty"),
+        ("part", "playlists[2].tracks[2]", &playlists[2]["tracks"][2], "object"),
+        ("row", "playlists[3]", &playlists[3], "object"),
+        ("row", "playlists[4]", &playlists[4], "pid \"1\" occurs twice"),
+        ("part", "playlists[5].num_followers", &playlists[5], "num_followers: must not be negative"),
+        ("row", "playlists[6]", &playlists[6], "none"),
+        ("part", "playlists[7].modified_at", &playlists[7], "years 1 to 9999"),
+        ("part", "playlists[8].tracks[0].duration_ms", &playlists[8]["tracks"][0], "is too large"),
+        ("part", "playlists[9].tracks[0]", &playlists[9]["tracks"][0], "control characters"),
     ];
-    let bell = ("playlists[9].tracks[0]", &playlists[9]["tracks"][0], "control characters");
     let text = slice(&playlists);
     for (name, bytes) in [("slice.json", text.clone().into_bytes()), ("slice.json.gz", gzip(text.as_bytes()))] {
         let imported = imported(&[(name, bytes)]).await;
         assert_eq!(imported.report.failed_files, [], "{name}");
         let rejects = imported.rejects();
-        assert_eq!(imported.report.rejected, rejects.len() as u64);
+        assert_eq!((imported.report.rows, imported.report.rejected, imported.report.omitted), (10, 4, 7));
         assert_eq!(rejects.len(), 11, "{rejects:#?}");
-        for (item, row, reason) in expected.iter().chain([&bell]) {
-            let reject = rejects.iter().find(|reject| reject["item"] == *item);
+        for (skipped, item, row, reason) in expected {
+            let reject = rejects.iter().find(|reject| reject["item"] == item);
             let reject = reject.unwrap_or_else(|| panic!("{item} is not among {rejects:#?}"));
+            assert_eq!(reject["skipped"], skipped, "{item}");
             assert_eq!(reject["file"], json!(imported.folder.path().join(name)), "{item}");
             let offset = reject["offset"].as_u64().expect("an offset") as usize;
             // Of the decompressed file: the row as it was written begins there.
@@ -234,75 +235,155 @@ async fn bad_rows_are_skipped_and_listed_with_file_position_row_and_reason() {
             let said = reject["reason"].as_str().expect("a reason");
             assert!(!said.is_empty() && said.contains(reason), "{item}: {said}");
         }
-        assert_eq!(imported.playlists().await, ["1", "2", "6", "7"], "{name}");
-        assert_eq!(imported.placements().await, ["1 0 t:1", "2 0 t:3", "7 0 t:5"], "{name}");
+        assert_eq!(imported.playlists().await, ["1", "2", "3", "5", "6", "7"], "{name}");
+        assert_eq!(
+            imported.placements().await,
+            ["1 0 t:1", "2 0 t:3", "3 0 negative:0", "5 0 future:0", "6 0 t:4", "7 0 t:5"],
+            "{name}"
+        );
     }
 }
 
 #[tokio::test]
-async fn the_reason_for_a_value_of_the_wrong_type_names_the_field() {
-    let playlist = |field: &str, value: Value| {
-        let mut playlist = bare_playlist(1, Vec::new());
+async fn a_field_of_no_use_costs_no_more_than_itself_and_is_listed() {
+    let playlist = |pid: u32, field: &str, value: Value| {
+        let mut playlist = bare_playlist(pid, bare_tracks("t", 1));
         playlist[field] = value;
         playlist
     };
-    let track = |field: &str, value: Value| {
+    let track = |pid: u32, field: &str, value: Value| {
         let mut track = bare_track("t:1", "One", "A");
         track[field] = value;
-        bare_playlist(1, vec![track])
+        bare_playlist(pid, vec![track])
     };
-    for (row, field) in [
-        (playlist("pid", json!(-1)), "pid"),
-        (playlist("name", json!(5)), "name"),
-        (playlist("collaborative", json!("yes")), "collaborative"),
-        (playlist("num_followers", json!(-1)), "num_followers"),
-        (playlist("tracks", json!("none")), "tracks"),
-        (track("track_uri", json!(5)), "track_uri"),
-        (track("duration_ms", json!("long")), "duration_ms"),
-    ] {
-        let imported = imported(&[("slice.json", slice(&[row]).into_bytes())]).await;
-        let rejects = imported.rejects();
-        assert_eq!(rejects.len(), 1, "{rejects:?}");
-        let reason = rejects[0]["reason"].as_str().expect("a reason");
-        assert!(reason.contains(field), "{field}: {reason}");
-        assert!(!reason.contains("enum"), "{field}: {reason}");
+    let useless = [
+        playlist(1, "pid", json!("")),
+        playlist(2, "pid", json!({})),
+        playlist(3, "name", json!([])),
+        playlist(4, "collaborative", json!("yes")),
+        playlist(5, "num_followers", json!(-1)),
+        playlist(6, "num_albums", json!(1.5)),
+        playlist(7, "duration_ms", json!(1e20)),
+        playlist(8, "modified_at", json!("soon")),
+        playlist(9, "modified_at", json!(-90_000_000_000_i64)),
+        playlist(10, "modified_at", json!(-213_000_000_000_i64)),
+        playlist(11, "modified_at", json!("9999-12-31T23:59:59-23:59")),
+        track(12, "duration_ms", json!("long")),
+        track(13, "artist_name", json!(false)),
+        track(14, "pos", json!(0.5)),
+    ];
+    let imported = imported(&[("slice.json", slice(&useless).into_bytes())]).await;
+    let report = &imported.report;
+    assert_eq!(
+        (report.outcome.playlists_added, report.rejected, report.omitted),
+        (14, 0, 14),
+        "{:#?}",
+        imported.rejects()
+    );
+    assert_eq!(report.outcome.placements, 14);
+    let fields = ["pid", "pid", "name", "collaborative", "num_followers", "num_albums", "duration_ms", "modified_at"];
+    for (number, field) in fields.into_iter().enumerate() {
+        let reject = &imported.rejects()[number];
+        assert_eq!(reject["item"], format!("playlists[{number}].{field}"));
     }
+    let ids = imported.playlists().await;
+    assert!(ids.contains(&"slice:0".to_owned()) && ids.contains(&"slice:1".to_owned()), "{ids:?}");
 }
 
 #[tokio::test]
-async fn names_that_no_index_can_hold_are_rejected_and_long_titles_are_kept() {
-    let long = "x".repeat(5_000);
-    let titled = json!({"pid": 1, "name": long, "tracks": [bare_track("t:1", &long, "A")]});
+async fn a_field_is_read_whatever_type_it_was_written_as() {
+    let track = json!({"pos": 0.0, "track_uri": "t:1", "track_name": 99, "artist_name": "A", "duration_ms": 200_000.0});
+    let full = |pid: Value, modified_at: Value| {
+        json!({
+            "pid": pid, "name": 123, "collaborative": "False", "num_followers": "1", "num_edits": 2.0, "num_albums": 7.0,
+            "num_artists": "", "duration_ms": "3.0", "modified_at": modified_at, "tracks": [track]
+        })
+    };
+    let playlists = [
+        full(json!(8.0), json!(1_493_424_000)),
+        full(json!(-7), json!(1_493_424_000.0)),
+        full(json!("x"), json!(1_493_424_000_000_i64)),
+        full(json!(9_007_199_254_740_993_u64), json!("2017-04-29")),
+    ];
+    let imported = imported(&[("typed.json", slice(&playlists).into_bytes())]).await;
+    assert_eq!((imported.report.rejected, imported.report.omitted), (0, 0), "{:?}", imported.rejects());
+    assert_eq!(imported.playlists().await, ["-7", "8", "9007199254740993", "x"]);
+    let rows = "SELECT DISTINCT concat_ws(' ', title, collaborative, num_followers, num_edits, num_albums, num_artists,
+                                          duration_ms, extract(epoch FROM modified_at)::bigint) FROM playlists";
+    assert_eq!(imported.database.texts(rows).await, ["123 f 1 2 7 3 1493424000"]);
+    assert_eq!(imported.database.texts("SELECT concat_ws(' ', name, duration_ms) FROM tracks").await, ["99 200000"]);
+}
+
+#[tokio::test]
+async fn every_text_that_is_stored_is_bounded() {
+    let (long, longer) = ("x".repeat(1_001), "y".repeat(10_001));
+    let titled = json!({"pid": 1, "name": "z".repeat(10_000), "description": longer, "tracks": []});
     let playlists = [
         titled,
         bare_playlist(long.as_str(), Vec::new()),
         bare_playlist(2, vec![bare_track(&long, "Long uri", "A")]),
-        bare_playlist(3, vec![bare_track("t:3", "Long artist", &long)]),
+        bare_playlist(3, vec![bare_track("t:3", &long, &long)]),
+        json!({"pid": 4, "name": "w".repeat(10_000_000), "tracks": []}),
     ];
     let imported = imported(&[("long.json", slice(&playlists).into_bytes())]).await;
     let items: Vec<Value> = imported.rejects().into_iter().map(|mut reject| reject["item"].take()).collect();
-    assert_eq!(items, ["playlists[1]", "playlists[2].tracks[0]", "playlists[3].tracks[0]"]);
-    assert_eq!(imported.playlists().await, ["1", "2", "3"]);
-    let titles = "SELECT title FROM playlists WHERE title IS NOT NULL UNION ALL SELECT name FROM tracks";
-    assert_eq!(imported.database.texts(titles).await, [long.as_str(), long.as_str()]);
+    let expected = [
+        "playlists[0].description",
+        "playlists[1].pid",
+        "playlists[2].tracks[0]",
+        "playlists[3].tracks[0].track_name",
+        "playlists[3].tracks[0].artist_name",
+        "playlists[4].name",
+    ];
+    assert_eq!(items, expected);
+    assert_eq!(imported.playlists().await, ["1", "2", "3", "4", "long:1"]);
+    assert_eq!(
+        imported.database.texts("SELECT title FROM playlists WHERE title IS NOT NULL").await,
+        ["z".repeat(10_000)]
+    );
+    assert_eq!(imported.placements().await, ["3 0 t:3"]);
 }
 
 #[tokio::test]
-async fn what_text_in_postgres_can_not_hold_spoils_no_more_than_its_row() {
+async fn what_text_can_not_hold_spoils_no_more_than_itself() {
     let text = r#"{"playlists": [
         {"pid": 1, "name": "nul \u0000 inside", "tracks": [
             {"track_uri": "t:1", "track_name": "One\u0000", "artist_name": "\u0000A"},
             {"track_uri": "t:2", "track_name": "half a pair \ud83c", "artist_name": "A"},
             {"track_uri": "t:3", "track_name": "a whole pair \ud83c\udfb5", "artist_name": "A"}]},
-        {"pid": 2, "name": "half a pair \udfb5", "tracks": []},
+        {"pid": 2, "name": "half a pair \udfb5", "tracks": [null, {"track_uri": "t:4 \ud83c"}]},
         {"pid": 3, "tracks": []}]}"#;
     let imported = imported(&[("odd.json", text.as_bytes().to_vec())]).await;
     let items: Vec<Value> = imported.rejects().into_iter().map(|mut reject| reject["item"].take()).collect();
-    assert_eq!(items, ["playlists[0].tracks[1]", "playlists[1]"]);
-    assert_eq!(imported.playlists().await, ["1", "3"]);
+    // Two ids could both become the same one.
+    assert_eq!(items, ["playlists[1].tracks[0]", "playlists[1].tracks[1]"]);
+    assert_eq!(imported.playlists().await, ["1", "2", "3"]);
     let names = imported.database.texts("SELECT name FROM tracks ORDER BY uri").await;
-    assert_eq!(names, ["One", "a whole pair \u{1f3b5}"]);
-    assert_eq!(imported.database.texts("SELECT title FROM playlists WHERE title <> ''").await, ["nul  inside"]);
+    assert_eq!(names, ["One", "half a pair \u{fffd}", "a whole pair \u{1f3b5}"]);
+    let titles = imported.database.texts("SELECT title FROM playlists WHERE title <> '' ORDER BY external_id").await;
+    assert_eq!(titles, ["nul  inside", "half a pair \u{fffd}"]);
+}
+
+#[tokio::test]
+async fn a_byte_order_mark_is_passed_over_and_what_is_no_text_is_named() {
+    let marked = [b"\xef\xbb\xbf".to_vec(), good("marked")].concat();
+    let wide: Vec<u8> =
+        String::from_utf8(good("wide")).expect("text").encode_utf16().flat_map(u16::to_le_bytes).collect();
+    let imported = imported(&[
+        ("marked.json", marked.clone()),
+        ("marked.json.gz", gzip(&marked)),
+        ("wide.json", wide.clone()),
+        ("wide.json.gz", gzip(&wide)),
+        ("archive.json", b"PK\x03\x04rest".to_vec()),
+        ("packed.json", b"\x28\xb5\x2f\xfdrest".to_vec()),
+        ("list.json", b"[{\"pid\": 1, \"tracks\": []}]".to_vec()),
+    ])
+    .await;
+    let reasons: Vec<&str> = imported.report.failed_files.iter().map(|failed| failed.reason.as_str()).collect();
+    for (reason, word) in reasons.iter().zip(["UTF-16", "UTF-16", "zip", "zstd", "a bare array"]) {
+        assert!(reason.contains(word), "{reasons:?}");
+    }
+    assert_eq!((imported.report.files, imported.playlists().await), (2, vec!["marked".to_owned()]));
 }
 
 #[tokio::test]
@@ -316,7 +397,7 @@ async fn rejects_of_several_files_are_in_one_list_that_names_each() {
         .map(|name| name.to_string_lossy().into_owned())
         .collect();
     assert_eq!(files, ["a.json", "a.json", "b.json", "b.json"]);
-    assert_eq!(imported.report.rejected, 4);
+    assert_eq!((imported.report.rejected, imported.report.omitted), (2, 2));
 }
 
 #[tokio::test]

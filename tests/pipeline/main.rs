@@ -12,7 +12,9 @@ mod published_data;
 mod ratings;
 mod readers;
 mod reimport;
+mod sources;
 mod training;
+mod union;
 
 #[expect(dead_code, reason = "each test binary uses its own part of it")]
 #[path = "../support/mod.rs"]

@@ -93,7 +93,7 @@ fn popularity_on_the_challenge_set_has_the_metrics_that_another_scorer_gives_it(
         {
             let TrackMention::Described(track) = track else { panic!("a slice describes its tracks") };
             *counts.entry(track.id.to_string()).or_default() += 1;
-            artists.insert(track.id.to_string(), track.artist.name);
+            artists.extend(track.artist.and_then(|artist| Some((track.id.to_string(), artist.name?))));
         }
     }
     let mut ids: Vec<(&String, u32)> = counts.iter().map(|(id, &count)| (id, count)).collect();

@@ -1,4 +1,4 @@
-//! What the readers of NumPy files, text and NDJSON make of anything that they may be given: rows, rejects or an error
+//! What the readers of NumPy files, slices, tables, text and NDJSON make of anything that they may be given: rows, rejects or an error
 //! that names a position inside the file, and never a crash.
 //!
 //! `SEGUE_FUZZ_SECONDS=600 cargo test --test pipeline mutated` changes the files of `tests/fixtures/import` at random for
@@ -10,12 +10,17 @@ use std::time::{Duration, Instant};
 use proptest::prelude::*;
 use rand::{RngExt, SeedableRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
-use segue::catalog::TrackMention;
-use segue::catalog::lines::{LineId, LineTrack, PlaylistLine, TrackLine, UserLine};
+use segue::catalog::fields::{Field, Omissions, Whole};
+use segue::catalog::lines::{self, LineId, LineTrack, PlaylistLine, TrackLine};
+use segue::catalog::{RatingScale, TrackMention};
 use segue::import::deezer::{self, DeezerOptions};
+use segue::import::kkbox::{KkboxBatch, KkboxFile};
 use segue::import::ndjson::{self, RowKind};
 use segue::import::pickle::Limits;
-use segue::import::{Batch, FormatError, ReadError, Reject, Sink, Source, npy, yes_radio};
+use segue::import::ratings::Reader;
+use segue::import::{
+    Batch, FormatError, ParsedRatings, RatingsFile, ReadError, Reject, Sink, Source, mpd, npy, yes_radio,
+};
 
 /// Files of the Yes.com playlists as short as they can be.
 const SONGS: &[u8] = b"0\tFirst\tNobody\n";
@@ -61,6 +66,10 @@ impl Read {
         })
     }
 
+    fn mpd(bytes: &[u8]) -> Self {
+        Self::of("slice.json", |file, sink| mpd::read(file, Source::new(bytes), sink))
+    }
+
     fn ndjson(kind: RowKind, bytes: &[u8]) -> Self {
         Self::of("rows.ndjson", |_, sink| ndjson::read(Source::new(bytes), kind, sink))
     }
@@ -69,7 +78,8 @@ impl Read {
     fn playlists(&self) -> Vec<(String, Vec<String>)> {
         let entry = |track: &TrackMention| match track {
             TrackMention::Described(track) => {
-                [track.id.to_string(), track.artist.id.clone().map_or(track.artist.name.clone(), String::from)]
+                let artist = track.artist.clone().and_then(|artist| artist.id.map(String::from).or(artist.name));
+                [track.id.to_string(), artist.unwrap_or_default()]
             }
             TrackMention::Id(id) => [id.to_string(), String::new()],
         };
@@ -407,40 +417,105 @@ proptest! {
     }
 
     #[test]
-    fn rows_of_json_come_back_as_they_were_written(id in "[a-z0-9:é]{1,20}", title in "\\PC{0,40}", tracks in prop::collection::vec(("[a-z]{1,8}", any::<bool>()), 0..20), followers in 0..1_000_000u32) {
-        let track = |(id, described): &(String, bool)| match described {
-            false => LineTrack::Id(LineId(id.clone())),
-            true => LineTrack::Track(TrackLine {
-                id: LineId(id.clone()), name: title.clone(), artist: id.clone(), artist_id: None, album: Some(title.clone()),
-                album_id: None, duration_ms: Some(followers),
-            }),
-        };
+    fn rows_of_json_come_back_as_they_were_written(id in "[a-z0-9:é]{1,20}", title in "\\PC{0,40}", tracks in prop::collection::vec(("[a-z]{1,8}", any::<bool>()), 0..20), followers in 0..1_000_000i64) {
+        let id = || Field::Stated(LineId(id.as_str().into()));
+        let title = || if title.trim().is_empty() { Field::Absent } else { Field::Stated(title.as_str().into()) };
         let row = PlaylistLine {
-            id: LineId(id.clone()), user_id: Some(LineId(id)), title: Some(title.clone()), description: None,
-            collaborative: Some(true), num_followers: Some(followers), num_edits: None, num_albums: None, num_artists: None,
-            duration_ms: None, modified_at: Some(time::macros::datetime!(2026-11-22 01:02:03 UTC)),
-            tracks: tracks.iter().map(track).collect(),
+            id: id(), user_id: id(), title: title(), collaborative: Field::Stated(true),
+            num_followers: Field::Stated(Whole(followers)),
+            modified_at: Field::Stated(time::macros::datetime!(2026-11-22 01:02:03 UTC)),
+            tracks: Field::Stated(tracks.iter().map(|(track, described)| {
+                let track = Field::Stated(LineId(track.as_str().into()));
+                match described {
+                    false => LineTrack::Id(track),
+                    true => LineTrack::Track(Box::new(TrackLine {
+                        id: track, name: title(), artist: title(), duration_ms: Field::Stated(Whole(followers)),
+                        ..TrackLine::default()
+                    })),
+                }
+            }).collect()),
+            ..PlaylistLine::default()
         };
         let line = serde_json::to_string(&row).expect("JSON");
-        prop_assert_eq!(serde_json::from_str::<PlaylistLine>(&line).expect("a row"), row.clone());
         let read = Read::ndjson(RowKind::Playlists, line.as_bytes());
         prop_assert_eq!(read.rejects().len(), 0);
-        prop_assert_eq!(&read.batches[0].playlists, &vec![row.into_record().expect("a record")]);
+        let record = row.into_record(&mut Omissions::default()).expect("a record");
+        prop_assert_eq!(&read.batches[0].playlists, &vec![record.clone()]);
+        prop_assert_eq!(lines::playlist(line.as_bytes()), Ok((record, Vec::new())));
     }
+
+    #[test]
+    fn any_json_is_a_slice_rejects_or_an_error(value in "[\\[\\]{},:\"\\\\ a1.u-]{0,60}", around in any::<bool>()) {
+        let json = if around { format!("{{\"playlists\": [{value}]}}") } else { value };
+        let read = Read::mpd(json.as_bytes());
+        read.assert_sound(json.as_bytes());
+        let parsed = serde_json::from_str::<serde_json::Value>(&json);
+        // What is JSON of the right shape is read, and what is no JSON is refused.
+        let is_slice = parsed.as_ref().is_ok_and(|value| value["playlists"].is_array());
+        prop_assert_eq!(read.refused.is_none(), is_slice, "{} {:?}", json, read.refused);
+    }
+
+    #[test]
+    fn every_line_of_a_table_is_a_rating_or_a_reject(rows in prop::collection::vec(("[a-c]", "[x-z]{1,2}", 1..6u8, "[ a-z\\\"]{0,6}"), 1..20)) {
+        let lines: Vec<String> = rows.iter().map(|(user, track, rating, name)| format!("{user},{track},{rating},{name}")).collect();
+        let text = format!("user_id,track_id,rating,name\n{}\n", lines.join("\n"));
+        let parsed = ratings(RatingsFile::Table("mine.csv".into()), text.as_bytes()).expect("a table");
+        let quotes = lines.iter().filter(|line| line.contains('"')).count();
+        prop_assert!(parsed.ratings.len() >= rows.len() - quotes, "{}: {:?}", text, parsed.rejects);
+        prop_assert!(parsed.ratings.len() + parsed.rejects.len() <= rows.len());
+    }
+}
+
+/// What comes out of a file of ratings.
+fn ratings(file: RatingsFile, bytes: &[u8]) -> Result<ParsedRatings, ReadError> {
+    let mut parsed = ParsedRatings::default();
+    let mut hand_over = |batch: ParsedRatings| {
+        parsed.tracks.extend(batch.tracks);
+        parsed.ratings.extend(batch.ratings);
+        parsed.rejects.extend(batch.rejects);
+        Ok(())
+    };
+    let mut reader = Reader::new(file.path(), RatingScale { lowest: 0.5, highest: 5.0 }, &mut hand_over);
+    file.read(Source::new(bytes), &mut reader)?;
+    reader.flush()?;
+    Ok(parsed)
+}
+
+/// Reads bytes as each kind of table; returns whether rows came out of one.
+fn read_tables(bytes: &[u8]) -> bool {
+    let mut has_rows = false;
+    let sound = |rejects: &[Reject]| rejects.iter().all(|reject| reject.offset <= bytes.len() as u64);
+    let kinds = [RatingsFile::Movies, RatingsFile::Ratings, RatingsFile::Item, RatingsFile::Data, RatingsFile::Table];
+    for kind in kinds {
+        if let Ok(parsed) = ratings(kind("table".into()), bytes) {
+            assert!(sound(&parsed.rejects), "{:?}", parsed.rejects);
+            has_rows |= !(parsed.ratings.is_empty() && parsed.tracks.is_empty());
+        }
+    }
+    let kinds = [KkboxFile::Members, KkboxFile::Songs, KkboxFile::Recordings, KkboxFile::Train, KkboxFile::Test];
+    for kind in kinds {
+        let mut hand_over = |batch: KkboxBatch| {
+            assert!(sound(&batch.rejects), "{:?}", batch.rejects);
+            Ok(())
+        };
+        // A header of another kind is refused.
+        let _ = kind("table".into()).read(Source::new(bytes), &mut hand_over);
+    }
+    has_rows
 }
 
 #[test]
 fn an_id_in_a_row_of_json_may_be_a_number() {
-    let user: UserLine = serde_json::from_str(r#"{"id": 17}"#).expect("a user");
-    assert_eq!(user.id, LineId("17".to_owned()));
-    serde_json::from_str::<UserLine>(r#"{"id": 1.5}"#).expect_err("no id");
+    let (user, omitted) = lines::user(br#"{"id": 17.0}"#).expect("a user");
+    assert_eq!((user.as_str(), omitted), ("17", Vec::new()));
+    lines::user(br#"{"id": 1.5}"#).expect_err("no id");
 }
 
 /// `seconds` of random changes to the fixtures, or a moment of them.
 #[test]
 fn mutated_files_are_read_or_refused_and_never_crash_the_reader() {
     let seconds: Option<u64> = std::env::var("SEGUE_FUZZ_SECONDS").ok().map(|text| text.parse().expect("seconds"));
-    let all = ["npy", "txt", "ndjson"].into_iter().flat_map(fixtures);
+    let all = ["npy", "txt", "ndjson", "json", "csv"].into_iter().flat_map(fixtures);
     let fixtures: Vec<Vec<u8>> = all.map(|(_, bytes)| bytes).collect();
     let began = Instant::now();
     let seed = seconds.map_or(7, |_| std::time::UNIX_EPOCH.elapsed().expect("after 1970").as_secs());
@@ -463,12 +538,14 @@ fn mutated_files_are_read_or_refused_and_never_crash_the_reader() {
                 Read::deezer("mutated.npy", &bytes, inputs.is_multiple_of(2)),
                 Read::yes_radio(SONGS, &bytes),
                 Read::yes_radio(&bytes, PLAYLISTS),
+                Read::mpd(&bytes),
                 Read::ndjson(RowKind::Tracks, &bytes),
                 Read::ndjson(RowKind::Users, &bytes),
                 Read::ndjson(RowKind::Playlists, &bytes),
             ];
             reads.iter().for_each(|read| read.assert_sound(&bytes));
-            u64::from(reads.iter().any(Read::has_rows))
+            let has_ratings = read_tables(&bytes);
+            u64::from(has_ratings || reads.iter().any(Read::has_rows))
         });
         match outcome {
             Ok(reached) => reached_rows += reached,
@@ -486,7 +563,7 @@ fn mutate(bytes: &mut Vec<u8>, fixtures: &[Vec<u8>], rng: &mut Xoshiro256PlusPlu
     if bytes.is_empty() {
         bytes.push(rng.random_range(0..=255));
     }
-    // Mostly behind the header, where the opcodes are.
+    // Mostly behind the header, where the opcodes are; tables and JSON have a shorter one.
     let begin = if rng.random_bool(0.9) { bytes.len().min(80) } else { 0 };
     let place = rng.random_range(begin..=bytes.len());
     let end = (place + rng.random_range(1..40)).min(bytes.len());

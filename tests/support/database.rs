@@ -75,12 +75,14 @@ impl Database {
 
     /// Opens the catalog in it, with its tables.
     pub async fn catalog(&self) -> Catalog {
-        Catalog::open(Some(&self.url), Path::new(".")).await.expect("a catalog")
+        Catalog::open(Some(&self.url), None, Path::new(".")).await.expect("a catalog")
     }
 
-    /// Connects to it.
+    /// Connects to it, with the catalog's tables in reach.
     pub async fn connect(&self) -> PgConnection {
-        PgConnection::connect(&self.url).await.expect("a connection")
+        let mut connection = PgConnection::connect(&self.url).await.expect("a connection");
+        connection.execute("SET search_path TO segue, public").await.expect("set");
+        connection
     }
 
     /// Returns the first column of a query's result.
@@ -97,10 +99,10 @@ impl Database {
                  SELECT jsonb_build_array('artist', a.uri, a.name)::text AS line FROM artists a
                  UNION ALL
                  SELECT jsonb_build_array('album', b.uri, b.name, a.uri, a.name)::text
-                 FROM albums b JOIN artists a ON a.id = b.artist_id
+                 FROM albums b LEFT JOIN artists a ON a.id = b.artist_id
                  UNION ALL
                  SELECT jsonb_build_array('track', t.uri, t.name, a.uri, a.name, b.uri, b.name, t.duration_ms)::text
-                 FROM tracks t JOIN artists a ON a.id = t.artist_id LEFT JOIN albums b ON b.id = t.album_id
+                 FROM tracks t LEFT JOIN artists a ON a.id = t.artist_id LEFT JOIN albums b ON b.id = t.album_id
                  UNION ALL
                  SELECT jsonb_build_array('playlist', p.external_id, p.title, p.description, p.collaborative,
                                           p.num_followers, p.num_edits, p.num_tracks, p.num_albums, p.num_artists,

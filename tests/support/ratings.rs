@@ -30,7 +30,7 @@ pub fn tracks() -> Vec<TrackRecord> {
     all.map(|(genre, number)| {
         let id = track(genre, number);
         let name = format!("Song {id}");
-        TrackRecord::named(TrackId::new(id).expect("an id"), &name, vec![GENRES[genre].to_owned()])
+        TrackRecord::named(TrackId::new(id).expect("an id"), &name).of_genres([GENRES[genre]])
     })
     .collect()
 }

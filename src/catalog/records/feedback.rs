@@ -1,8 +1,9 @@
 //! Ratings and listens.
 
-use time::OffsetDateTime;
+use time::{Duration, OffsetDateTime};
 
 use super::ids::{TrackId, UserId};
+use super::times::in_years;
 
 /// The scale that an app rates on, both ends included.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -23,9 +24,21 @@ impl RatingScale {
     }
 }
 
-/// Rounds a time down to what PostgreSQL stores, so that a time compares equal to itself once it is stored.
-pub fn whole_microseconds(time: OffsetDateTime) -> OffsetDateTime {
-    time.replace_nanosecond(time.nanosecond() / 1_000 * 1_000).unwrap_or(time)
+/// How far the clock of a phone may be ahead.
+const CLOCK_SKEW: Duration = Duration::days(1);
+
+/// Returns the time of a rating or a listen if it can be one; `now` is the time at which it comes in.
+///
+/// # Errors
+///
+/// If it is in the future, since it would outweigh everything that comes later, or before 1900.
+pub fn feedback_time(time: OffsetDateTime, now: OffsetDateTime) -> Result<OffsetDateTime, String> {
+    let time = in_years(time)?;
+    match time {
+        _ if time - now > CLOCK_SKEW => Err("must not be in the future".to_owned()),
+        _ if time.year() < 1900 => Err("must not be before 1900".to_owned()),
+        _ => Ok(time),
+    }
 }
 
 /// A rating as it comes in.

@@ -20,17 +20,22 @@ pub enum TextError {
     /// Control characters in an id.
     #[error("must not contain control characters")]
     ControlCharacters,
+    /// The mark of a character that could not be read: two ids could both become this one.
+    #[error("must not contain U+FFFD, which stands for a character that could not be read")]
+    Unreadable,
     /// The one character that PostgreSQL's text can't hold.
     #[error("must not contain NUL")]
     Nul,
 }
 
-/// Checks an id that an app chooses: 1 to [`MAX_ID_BYTES`] bytes without control characters.
+/// Checks an id that an app chooses: 1 to [`MAX_ID_BYTES`] bytes without control characters, and not only spaces.
 pub fn check_id(text: &str) -> Result<(), TextError> {
     match text {
-        "" => Err(TextError::Empty),
+        _ if text.trim().is_empty() => Err(TextError::Empty),
         _ if text.len() > MAX_ID_BYTES => Err(TextError::TooLong),
+        _ if text.is_ascii() && !text.bytes().any(|byte| byte.is_ascii_control()) => Ok(()),
         _ if text.chars().any(char::is_control) => Err(TextError::ControlCharacters),
+        _ if text.contains(char::REPLACEMENT_CHARACTER) => Err(TextError::Unreadable),
         _ => Ok(()),
     }
 }
@@ -53,13 +58,19 @@ macro_rules! text_ids {
         pub struct $name(String);
 
         impl $name {
-            /// An id for something new: 1 to [`MAX_ID_BYTES`] bytes without control characters.
+            /// An id that a source states, without the spaces around it: 1 to [`MAX_ID_BYTES`] bytes without control
+            /// characters.
             pub fn new(text: impl Into<String>) -> Result<Self, TextError> {
-                let text = text.into();
+                let mut text = text.into();
+                let trimmed = text.trim();
+                if trimmed.len() < text.len() {
+                    text = trimmed.to_owned();
+                }
                 check_id(&text).map(|()| Self(text))
             }
 
-            /// An id to look up, or of feedback: 1 to [`MAX_ID_BYTES`] bytes without NUL.
+            /// An id to look up: 1 to [`MAX_ID_BYTES`] bytes without NUL. Older catalogs have ids that would not be accepted
+            /// any more, and they can still be read and deleted.
             pub fn storable(text: impl Into<String>) -> Result<Self, TextError> {
                 let text = text.into();
                 if text.is_empty() {
@@ -158,9 +169,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ids_are_checked_and_feedback_may_name_any_that_postgresql_can_hold() {
+    fn ids_are_checked_and_any_that_postgresql_can_hold_is_looked_up() {
         assert_eq!(TrackId::new(""), Err(TextError::Empty));
         assert_eq!(TrackId::new("a\tb"), Err(TextError::ControlCharacters));
+        assert_eq!(TrackId::new("é\u{85}b"), Err(TextError::ControlCharacters));
+        assert_eq!(TrackId::new("a\u{fffd}"), Err(TextError::Unreadable));
+        assert_eq!(TrackId::new(" \t"), Err(TextError::Empty));
+        assert_eq!(TrackId::new(" é 1\n").map(String::from), Ok("é 1".to_owned()));
         assert_eq!(TrackId::new("x".repeat(MAX_ID_BYTES + 1)), Err(TextError::TooLong));
         assert_eq!(TrackId::new("x".repeat(MAX_ID_BYTES)).map(|id| id.as_str().len()), Ok(MAX_ID_BYTES));
         assert_eq!(UserId::storable("a\tb").map(String::from), Ok("a\tb".to_owned()));

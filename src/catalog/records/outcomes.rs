@@ -51,8 +51,12 @@ counts! {
         tracks_changed,
         /// artists that were missing
         artists_added,
+        /// artists that had another name, or no id
+        artists_changed,
         /// albums that were missing
         albums_added,
+        /// albums that had another name, or no id
+        albums_changed,
         /// users that were missing
         users_added,
     }
@@ -68,6 +72,12 @@ counts! {
         ratings_unchanged,
         /// tracks that were missing
         tracks_added,
+        /// tracks that were described differently
+        tracks_changed,
+        /// artists that were missing
+        artists_added,
+        /// artists that had another name, or no id
+        artists_changed,
         /// users that were missing
         users_added,
     }
@@ -81,6 +91,12 @@ counts! {
         listens_changed,
         /// tracks that were missing
         tracks_added,
+        /// tracks that were described differently
+        tracks_changed,
+        /// artists that were missing
+        artists_added,
+        /// artists that had another name, or no id
+        artists_changed,
         /// users that were missing
         users_added,
         /// users that were described differently

@@ -1,26 +1,36 @@
-//! A batch taken apart: distinct artists, albums and tracks that refer to one another by index.
+//! A batch taken apart: distinct tracks, with all that its records say of each.
 
 use std::collections::HashMap;
-use std::hash::Hash;
+use std::collections::hash_map::Entry;
 
 use crate::catalog::records::{AlbumRecord, ArtistRecord, PlaylistRecord, TrackId, TrackMention, TrackRecord};
 
-/// Distinct values in order of first sight, and the index of each.
-struct Interner<K, V> {
-    index: HashMap<K, usize>,
-    values: Vec<V>,
+/// A row of `artists` or `albums` as a batch describes it: by uri, by name, or both.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Named<'a> {
+    pub(super) uri: Option<&'a str>,
+    pub(super) name: Option<&'a str>,
 }
 
-impl<K: Hash + Eq, V> Interner<K, V> {
-    fn new() -> Self {
-        Self { index: HashMap::new(), values: Vec::new() }
+impl<'a> Named<'a> {
+    /// What two records say of the row of one track: of two uris the first counts, with the name that came with it.
+    fn and(self, other: Self) -> Self {
+        match (self.uri, other.uri) {
+            (None, Some(_)) => Self { uri: other.uri, name: other.name.or(self.name) },
+            _ => Self { uri: self.uri, name: self.name.or(other.name) },
+        }
     }
+}
 
-    fn intern(&mut self, key: K, value: impl FnOnce() -> V) -> usize {
-        *self.index.entry(key).or_insert_with(|| {
-            self.values.push(value());
-            self.values.len() - 1
-        })
+impl<'a> From<&'a ArtistRecord> for Named<'a> {
+    fn from(artist: &'a ArtistRecord) -> Self {
+        Self { uri: artist.id.as_ref().map(|id| id.as_str()), name: artist.name.as_deref() }
+    }
+}
+
+impl<'a> From<&'a AlbumRecord> for Named<'a> {
+    fn from(album: &'a AlbumRecord) -> Self {
+        Self { uri: album.id.as_ref().map(|id| id.as_str()), name: album.name.as_deref() }
     }
 }
 
@@ -31,40 +41,27 @@ pub(super) struct BatchTrack<'a> {
     pub(super) described: Option<Description<'a>>,
 }
 
-/// What the records of one track in a batch say together: the first one that says something counts, and artists and
-/// albums with an id come before those without.
+/// What the records of one track in a batch say together: the first one that says something counts.
+#[derive(Default)]
 pub(super) struct Description<'a> {
-    pub(super) name: &'a str,
-    artist: &'a ArtistRecord,
-    album: Option<&'a AlbumRecord>,
+    pub(super) name: Option<&'a str>,
+    pub(super) artist: Option<Named<'a>>,
+    pub(super) album: Option<Named<'a>>,
     pub(super) duration_ms: Option<i32>,
     pub(super) genres: Option<&'a [String]>,
     pub(super) hidden: Option<bool>,
-    /// indices in the batch
-    pub(super) artist_index: usize,
-    pub(super) album_index: Option<usize>,
 }
 
 impl<'a> BatchTrack<'a> {
     fn add(&mut self, track: &'a TrackRecord) {
-        let known = self.described.get_or_insert_with(|| Description {
-            name: &track.name,
-            artist: &track.artist,
-            album: None,
-            duration_ms: None,
-            genres: None,
-            hidden: None,
-            artist_index: 0,
-            album_index: None,
-        });
-        if known.artist.id.is_none() && track.artist.id.is_some() {
-            known.artist = &track.artist;
-        }
-        if let Some(album) = &track.album
-            && known.album.is_none_or(|known| known.id.is_none() && album.id.is_some())
-        {
-            known.album = Some(album);
-        }
+        let both = |known: Option<Named<'a>>, said: Option<Named<'a>>| match (known, said) {
+            (Some(known), Some(said)) => Some(known.and(said)),
+            (known, said) => known.or(said),
+        };
+        let known = self.described.get_or_insert_default();
+        known.name = known.name.or(track.name.as_deref());
+        known.artist = both(known.artist, track.artist.as_ref().map(Named::from));
+        known.album = both(known.album, track.album.as_ref().map(Named::from));
         known.duration_ms = known.duration_ms.or(track.duration_ms);
         known.genres = known.genres.or(track.genres.as_deref());
         known.hidden = known.hidden.or(track.hidden);
@@ -72,10 +69,10 @@ impl<'a> BatchTrack<'a> {
 }
 
 /// A batch taken apart.
+#[derive(Default)]
 pub(super) struct Batch<'a> {
-    pub(super) artists: Vec<&'a ArtistRecord>,
-    /// (index of the artist, album)
-    pub(super) albums: Vec<(usize, &'a AlbumRecord)>,
+    index: HashMap<&'a TrackId, usize>,
+    /// in order of first mention
     pub(super) tracks: Vec<BatchTrack<'a>>,
     /// indices of each playlist's tracks
     pub(super) placements: Vec<Vec<usize>>,
@@ -83,47 +80,39 @@ pub(super) struct Batch<'a> {
 
 impl<'a> Batch<'a> {
     pub(super) fn of_playlists(playlists: &'a [PlaylistRecord]) -> Self {
-        let mut tracks: Interner<&TrackId, BatchTrack<'_>> = Interner::new();
-        let mut placements = Vec::with_capacity(playlists.len());
+        let mut batch = Self::default();
         for playlist in playlists {
-            let indices = playlist.tracks.iter().map(|track| {
-                let id = track.id();
-                let index = tracks.intern(id, || BatchTrack { id, described: None });
-                if let TrackMention::Described(track) = track {
-                    tracks.values[index].add(track);
-                }
-                index
+            let indices = playlist.tracks.iter().map(|track| match track {
+                TrackMention::Described(track) => batch.describe(track),
+                TrackMention::Id(id) => batch.mention(id),
             });
-            placements.push(indices.collect());
+            let indices = indices.collect();
+            batch.placements.push(indices);
         }
-        Self::new(tracks.values, placements)
+        batch
     }
 
     pub(super) fn of_tracks(records: impl IntoIterator<Item = &'a TrackRecord>) -> Self {
-        let mut tracks: Interner<&TrackId, BatchTrack<'_>> = Interner::new();
+        let mut batch = Self::default();
         for track in records {
-            let index = tracks.intern(&track.id, || BatchTrack { id: &track.id, described: None });
-            tracks.values[index].add(track);
+            batch.describe(track);
         }
-        Self::new(tracks.values, Vec::new())
+        batch
     }
 
-    fn new(mut tracks: Vec<BatchTrack<'a>>, placements: Vec<Vec<usize>>) -> Self {
-        // With an id, that alone is the key; without one the name is.
-        let mut artists: Interner<(Option<&str>, &str), &ArtistRecord> = Interner::new();
-        let mut albums: Interner<(Option<&str>, usize, &str), (usize, &AlbumRecord)> = Interner::new();
-        for track in tracks.iter_mut().filter_map(|track| track.described.as_mut()) {
-            let artist = track.artist;
-            let key = artist.id.as_ref().map_or((None, artist.name.as_str()), |id| (Some(id.as_str()), ""));
-            track.artist_index = artists.intern(key, || artist);
-            track.album_index = track.album.map(|album| {
-                let key = match &album.id {
-                    Some(id) => (Some(id.as_str()), 0, ""),
-                    None => (None, track.artist_index, album.name.as_str()),
-                };
-                albums.intern(key, || (track.artist_index, album))
-            });
+    fn mention(&mut self, id: &'a TrackId) -> usize {
+        match self.index.entry(id) {
+            Entry::Occupied(entry) => *entry.get(),
+            Entry::Vacant(entry) => {
+                self.tracks.push(BatchTrack { id, described: None });
+                *entry.insert(self.tracks.len() - 1)
+            }
         }
-        Self { artists: artists.values, albums: albums.values, tracks, placements }
+    }
+
+    fn describe(&mut self, track: &'a TrackRecord) -> usize {
+        let index = self.mention(&track.id);
+        self.tracks[index].add(track);
+        index
     }
 }

@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use sqlx::PgConnection;
 
+use super::users::upsert_users;
 use crate::catalog::error::CatalogError;
 use crate::catalog::records::{FeedbackOutcome, TrackId, TrackRow, UserId, UserRow};
 
@@ -29,17 +30,9 @@ impl Mentions {
         let is_known = |track: &TrackId| tracks.contains_key(track.as_str());
         let unknown_tracks = (0..).zip(mentions.clone()).filter(|(_, (_, track))| !is_known(track));
         let unknown_tracks: Vec<usize> = unknown_tracks.map(|(index, _)| index).collect();
-        let ids = distinct(mentions.clone().filter(|(_, track)| is_known(track)).map(|(user, _)| user));
-        sqlx::query!(
-            "INSERT INTO users (external_id) SELECT * FROM UNNEST($1::text[]) ON CONFLICT (external_id) DO NOTHING",
-            &ids
-        )
-        .execute(&mut *connection)
-        .await?;
-        let users = sqlx::query!("SELECT external_id, id FROM users WHERE external_id = ANY($1)", &ids)
-            .fetch_all(connection)
-            .await?;
-        let users = users.into_iter().map(|row| (row.external_id, UserRow(row.id))).collect();
+        let known = mentions.clone().filter(|(_, track)| is_known(track)).map(|(user, _)| user);
+        let (users, _) = upsert_users(connection, known).await?;
+        let users = users.into_iter().map(|(user, row)| (user.to_string(), row)).collect();
         Ok(Self { users, tracks, unknown_tracks, count: mentions.count() })
     }
 
@@ -60,7 +53,6 @@ impl Mentions {
     }
 }
 
-/// In order, so that batches side by side lock rows in one order.
 fn distinct<Id: Ord + ToString>(ids: impl Iterator<Item = Id>) -> Vec<String> {
     ids.collect::<BTreeSet<Id>>().iter().map(ToString::to_string).collect()
 }

@@ -13,6 +13,6 @@ mod transaction;
 mod users;
 
 pub(super) use mentions::Mentions;
-pub(super) use tracks::{add_tracks, upsert_track_records};
-pub(super) use transaction::{lock_tracks, skip_foreign_key_checks};
+pub(super) use tracks::{add_tracks, replace_track_record, upsert_track_records};
+pub(super) use transaction::{begin_bulk, lock_names, skip_foreign_key_checks};
 pub(super) use users::upsert_users;

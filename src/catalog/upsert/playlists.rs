@@ -9,6 +9,7 @@ use super::batch::Batch;
 use super::tracks::upsert_tracks;
 use super::transaction::begin_bulk;
 use super::users::upsert_users;
+use crate::catalog::attempts::Attempts;
 use crate::catalog::connection::Catalog;
 use crate::catalog::copy::CopyRows;
 use crate::catalog::error::CatalogError;
@@ -21,11 +22,28 @@ impl Catalog {
     ///
     /// Ids must be distinct within the batch. Absent fields leave what is there; a playlist's tracks are replaced by the
     /// ones given, less those that are named by an id that the catalog does not have: these are returned. Until it is
-    /// done, other writers of these tables wait; readers don't.
+    /// done, other batches and edits of the same playlists wait; readers don't.
     pub async fn upsert_playlists(&self, playlists: &[PlaylistRecord]) -> Result<UpsertedPlaylists, CatalogError> {
+        let mut attempts = Attempts::default();
+        loop {
+            match self.try_upsert_playlists(playlists).await {
+                Err(error) if attempts.again(&error).await => {}
+                outcome => return outcome,
+            }
+        }
+    }
+
+    async fn try_upsert_playlists(&self, playlists: &[PlaylistRecord]) -> Result<UpsertedPlaylists, CatalogError> {
         let mut transaction = begin_bulk(&self.pool).await?;
+        let ids: Vec<String> = playlists.iter().map(|playlist| playlist.id.to_string()).collect();
+        let present = sqlx::query!(
+            "SELECT external_id, id FROM playlists WHERE external_id = ANY($1) ORDER BY id FOR UPDATE",
+            &ids
+        );
+        let present = present.fetch_all(&mut *transaction).await?;
+        let present: HashMap<String, i32> = present.into_iter().map(|row| (row.external_id, row.id)).collect();
         let batch = Batch::of_playlists(playlists);
-        let tracks = upsert_tracks(&mut transaction, &batch).await?;
+        let tracks = upsert_tracks(&mut transaction, &batch, false).await?;
         let mut outcome = tracks.outcome;
         let named = playlists.iter().filter_map(|playlist| playlist.user.as_ref());
         let (users, users_added) = upsert_users(&mut transaction, named).await?;
@@ -43,7 +61,8 @@ impl Catalog {
             }
             placements.push(rows);
         }
-        let changes = replace_playlists(&mut transaction, playlists, &placements, &users, &mut outcome).await?;
+        let changes =
+            replace_playlists(&mut transaction, playlists, present, &placements, &users, &mut outcome).await?;
         transaction.commit().await?;
         Ok(UpsertedPlaylists { outcome, unknown_tracks, changes })
     }
@@ -52,6 +71,7 @@ impl Catalog {
 async fn replace_playlists(
     connection: &mut PgConnection,
     playlists: &[PlaylistRecord],
+    present: HashMap<String, i32>,
     placements: &[Vec<i32>],
     users: &HashMap<&UserId, UserRow>,
     outcome: &mut BatchOutcome,
@@ -71,14 +91,6 @@ async fn replace_playlists(
     let users: Vec<Option<i32>> =
         playlists.iter().map(|playlist| users.get(playlist.user.as_ref()?).map(|row| row.0)).collect();
 
-    let present: HashMap<String, i32> =
-        sqlx::query!("SELECT external_id, id FROM playlists WHERE external_id = ANY($1)", &external_ids)
-            .fetch_all(&mut *connection)
-            .await?
-            .into_iter()
-            .map(|row| (row.external_id, row.id))
-            .collect();
-
     let mut rows = present.clone();
     if present.len() < playlists.len() {
         let added = sqlx::query!(
@@ -91,6 +103,7 @@ async fn replace_playlists(
                   AS input (external_id, title, description, collaborative, num_followers, num_edits, num_tracks,
                             num_albums, num_artists, duration_ms, modified_at, user_id)
              WHERE NOT EXISTS (SELECT FROM playlists p WHERE p.external_id = input.external_id)
+             ON CONFLICT (external_id) DO NOTHING
              RETURNING external_id, id",
             &external_ids,
             titles.as_slice() as &[Option<String>],
@@ -109,6 +122,9 @@ async fn replace_playlists(
         .await?;
         outcome.playlists_added += added.len() as u64;
         rows.extend(added.into_iter().map(|row| (row.external_id, row.id)));
+        if rows.len() < playlists.len() {
+            return Err(CatalogError::Raced);
+        }
     }
 
     let mut changed: Vec<i32> = Vec::new();

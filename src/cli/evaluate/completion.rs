@@ -139,7 +139,7 @@ async fn artists(
         for row in 0..vocabulary.len() as u32 {
             let id = vocabulary.id(row).to_owned();
             match answering {
-                LoadedModel::Completion(model) => drop(artists.insert(id, model.names(row).1.to_owned())),
+                LoadedModel::Completion(model) => artists.extend(model.names(row).1.map(|name| (id, name.to_owned()))),
                 LoadedModel::Similarity(_) => ids.push(id),
             }
         }
@@ -148,7 +148,7 @@ async fn artists(
     if !ids.is_empty() {
         let catalog = global.catalog().await?;
         let names = track_names(&catalog, &ids).await?;
-        artists.extend(names.into_iter().map(|(id, track)| (id, track.artist)));
+        artists.extend(names.into_iter().filter_map(|(id, track)| Some((id, track.artist?))));
         catalog.close().await;
     }
     Ok(artists)

@@ -118,10 +118,28 @@ pub struct RatingsArguments {
 #[derive(Debug, clap::Args)]
 pub struct RatingsImport {
     /// Lowest rating; rows with a lower one are skipped
-    #[arg(long, default_value_t = 0.5, allow_negative_numbers = true)]
+    ///
+    /// Rows with a lower one are skipped. The server has the same setting: rating_lowest at the top of segue.toml, or
+    /// SEGUE_RATING_LOWEST, is for both.
+    #[arg(
+        long,
+        alias = "rating-lowest",
+        env = "SEGUE_RATING_LOWEST",
+        default_value_t = 0.5,
+        allow_negative_numbers = true
+    )]
     pub lowest: f32,
     /// Highest rating; rows with a higher one are skipped
-    #[arg(long, default_value_t = 5.0, allow_negative_numbers = true)]
+    ///
+    /// Rows with a higher one are skipped. The server has the same setting: rating_highest at the top of segue.toml, or
+    /// SEGUE_RATING_HIGHEST, is for both.
+    #[arg(
+        long,
+        alias = "rating-highest",
+        env = "SEGUE_RATING_HIGHEST",
+        default_value_t = 5.0,
+        allow_negative_numbers = true
+    )]
     pub highest: f32,
     /// how to report
     #[command(flatten)]

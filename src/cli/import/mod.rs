@@ -72,7 +72,7 @@ where
     output.print(&report)?;
     Ok(match () {
         () if report.interrupted => ExitCode::from(INTERRUPTED),
-        () if !report.failed_files.is_empty() => ExitCode::FAILURE,
+        () if !report.failed_files.is_empty() || report.is_useless() => ExitCode::FAILURE,
         () => ExitCode::SUCCESS,
     })
 }

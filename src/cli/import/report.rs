@@ -1,68 +1,87 @@
 //! The report of an import, for people.
 
 use crate::catalog::{BatchOutcome, ListensOutcome, RatingsOutcome};
-use crate::cli::output::{Fields, Report, count};
-use crate::import::{ImportReport, Outcome};
+use crate::cli::output::{Cell, Fields, Report, Table, count, or_dash};
+use crate::import::{ImportReport, Outcome, Reason};
+
+/// What an import did to the rows of a table: how many it added, changed and found as they are.
+type Line = (&'static str, u64, u64, Option<u64>);
 
 /// Counts of an import as lines of its report.
 trait Counts: Outcome {
-    fn add_to(&self, fields: &mut Fields);
+    fn lines(&self) -> Vec<Line>;
 }
 
 impl Counts for BatchOutcome {
-    fn add_to(&self, fields: &mut Fields) {
-        let playlists = self.playlists_added + self.playlists_changed + self.playlists_unchanged;
-        let (added, changed) = (count(self.playlists_added), count(self.playlists_changed));
-        let unchanged = count(self.playlists_unchanged);
-        fields
-            .add("playlists", format!("{} ({added} new, {changed} changed, {unchanged} unchanged)", count(playlists)));
-        fields.add("placements", count(self.placements));
-        fields.add("new tracks", count(self.tracks_added));
-        if self.tracks_changed > 0 {
-            fields.add("changed tracks", count(self.tracks_changed));
-        }
-        fields.add("new artists", count(self.artists_added));
-        fields.add("new albums", count(self.albums_added));
-        if self.users_added > 0 {
-            fields.add("new users", count(self.users_added));
-        }
+    fn lines(&self) -> Vec<Line> {
+        vec![
+            ("playlists", self.playlists_added, self.playlists_changed, Some(self.playlists_unchanged)),
+            ("tracks", self.tracks_added, self.tracks_changed, None),
+            ("artists", self.artists_added, self.artists_changed, None),
+            ("albums", self.albums_added, self.albums_changed, None),
+            ("users", self.users_added, 0, None),
+        ]
     }
 }
 
 impl Counts for RatingsOutcome {
-    fn add_to(&self, fields: &mut Fields) {
-        let (added, changed) = (count(self.ratings_added), count(self.ratings_changed));
-        let unchanged = count(self.ratings_unchanged);
-        fields
-            .add("ratings", format!("{} ({added} new, {changed} changed, {unchanged} unchanged)", count(self.ratings)));
-        fields.add("new tracks", count(self.tracks_added));
-        fields.add("new users", count(self.users_added));
+    fn lines(&self) -> Vec<Line> {
+        vec![
+            ("ratings", self.ratings_added, self.ratings_changed, Some(self.ratings_unchanged)),
+            ("tracks", self.tracks_added, self.tracks_changed, None),
+            ("artists", self.artists_added, self.artists_changed, None),
+            ("users", self.users_added, 0, None),
+        ]
     }
 }
 
 impl Counts for ListensOutcome {
-    fn add_to(&self, fields: &mut Fields) {
-        let (added, changed) = (count(self.listens_added), count(self.listens_changed));
-        fields.add("listens", format!("{} ({added} new, {changed} changed)", count(self.listens)));
-        fields.add("new tracks", count(self.tracks_added));
-        fields.add("new users", count(self.users_added));
-        fields.add("changed users", count(self.users_changed));
+    fn lines(&self) -> Vec<Line> {
+        let unchanged = self.listens.saturating_sub(self.listens_added + self.listens_changed);
+        vec![
+            ("listens", self.listens_added, self.listens_changed, Some(unchanged)),
+            ("tracks", self.tracks_added, self.tracks_changed, None),
+            ("artists", self.artists_added, self.artists_changed, None),
+            ("users", self.users_added, self.users_changed, None),
+        ]
+    }
+}
+
+fn add_reasons(fields: &mut Fields, reasons: &[Reason]) {
+    for Reason { reason, count: times } in reasons {
+        fields.add("", format!("{} × {reason}", count(*times)));
     }
 }
 
 impl<O: Counts> Report for ImportReport<O> {
     fn text(&self) -> String {
-        let mut fields = Fields::default();
-        fields.add("files", count(self.files));
-        self.outcome.add_to(&mut fields);
-        fields.add("time", format!("{:.2} s ({})", self.seconds, self.outcome.progress(self.seconds)));
-        if let Some(rejects) = &self.rejects_file {
-            fields.add("skipped", format!("{} rows, listed in {}", count(self.rejected), rejects.display()));
+        let mut table = Table::new(["", "added", "changed", "unchanged"]);
+        for (what, added, changed, unchanged) in self.outcome.lines() {
+            table.row([Cell::from(what), count(added), count(changed), unchanged.map_or_else(|| or_dash(None), count)]);
         }
+        let mut fields = Fields::default();
+        fields.add("rows read", format!("{} in {} files", count(self.rows), count(self.files)));
+        fields.add("rejected", format!("{} rows", count(self.rejected)));
+        add_reasons(&mut fields, &self.rejected_reasons);
+        if self.omitted > 0 {
+            fields.add("left out", format!("{} fields and tracks of playlists", count(self.omitted)));
+            add_reasons(&mut fields, &self.omitted_reasons);
+        }
+        if let Some(rejects) = &self.rejects_file {
+            fields.add("listed in", rejects.display());
+        }
+        if let Some(hint) = &self.hint {
+            fields.add("hint", hint);
+        }
+        fields.add("time", format!("{:.2} s ({})", self.seconds, self.outcome.progress(self.seconds)));
         for failed in &self.failed_files {
             fields.add("REJECTED", format!("{}: {}", failed.file.display(), failed.reason));
         }
-        let end = if self.interrupted { "stopped before the end; the same command resumes the import\n" } else { "" };
-        format!("{fields}{end}")
+        let end = match () {
+            () if self.interrupted => "stopped before the end; the same command resumes the import\n",
+            () if self.is_useless() => "no row could be imported\n",
+            () => "",
+        };
+        format!("{table}\n{fields}{end}")
     }
 }

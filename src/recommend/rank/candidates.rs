@@ -78,11 +78,10 @@ fn choose(index: &CompletionIndex, limit: usize, directions: &Directions, worksp
     let mut by_sums = best.finish();
     for (place, sum) in &mut by_sums {
         let row = visited[*place as usize];
-        let artist = index.artist_of[row as usize];
-        *sum += workspace.artists.get(artist).seeds
-            + workspace.name_matches.get(artist).iter().sum::<f32>()
-            + 0.3 * workspace.track_matches.get(row)
-            + 0.02 * log_popularity[row as usize];
+        let of_artist = index.artist(row).map_or(0.0, |artist| {
+            workspace.artists.get(artist).seeds + workspace.name_matches.get(artist).iter().sum::<f32>()
+        });
+        *sum += of_artist + 0.3 * workspace.track_matches.get(row) + 0.02 * log_popularity[row as usize];
     }
     keep_best(&mut by_sums, closer);
     if by_sums.len() > limit {

@@ -150,7 +150,13 @@ impl PlaylistFeatures {
             let mut groups: Vec<u32> = query.seeds.iter().map(|&seed| of[seed as usize]).collect();
             groups.sort_unstable();
             groups.dedup();
-            groups.len() as f32 / count
+            groups.len() as f32
+        };
+        // A track without an artist is by one of its own.
+        let own = query.seeds.iter().filter(|&&seed| index.artist(seed).is_none()).count().saturating_sub(1) as f32;
+        let artist_popularity = |&seed: &u32| {
+            let playlists = index.artist(seed).map(|artist| index.artist_counts[artist as usize] as f32);
+            playlists.map_or(index.derived.log_popularity[seed as usize], f32::ln_1p)
         };
         let log_popularity = |seed: &u32| index.derived.log_popularity[*seed as usize];
         let popularity = query.seeds.iter().map(log_popularity).sum::<f32>() / count;
@@ -160,14 +166,9 @@ impl PlaylistFeatures {
             has_title: f32::from(u8::from(!query.title.is_empty())),
             popularity,
             popularity_deviation: (squares / count).sqrt(),
-            artist_popularity: query
-                .seeds
-                .iter()
-                .map(|&seed| (index.artist_counts[index.artist_of[seed as usize] as usize] as f32).ln_1p())
-                .sum::<f32>()
-                / count,
-            artist_diversity: distinct(&index.artist_of),
-            album_diversity: distinct(&index.album_of),
+            artist_popularity: query.seeds.iter().map(artist_popularity).sum::<f32>() / count,
+            artist_diversity: (distinct(&index.artist_of) + own) / count,
+            album_diversity: distinct(&index.album_of) / count,
             overlapping: (about.overlapping as f32).ln_1p(),
             same_titles: (about.same_title as f32).ln_1p(),
         }
@@ -323,7 +324,8 @@ pub(super) fn features_of(
     let known = Known { seeds: !query.seeds.is_empty(), title: !query.title.is_empty(), always: true };
     let mut features = Vec::with_capacity(rows.len() * WIDTH);
     for (place, &row) in rows.iter().enumerate() {
-        let artist = index.artist_of[row as usize];
+        let artist = index.artist(row);
+        let popularity = index.popularity(row) as f32;
         let album = Some(index.album_of[row as usize]).filter(|&album| album != NONE);
         let [_, _, along_mean, along_last, along_seeds @ ..] = by_factors(place) else { continue };
         let [along_vectors, along_last_vector, along_late, near_vectors @ ..] = by_vectors(place) else { continue };
@@ -340,13 +342,13 @@ pub(super) fn features_of(
             sums: &sums[visited[place]],
             order: &order[visited[place]],
             artist: &of_artist[place],
-            from_seeds: workspace.artists.get(artist),
-            name_match: workspace.name_matches.get(artist),
+            from_seeds: artist.map_or(SeedArtist::default(), |artist| workspace.artists.get(artist)),
+            name_match: artist.map_or([0.0; 2], |artist| workspace.name_matches.get(artist)),
             track_match: workspace.track_matches.get(row),
             album_seeds: album.map_or(0.0, |album| workspace.albums.get(album)),
-            popularity: index.popularity(row) as f32,
-            artist_count: index.artist_counts[artist as usize] as f32,
-            artist_top: index.derived.artist_top[artist as usize] as f32,
+            popularity,
+            artist_count: artist.map_or(popularity, |artist| index.artist_counts[artist as usize] as f32),
+            artist_top: artist.map_or(popularity.max(1.0), |artist| index.derived.artist_top[artist as usize] as f32),
             log_album_popularity: album.map_or(f32::NAN, |album| (index.album_counts[album as usize] as f32).ln_1p()),
             factor_cosines: [along_mean, along_last, &nearest].map(|along| along * inverse_norm[row as usize]),
             vector_cosines: [*along_vectors, *along_last_vector, *along_late, nearest_vector],

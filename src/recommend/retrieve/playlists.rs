@@ -113,7 +113,7 @@ pub fn add_by_artists(
     workspace: &mut Workspace,
 ) {
     let Workspace { by_artists, places, .. } = workspace;
-    let mut artists: Vec<u32> = query.seeds.iter().map(|&seed| index.artist_of[seed as usize]).collect();
+    let mut artists: Vec<u32> = query.seeds.iter().filter_map(|&seed| index.artist(seed)).collect();
     artists.sort_unstable();
     for run in artists.chunk_by(|left, right| left == right) {
         let postings = index.derived.artist_postings.row(run[0] as usize);

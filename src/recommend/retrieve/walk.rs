@@ -76,17 +76,19 @@ pub fn add_seed_artists(index: &CompletionIndex, query: &Query, workspace: &mut 
     let share = 1.0 / query.seeds.len().max(1) as f32;
     let last_share = 1.0 / query.seeds.len().clamp(1, LAST_SEEDS) as f32;
     for (position, &seed) in query.seeds.iter().enumerate() {
-        let sums = artists.touch(index.artist_of[seed as usize]);
-        sums.seeds += share;
-        if position + LAST_SEEDS >= query.seeds.len() {
-            sums.last_seeds += last_share;
+        if let Some(artist) = index.artist(seed) {
+            let sums = artists.touch(artist);
+            sums.seeds += share;
+            if position + LAST_SEEDS >= query.seeds.len() {
+                sums.last_seeds += last_share;
+            }
         }
         if let Some(&album) = index.album_of.get(seed as usize).filter(|&&album| album != NONE) {
             *albums.touch(album) += share;
         }
     }
     let of_seeds: Vec<(u32, f32)> = {
-        let mut of_seeds: Vec<u32> = query.seeds.iter().map(|&seed| index.artist_of[seed as usize]).collect();
+        let mut of_seeds: Vec<u32> = query.seeds.iter().filter_map(|&seed| index.artist(seed)).collect();
         of_seeds.sort_unstable();
         of_seeds.dedup();
         of_seeds.into_iter().map(|artist| (artist, artists.get(artist).seeds)).collect()
@@ -111,7 +113,9 @@ pub fn artist_sums(
     let number_of: Vec<u32> = rows
         .iter()
         .map(|&row| {
-            let number = numbers.touch(index.artist_of[row as usize]);
+            // The sums at 0 are those of no artist.
+            let Some(artist) = index.artist(row) else { return 0 };
+            let number = numbers.touch(artist);
             if *number == 0 {
                 *number = sums.len() as u32;
                 sums.push(ArtistSums::default());

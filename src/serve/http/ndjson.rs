@@ -2,11 +2,12 @@
 //!
 //! The server writes lines to the catalog in batches and responds with a line for each while further ones still arrive: it
 //! holds one batch and a few chunks of the response, however many lines there are. It reports an invalid line and skips it.
-//! If the client disconnects or stops reading, it stops after the current batch; lines that it responded to are stored, and
-//! any line can be sent again.
+//! A batch that fails loses only itself; if several fail in a row, the request ends. If the client disconnects or stops
+//! reading, it stops after the current batch; lines that it responded to are stored, and any line can be sent again.
 
 use std::collections::HashSet;
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,17 +16,17 @@ use axum::http::HeaderValue;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use bytes::{Buf, BytesMut};
-use futures_util::StreamExt;
-use serde::de::DeserializeOwned;
+use futures_util::{FutureExt, StreamExt};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::timeout;
 use tracing::{debug, error};
 use utoipa::{IntoParams, ToSchema};
 
-use super::extract::{NDJSON, Object, parse};
+use super::extract::NDJSON;
 use super::patience::Patience;
-use super::problem::ApiError;
+use super::problem::{ApiError, FieldError};
+use crate::catalog::fields::Omitted;
 use crate::catalog::{CatalogError, RowChange};
 
 /// The longest line, in bytes.
@@ -34,10 +35,14 @@ const MAX_LINE_BYTES: usize = 4 << 20;
 const BATCH_BYTES: usize = 8 << 20;
 /// Chunks of the response that wait for the client.
 const CHUNKS: usize = 16;
+/// Batches that may fail in a row: then the catalog is likely to fail the rest too.
+const FAILED_BATCHES: u32 = 3;
 /// Bytes per second that a client must send.
 const LEAST_SENDING: f64 = 1_000.0;
 /// Why a row was not stored.
 const FAILED: &str = "internal error: see the server's log";
+/// The same for a row of an id of which another row was not stored: sent again, the earlier one must not replace it.
+const FAILED_EARLIER: &str = "an earlier line with this id failed: send both again, in this order";
 
 /// The query of a bulk request.
 #[derive(Debug, Clone, Copy, Default, Deserialize, IntoParams)]
@@ -98,6 +103,9 @@ pub struct BulkLine {
     /// why the line was rejected or failed
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// fields that can't be read or stored, and tracks of a playlist; the row is stored without them
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub omitted: Vec<FieldError>,
     /// for playlists: ids of tracks that the catalog does not have; the playlist is stored without them
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unknown_tracks: Vec<String>,
@@ -119,7 +127,7 @@ pub struct BulkSummary {
     pub unchanged: u64,
     /// invalid lines
     pub rejected: u64,
-    /// rows that the catalog failed to store: nothing is stored from the first of them on
+    /// rows that the catalog failed to store: send them again, in the same order
     pub failed: u64,
 }
 
@@ -144,16 +152,15 @@ pub trait BulkRows: Send + Sync + 'static {
     /// Most rows of one transaction; other writers wait for it.
     const BATCH_ROWS: usize;
 
-    /// Returns id and content of a line.
-    fn parse(&self, line: &[u8]) -> Result<(String, Self::Row), ApiError>;
+    /// Returns id and content of a line, and the fields that were left out of it.
+    ///
+    /// # Errors
+    ///
+    /// Says why the line is rejected, and names the field.
+    fn parse(&self, line: &[u8]) -> Result<(String, Self::Row, Vec<Omitted>), String>;
 
     /// Stores rows with distinct ids.
     fn write(&self, rows: &[Self::Row]) -> impl Future<Output = Result<Vec<RowOutcome>, CatalogError>> + Send;
-}
-
-/// Parses a line, which must be an object.
-pub fn parse_row<T: DeserializeOwned>(line: &[u8]) -> Result<T, ApiError> {
-    parse(line).map(|Object(row)| row)
 }
 
 /// Starts to store the rows of `body`; the response lasts until all are stored.
@@ -175,6 +182,8 @@ pub fn store<R: BulkRows>(rows: R, body: Body, query: BulkQuery, limits: &BulkLi
             pending: Vec::new(),
             ids: HashSet::new(),
             pending_bytes: 0,
+            failed_ids: HashSet::new(),
+            failed_batches: 0,
             idle,
         };
         if let Err(end) = writer.run(body).await {
@@ -197,7 +206,7 @@ enum EarlyEnd {
     Stalled,
     /// The client disconnected.
     Disconnected,
-    /// The catalog failed, as the response says.
+    /// The catalog failed several times in a row, as the response says.
     Failed,
 }
 
@@ -213,8 +222,22 @@ impl fmt::Display for EarlyEnd {
 
 /// A line that waits for its batch.
 enum PendingLine<Row> {
-    Row { line: u64, id: String, row: Row },
+    Row { line: u64, id: String, row: Row, omitted: Vec<FieldError> },
+    Failed { line: u64, id: String },
     Rejected { line: u64, reason: String },
+}
+
+/// A line of a batch on its way into the response.
+enum Line {
+    /// stored under this id, less what was left out, unless the batch fails
+    Stored(String, Vec<FieldError>),
+    Failed(String),
+    Rejected(String),
+}
+
+/// Why a batch was not stored.
+struct Failure {
+    is_unavailable: bool,
 }
 
 struct Writer<R: BulkRows> {
@@ -226,6 +249,10 @@ struct Writer<R: BulkRows> {
     pending: Vec<PendingLine<R::Row>>,
     ids: HashSet<String>,
     pending_bytes: usize,
+    /// ids of rows that the catalog failed to store
+    failed_ids: HashSet<String>,
+    /// batches that failed in a row
+    failed_batches: u32,
     /// how long the client may neither send nor read
     idle: Duration,
 }
@@ -273,16 +300,22 @@ impl<R: BulkRows> Writer<R> {
         self.summary.rows += 1;
         let parsed = match is_too_long || text.len() > MAX_LINE_BYTES {
             true => Err(format!("the line is longer than {MAX_LINE_BYTES} bytes")),
-            false => self.rows.parse(text).map_err(|error| error.to_string()),
+            false => catch_unwind(AssertUnwindSafe(|| self.rows.parse(text))).unwrap_or_else(|_| {
+                error!("a line of a bulk request made its reader panic");
+                Err(FAILED.to_owned())
+            }),
         };
         match parsed {
-            Ok((id, row)) => {
+            Ok((id, ..)) if self.failed_ids.contains(&id) => self.pending.push(PendingLine::Failed { line, id }),
+            Ok((id, row, omitted)) => {
+                let omitted =
+                    omitted.into_iter().map(|Omitted { field, reason }| FieldError { field, reason }).collect();
                 // Of several rows with the same id, the last one wins.
                 if !self.ids.insert(id.clone()) {
                     self.flush().await?;
                     self.ids.insert(id.clone());
                 }
-                self.pending.push(PendingLine::Row { line, id, row });
+                self.pending.push(PendingLine::Row { line, id, row, omitted });
             }
             Err(reason) => self.pending.push(PendingLine::Rejected { line, reason }),
         }
@@ -299,41 +332,57 @@ impl<R: BulkRows> Writer<R> {
         let mut lines = Vec::with_capacity(self.pending.len());
         for pending in self.pending.drain(..) {
             match pending {
-                PendingLine::Row { line, id, row } => {
+                PendingLine::Row { line, id, row, omitted } => {
                     rows.push(row);
-                    lines.push((line, Ok(id)));
+                    lines.push((line, Line::Stored(id, omitted)));
                 }
-                PendingLine::Rejected { line, reason } => lines.push((line, Err(reason))),
+                PendingLine::Failed { line, id } => lines.push((line, Line::Failed(id))),
+                PendingLine::Rejected { line, reason } => lines.push((line, Line::Rejected(reason))),
             }
         }
         self.ids.clear();
         self.pending_bytes = 0;
         let outcomes = match rows.is_empty() {
             true => Ok(Vec::new()),
-            false => self.rows.write(&rows).await,
+            // A row that panics must not cost the client its answer.
+            false => match AssertUnwindSafe(self.rows.write(&rows)).catch_unwind().await {
+                Ok(Ok(outcomes)) => Ok(outcomes),
+                Ok(Err(failure)) => {
+                    error!("a batch of a bulk request failed: {failure}");
+                    Err(Failure { is_unavailable: failure.is_unavailable() })
+                }
+                Err(_) => {
+                    error!("a batch of a bulk request panicked");
+                    Err(Failure { is_unavailable: false })
+                }
+            },
         };
-        let failure = outcomes.as_ref().err().map(|failure| {
-            error!("a batch of a bulk request failed: {failure}");
-            match failure.is_unavailable() {
-                true => "the catalog is unavailable: send this line and all after it again",
-                false => FAILED,
-            }
+        if !rows.is_empty() {
+            self.failed_batches = if outcomes.is_err() { self.failed_batches + 1 } else { 0 };
+        }
+        let gives_up = self.failed_batches >= FAILED_BATCHES;
+        let failure = outcomes.as_ref().err().map(|failure| match failure.is_unavailable {
+            true if gives_up => "the catalog is unavailable: send this line and all after it again",
+            true => "the catalog is unavailable: send this line again",
+            false => FAILED,
         });
         let mut outcomes = outcomes.unwrap_or_default().into_iter();
         for (line, row) in lines {
             let reported = match (row, failure) {
-                (Err(reason), _) => self.rejected(line, reason),
-                (Ok(id), Some(reason)) => self.failed(line, id, reason),
-                (Ok(id), None) => match outcomes.next() {
-                    Some(outcome) => self.stored(line, id, outcome),
+                (Line::Rejected(reason), _) => self.rejected(line, reason),
+                (Line::Failed(id), _) => self.failed(line, id, FAILED_EARLIER),
+                (Line::Stored(id, _), Some(reason)) => self.failed(line, id, reason),
+                (Line::Stored(id, omitted), None) => match outcomes.next() {
+                    Some(outcome) => BulkLine { omitted, ..self.stored(line, id, outcome) },
                     None => self.failed(line, id, FAILED),
                 },
             };
-            if self.report == ReportedLines::All || reported.reason.is_some() || !reported.unknown_tracks.is_empty() {
+            let is_complete = reported.unknown_tracks.is_empty() && reported.omitted.is_empty();
+            if self.report == ReportedLines::All || reported.reason.is_some() || !is_complete {
                 self.report(&reported);
             }
         }
-        if failure.is_some() {
+        if gives_up {
             let summary = BulkLine { summary: Some(self.summary.clone()), ..BulkLine::default() };
             self.report(&summary);
             self.send().await?;
@@ -367,6 +416,7 @@ impl<R: BulkRows> Writer<R> {
 
     fn failed(&mut self, line: u64, id: String, reason: &str) -> BulkLine {
         self.summary.failed += 1;
+        self.failed_ids.insert(id.clone());
         let (outcome, reason) = (Some("failed".to_owned()), Some(reason.to_owned()));
         BulkLine { line: Some(line), id: Some(id), outcome, reason, ..BulkLine::default() }
     }

@@ -11,7 +11,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use tower_http::request_id::RequestId;
-use tracing::error;
+use tracing::{error, warn};
 use utoipa::ToSchema;
 
 use crate::bundle::Kind;
@@ -118,9 +118,6 @@ pub enum ApiError {
         /// why it is invalid
         reason: String,
     },
-    /// A line of a bulk request is invalid.
-    #[error("{0}")]
-    InvalidRow(String),
     /// Several fields are invalid.
     #[error("{} invalid fields, the first is {}: {}", .0.len(), .0.first().map_or("", |first| &first.field), .0.first().map_or("", |first| &first.reason))]
     InvalidFields(Vec<FieldError>),
@@ -247,7 +244,7 @@ impl ApiError {
             Self::TrackNotInModel(_) => (StatusCode::NOT_FOUND, "track-not-in-model", "Track unknown to the model"),
             Self::NoSuchPart(..) => (StatusCode::NOT_FOUND, "no-such-part", "No such part"),
             Self::MalformedJson(_) => (StatusCode::BAD_REQUEST, "malformed-json", "Malformed JSON"),
-            Self::InvalidField { .. } | Self::InvalidFields(_) | Self::InvalidRow(_) => {
+            Self::InvalidField { .. } | Self::InvalidFields(_) => {
                 (StatusCode::UNPROCESSABLE_ENTITY, "invalid-field", "Invalid field")
             }
             Self::NotJson | Self::NotRows => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "not-json", "Not JSON"),
@@ -332,6 +329,10 @@ pub async fn problem_documents(request: Request, next: Next) -> Response {
 async fn foreign_problem(status: StatusCode, body: Body) -> Problem {
     let text = to_bytes(body, MAX_DETAIL_BYTES).await.unwrap_or_default();
     let text = String::from_utf8_lossy(&text).into_owned();
+    if status.is_server_error() {
+        // Errors of handlers are logged where they occur, and panics where they are caught.
+        warn!(status = status.as_u16(), "a request failed outside of its handler: {text}");
+    }
     let detail = match status {
         StatusCode::NOT_FOUND => "unknown path: GET /docs lists all paths".to_owned(),
         StatusCode::METHOD_NOT_ALLOWED => {

@@ -3,20 +3,17 @@
 use axum::Json;
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
-use time::{Duration, OffsetDateTime};
+use time::OffsetDateTime;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::catalog::{
-    FeedbackOutcome, ListenRecord, RatingRecord, TextError, TrackId, UserId, check_name, whole_microseconds,
+    FeedbackOutcome, ListenRecord, RatingRecord, TextError, TrackId, UserId, check_name, feedback_time, stated, times,
 };
 use crate::serve::http::extract::{RowBody, Rows};
 use crate::serve::http::problem::{ApiError, FieldError, UNKNOWN_TRACK_ID};
 use crate::serve::state::{AppState, listen_feed};
-
-/// How far the clock of a phone may be ahead.
-const CLOCK_SKEW: Duration = Duration::days(1);
 
 /// Returns the routes.
 pub fn router() -> OpenApiRouter<AppState> {
@@ -37,7 +34,7 @@ pub struct RatingBody {
     #[schema(example = 4.5)]
     pub rating: f32,
     /// when the user rated (RFC 3339); now if omitted
-    #[serde(default, with = "time::serde::rfc3339::option")]
+    #[serde(default, with = "times::optional")]
     pub rated_at: Option<OffsetDateTime>,
 }
 
@@ -56,7 +53,7 @@ pub struct ListenBody {
     #[schema(example = "spotify:track:5Wj1rJnCLpMHdLaxsFtJLs")]
     pub track_id: String,
     /// when it began (RFC 3339); now if omitted
-    #[serde(default, with = "time::serde::rfc3339::option")]
+    #[serde(default, with = "times::optional")]
     pub listened_at: Option<OffsetDateTime>,
     /// the tab of the app from which it was played
     pub source_system_tab: Option<String>,
@@ -111,14 +108,14 @@ pub struct FeedbackAnswer {
                  description = "an object with a list, or one rating per line"),
     responses((status = 200, description = "Totals, and the rows that were not stored", body = FeedbackAnswer)))]
 async fn rate(State(state): State<AppState>, rows: Rows<RatingBody>) -> Result<Json<FeedbackAnswer>, ApiError> {
-    let now = whole_microseconds(OffsetDateTime::now_utc());
+    let now = OffsetDateTime::now_utc();
     let rows = rows.check(|row| {
         let (user, track) = ids(row.user_id, row.track_id)?;
         let rating = state.scale.check(row.rating).map_err(|reason| invalid("rating", &reason))?;
         let rated_at = check_time("rated_at", row.rated_at, now)?;
         Ok(RatingRecord { user, track, rating, rated_at })
     });
-    let outcome = state.catalog()?.upsert_ratings(&rows.valid).await?;
+    let outcome = state.catalog_to_write().await?.upsert_ratings(&rows.valid).await?;
     Ok(Json(FeedbackAnswer::new(outcome, rows.indices, rows.problems, RatingBody::FIELD)))
 }
 
@@ -130,7 +127,7 @@ async fn rate(State(state): State<AppState>, rows: Rows<RatingBody>) -> Result<J
                  description = "an object with a list, or one listen per line"),
     responses((status = 200, description = "Totals, and the rows that were not stored", body = FeedbackAnswer)))]
 async fn listen(State(state): State<AppState>, rows: Rows<ListenBody>) -> Result<Json<FeedbackAnswer>, ApiError> {
-    let now = whole_microseconds(OffsetDateTime::now_utc());
+    let now = OffsetDateTime::now_utc();
     let rows = rows.check(|row| {
         let (user, track) = ids(row.user_id, row.track_id)?;
         let listened_at = check_time("listened_at", row.listened_at, now)?;
@@ -146,13 +143,13 @@ async fn listen(State(state): State<AppState>, rows: Rows<ListenBody>) -> Result
             user,
             track,
             listened_at,
-            source_system_tab: row.source_system_tab,
-            source_screen_name: row.source_screen_name,
-            source_type: row.source_type,
+            source_system_tab: row.source_system_tab.as_deref().and_then(stated),
+            source_screen_name: row.source_screen_name.as_deref().and_then(stated),
+            source_type: row.source_type.as_deref().and_then(stated),
             target: row.target,
         })
     });
-    let (outcome, written) = state.catalog()?.upsert_listens(&rows.valid).await?;
+    let (outcome, written) = state.catalog_to_write().await?.upsert_listens(&rows.valid).await?;
     listen_feed::publish(&state.models, &rows.valid, written);
     Ok(Json(FeedbackAnswer::new(outcome, rows.indices, rows.problems, ListenBody::FIELD)))
 }
@@ -184,15 +181,10 @@ fn in_field<T>(field: &str, value: Result<T, TextError>) -> Result<T, FieldError
 }
 
 fn ids(user: String, track: String) -> Result<(UserId, TrackId), FieldError> {
-    Ok((in_field("user_id", UserId::storable(user))?, in_field("track_id", TrackId::storable(track))?))
+    Ok((in_field("user_id", UserId::new(user))?, in_field("track_id", TrackId::new(track))?))
 }
 
-/// Rejects times in the future: they would outweigh everything before them.
+/// Checks a time that a row states; without one it is now.
 fn check_time(field: &str, time: Option<OffsetDateTime>, now: OffsetDateTime) -> Result<OffsetDateTime, FieldError> {
-    match time.map(whole_microseconds) {
-        None => Ok(now),
-        Some(time) if time > now + CLOCK_SKEW => Err(invalid(field, "must not be in the future")),
-        Some(time) if time.year() < 1900 => Err(invalid(field, "must not be before 1900")),
-        Some(time) => Ok(time),
-    }
+    feedback_time(time.unwrap_or(now), now).map_err(|reason| invalid(field, &reason))
 }

@@ -33,10 +33,11 @@ pub struct Live {
 /// What the server can do now.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct Ready {
-    /// "ok"; "degraded" if the catalog is unavailable: similar tracks and inline completions work, some without names
+    /// "ok"; "degraded" if the catalog is read-only or unavailable: without it, similar tracks and inline completions work,
+    /// some without names
     #[schema(example = "ok")]
     pub status: String,
-    /// "ok" or "unavailable"
+    /// "ok", "read-only" or "unavailable"
     #[schema(example = "ok")]
     pub catalog: String,
     /// version of the loaded model of each kind
@@ -59,13 +60,19 @@ async fn live() -> Json<Live> {
               (status = 503, description = "No model is loaded", body = Problem,
                content_type = "application/problem+json")))]
 async fn ready(State(state): State<AppState>) -> Result<Json<Ready>, ApiError> {
-    let catalog =
-        state.gate.is_open() && matches!(tokio::time::timeout(PATIENCE, state.catalog.ping()).await, Ok(Ok(())));
+    let catalog = match state.gate.is_open() {
+        true => tokio::time::timeout(PATIENCE, state.catalog.is_read_only()).await.ok().and_then(Result::ok),
+        false => None,
+    };
     let loaded = state.models.manifests().into_iter();
     let models: BTreeMap<String, String> = loaded.map(|model| (model.kind.to_string(), model.version)).collect();
     if models.is_empty() {
         return Err(ApiError::NoModel(Kind::Completion));
     }
-    let (status, catalog) = if catalog { ("ok", "ok") } else { ("degraded", "unavailable") };
+    let (status, catalog) = match catalog {
+        Some(false) => ("ok", "ok"),
+        Some(true) => ("degraded", "read-only"),
+        None => ("degraded", "unavailable"),
+    };
     Ok(Json(Ready { status: status.to_owned(), catalog: catalog.to_owned(), models }))
 }

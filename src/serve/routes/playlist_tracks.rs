@@ -155,7 +155,7 @@ async fn rearrange(
 
 async fn apply(state: &AppState, id: String, edit: Edit, preconditions: &Preconditions) -> Result<Response, ApiError> {
     let (id, expected) = (playlist_id(id)?, preconditions.expected());
-    let edited = state.catalog()?.edit_playlist(&id, edit, expected.as_deref()).await?;
+    let edited = state.catalog_to_edit(&id).await?.edit_playlist(&id, &edit, expected.as_deref()).await?;
     let body = ChangedPlaylist { id: id.into(), num_tracks: edited.num_tracks };
     Ok(([(ETAG, entity_tag(edited.tag))], Json(body)).into_response())
 }

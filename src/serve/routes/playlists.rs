@@ -13,9 +13,10 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::catalog::lines::PlaylistLine;
+use crate::catalog::columns::{self, MAX_PLAYLIST_TRACKS as MAX_TRACKS};
+use crate::catalog::fields::Omitted;
 use crate::catalog::{
-    Catalog, CatalogError, Playlist, PlaylistFields, PlaylistId, PlaylistRecord, PlaylistState, TrackId, UserId,
+    CatalogError, Playlist, PlaylistFields, PlaylistId, PlaylistRecord, PlaylistState, TrackId, UserId, lines, times,
 };
 use crate::serve::http::extract::{
     Id, JsonBody, Limit, ListQuery, MergePatch, Page, Preconditions, QueryParameters, Whole, entity_tag, in_field,
@@ -24,11 +25,6 @@ use crate::serve::http::extract::{
 use crate::serve::http::ndjson::{self, BulkRows, RowOutcome};
 use crate::serve::http::problem::ApiError;
 use crate::serve::state::AppState;
-
-/// Most tracks of a playlist.
-const MAX_TRACKS: usize = 100_000;
-/// The longest title or description, in bytes.
-const MAX_TEXT_BYTES: usize = 10_000;
 
 /// Returns the routes.
 pub fn router() -> OpenApiRouter<AppState> {
@@ -62,7 +58,7 @@ pub struct PlaylistSummary {
     /// length in milliseconds, as given
     pub duration_ms: Option<i64>,
     /// last change by the owner
-    #[serde(with = "time::serde::rfc3339::option")]
+    #[serde(with = "times::optional")]
     pub modified_at: Option<OffsetDateTime>,
 }
 
@@ -87,8 +83,8 @@ pub struct PlacedTrack {
     pub track_id: String,
     /// title of the track
     pub name: String,
-    /// name of the artist
-    pub artist: String,
+    /// name of the artist; null if it has none
+    pub artist: Option<String>,
 }
 
 /// Changes of a playlist without its tracks.
@@ -129,7 +125,7 @@ pub struct PlaylistMetadata {
     #[schema(minimum = 0)]
     pub duration_ms: Option<i64>,
     /// last change by the owner (RFC 3339); now if omitted
-    #[serde(default, with = "time::serde::rfc3339::option")]
+    #[serde(default, with = "times::optional")]
     pub modified_at: Option<OffsetDateTime>,
 }
 
@@ -173,7 +169,7 @@ pub struct PlaylistInput {
     #[schema(minimum = 0)]
     pub duration_ms: Option<i64>,
     /// last change by the owner (RFC 3339); now if omitted
-    #[serde(default, with = "time::serde::rfc3339::option")]
+    #[serde(default, with = "times::optional")]
     pub modified_at: Option<OffsetDateTime>,
     /// ids of the tracks in order; the catalog must have all of them
     #[serde(default)]
@@ -293,11 +289,9 @@ impl PlaylistMetadata {
         let invalid = |field: &str, reason: &str| Err(ApiError::invalid(field, reason));
         for (field, text) in [("title", &self.title), ("description", &self.description)] {
             match text {
-                Some(text) if text.len() > MAX_TEXT_BYTES => {
-                    return invalid(field, &format!("must not be longer than {MAX_TEXT_BYTES} bytes"));
-                }
                 Some(text) if text.contains('\0') => return invalid(field, "must not contain NUL"),
-                _ => {}
+                Some(text) => drop(columns::text(text).map_err(|reason| ApiError::invalid(field, reason))?),
+                None => {}
             }
         }
         let user_id = self.user_id.map(|id| in_field("user_id", UserId::new(id))).transpose()?;
@@ -310,10 +304,6 @@ impl PlaylistMetadata {
         ];
         if let Some((field, _)) = counts.iter().find(|(_, count)| count.is_some_and(|count| count < 0)) {
             return invalid(field, "must not be negative");
-        }
-        // PostgreSQL can't store other years, or RFC 3339 can't write them.
-        if self.modified_at.is_some_and(|at| !(1..=9_999).contains(&at.to_offset(time::UtcOffset::UTC).year())) {
-            return invalid("modified_at", "must be in the years 1 to 9999");
         }
         Ok(PlaylistFields {
             title: self.title,
@@ -406,16 +396,18 @@ async fn create(
     request: Request,
 ) -> Result<Response, ApiError> {
     if is_ndjson(request.headers()) {
-        return ndjson::store(PlaylistRows(state.catalog()?.clone()), request.into_body(), query, &state.bulk);
+        state.catalog()?;
+        return ndjson::store(PlaylistRows(state.clone()), request.into_body(), query, &state.bulk);
     }
     let JsonBody(mut input) = JsonBody::<PlaylistInput>::from_request(request, &state).await?;
     let id = in_field("id", PlaylistId::new(input.id.take().map_or_else(new_id, Ok)?))?;
     let (fields, tracks) = input.into_parts()?;
     let edited = state
-        .catalog()?
-        .change_playlist(&id, |current| match current {
+        .catalog_to_edit(&id)
+        .await?
+        .change_playlist(&id, Some(&tracks), |current| match current {
             Some(_) => Err(ApiError::AlreadyExists("playlist", id.to_string())),
-            None => Ok((fields, Some(tracks))),
+            None => Ok(fields.clone()),
         })
         .await?;
     respond(&state, &id, edited, StatusCode::CREATED).await
@@ -470,11 +462,12 @@ async fn replace(
     let (fields, tracks) = input.into_parts()?;
     let mut is_new = false;
     let edited = state
-        .catalog()?
-        .change_playlist(&id, |current| {
+        .catalog_to_edit(&id)
+        .await?
+        .change_playlist(&id, Some(&tracks), |current| {
             is_new = current.is_none();
             preconditions.check(tag_of(current).as_deref())?;
-            Ok::<_, ApiError>((fields, Some(tracks)))
+            Ok::<_, ApiError>(fields.clone())
         })
         .await?;
     respond(&state, &id, edited, if is_new { StatusCode::CREATED } else { StatusCode::OK }).await
@@ -496,11 +489,12 @@ async fn change(
 ) -> Result<Response, ApiError> {
     let id = playlist_id(id)?;
     let edited = state
-        .catalog()?
-        .change_playlist(&id, |current| {
+        .catalog_to_edit(&id)
+        .await?
+        .change_playlist(&id, None, |current| {
             let current = current.ok_or_else(|| ApiError::UnknownPlaylist(id.to_string()))?;
             preconditions.check(tag_of(Some(current)).as_deref())?;
-            Ok::<_, ApiError>((patch.apply(&PlaylistMetadata::from(current))?.into_fields()?, None))
+            patch.apply(&PlaylistMetadata::from(current))?.into_fields()
         })
         .await?;
     respond(&state, &id, edited, StatusCode::OK).await
@@ -520,7 +514,8 @@ async fn delete(
 ) -> Result<StatusCode, ApiError> {
     let id = playlist_id(id)?;
     let deleted = state
-        .catalog()?
+        .catalog_to_edit(&id)
+        .await?
         .delete_playlist(&id, |playlist| preconditions.check(tag_of(Some(playlist)).as_deref()))
         .await?;
     if deleted { Ok(StatusCode::NO_CONTENT) } else { Err(ApiError::UnknownPlaylist(id.into())) }
@@ -558,20 +553,19 @@ async fn respond(
 }
 
 /// Stores the lines of a bulk request.
-struct PlaylistRows(Catalog);
+struct PlaylistRows(AppState);
 
 impl BulkRows for PlaylistRows {
     type Row = PlaylistRecord;
     const BATCH_ROWS: usize = 500;
 
-    fn parse(&self, line: &[u8]) -> Result<(String, PlaylistRecord), ApiError> {
-        let row: PlaylistLine = ndjson::parse_row(line)?;
-        let record = row.into_record().map_err(ApiError::InvalidRow)?;
-        Ok((record.id.to_string(), record))
+    fn parse(&self, line: &[u8]) -> Result<(String, PlaylistRecord, Vec<Omitted>), String> {
+        let (record, omitted) = lines::playlist(line)?;
+        Ok((record.id.to_string(), record, omitted))
     }
 
     async fn write(&self, rows: &[PlaylistRecord]) -> Result<Vec<RowOutcome>, CatalogError> {
-        let upserted = self.0.upsert_playlists(rows).await?;
+        let upserted = self.0.catalog_for_batch().await.upsert_playlists(rows).await?;
         let mut unknown: Vec<Vec<String>> = vec![Vec::new(); rows.len()];
         for track in &upserted.unknown_tracks {
             unknown[track.playlist].push(rows[track.playlist].tracks[track.track].id().to_string());

@@ -90,7 +90,7 @@ pub struct UserItem {
     pub predicted_rating: Option<f32>,
     /// title of the track; null if the catalog is unavailable
     pub name: Option<String>,
-    /// name of the artist; null likewise
+    /// name of the artist; null likewise, or if it has none
     pub artist: Option<String>,
 }
 
@@ -151,7 +151,7 @@ async fn recommendations(
     let mut names: HashMap<String, TrackName> = state.names.of(&ids).await;
     for item in &mut items {
         let found = names.remove(&item.track_id);
-        (item.name, item.artist) = found.map(|track| (track.name, track.artist)).unzip();
+        (item.name, item.artist) = found.map_or((None, None), |track| (Some(track.name), track.artist));
     }
     Ok(Json(Recommendations { user_id: id, model_version, source: basis.as_str().to_owned(), items, next }))
 }

@@ -24,7 +24,7 @@ pub struct Item {
     pub source: String,
     /// title of the track; null if neither the model nor the catalog can provide it
     pub name: Option<String>,
-    /// name of its artist; null likewise
+    /// name of its artist; null likewise, or if it has none
     pub artist: Option<String>,
 }
 
@@ -50,7 +50,7 @@ impl ScoredTrack {
         let found = names.get(&self.id);
         Item {
             name: found.map(|track| track.name.clone()),
-            artist: found.map(|track| track.artist.clone()),
+            artist: found.and_then(|track| track.artist.clone()),
             track_id: self.id,
             score: self.score,
             source: self.source.as_str().to_owned(),

@@ -11,9 +11,11 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use crate::catalog::columns::MAX_GENRES;
+use crate::catalog::fields::Omitted;
 use crate::catalog::{
-    AlbumId, AlbumRecord, ArtistId, ArtistRecord, Catalog, CatalogError, RowChange, Track, TrackId, TrackRecord,
-    check_id, check_name,
+    AlbumId, AlbumRecord, ArtistId, ArtistRecord, CatalogError, RowChange, Track, TrackId, TrackRecord, check_id,
+    check_name, lines,
 };
 use crate::serve::http::extract::{
     Id, JsonBody, ListQuery, MergePatch, Page, Preconditions, QueryParameters, in_field, is_ndjson, optional_whole,
@@ -22,10 +24,7 @@ use crate::serve::http::extract::{
 use crate::serve::http::ndjson::{self, BulkRows, RowOutcome};
 use crate::serve::http::problem::ApiError;
 use crate::serve::state::AppState;
-use crate::serve::state::hidden_tracks::{HiddenTracks, Reason};
-
-/// Most genres of a track.
-const MAX_GENRES: usize = 100;
+use crate::serve::state::hidden_tracks::Reason;
 
 /// Returns the routes.
 pub fn router() -> OpenApiRouter<AppState> {
@@ -40,8 +39,8 @@ pub struct TrackBody {
     pub id: String,
     /// title of the track
     pub name: String,
-    /// name of the artist
-    pub artist: String,
+    /// name of the artist; null if the track has none
+    pub artist: Option<String>,
     /// the app's id of the artist
     pub artist_id: Option<String>,
     /// name of the album
@@ -60,12 +59,12 @@ pub struct TrackBody {
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TrackFields {
-    /// title of the track
+    /// title of the track; if omitted or empty, the id is shown
     #[schema(example = "Naima", max_length = 1000, pattern = r"^[^\x00]*$")]
-    pub name: String,
-    /// name of the artist
-    #[schema(example = "John Coltrane", min_length = 1, max_length = 1000, pattern = r"^[^\x00]*[^\s\x00][^\x00]*$")]
-    pub artist: String,
+    pub name: Option<String>,
+    /// name of the artist; a name such as `Unknown artist` states none
+    #[schema(example = "John Coltrane", max_length = 1000, pattern = r"^[^\x00]*$")]
+    pub artist: Option<String>,
     /// the app's id of the artist; if omitted, the name identifies the artist
     #[schema(value_type = Option<Id>)]
     pub artist_id: Option<String>,
@@ -95,12 +94,12 @@ pub struct TrackRow {
     /// the app's id
     #[schema(example = "spotify:track:5Wj1rJnCLpMHdLaxsFtJLs", value_type = Id)]
     pub id: String,
-    /// title of the track
+    /// title of the track; if omitted or empty, the id is shown
     #[schema(example = "Naima", max_length = 1000, pattern = r"^[^\x00]*$")]
-    pub name: String,
-    /// name of the artist
-    #[schema(example = "John Coltrane", min_length = 1, max_length = 1000, pattern = r"^[^\x00]*[^\s\x00][^\x00]*$")]
-    pub artist: String,
+    pub name: Option<String>,
+    /// name of the artist; a name such as `Unknown artist` states none
+    #[schema(example = "John Coltrane", max_length = 1000, pattern = r"^[^\x00]*$")]
+    pub artist: Option<String>,
     /// the app's id of the artist; if omitted, the name identifies the artist
     #[schema(value_type = Option<Id>)]
     pub artist_id: Option<String>,
@@ -114,7 +113,7 @@ pub struct TrackRow {
     #[serde(default, deserialize_with = "optional_whole")]
     #[schema(minimum = 0)]
     pub duration_ms: Option<i32>,
-    /// names of the genres; unchanged if omitted in a bulk request
+    /// names of the genres; unchanged if omitted or empty in a bulk request
     #[schema(max_items = 100, value_type = Option<Vec<Id>>)]
     pub genres: Option<Vec<String>>,
     /// whether the track must not be recommended; unchanged if omitted in a bulk request
@@ -125,13 +124,13 @@ pub struct TrackRow {
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TrackPatch {
-    /// title of the track; can't be removed
-    #[schema(nullable = false, max_length = 1000, pattern = r"^[^\x00]*$")]
+    /// title of the track; without one, the id is shown
+    #[schema(max_length = 1000, pattern = r"^[^\x00]*$")]
     pub name: Option<String>,
-    /// name of the artist; can't be removed
-    #[schema(nullable = false, min_length = 1, max_length = 1000, pattern = r"^[^\x00]*[^\s\x00][^\x00]*$")]
+    /// name of the artist
+    #[schema(max_length = 1000, pattern = r"^[^\x00]*$")]
     pub artist: Option<String>,
-    /// the app's id of the artist
+    /// the app's id of the artist; null here and in `artist` leaves the track without an artist
     #[schema(value_type = Option<Id>)]
     pub artist_id: Option<String>,
     /// name of the album
@@ -203,7 +202,7 @@ impl From<&Track> for TrackFields {
     fn from(track: &Track) -> Self {
         let track = track.clone();
         Self {
-            name: track.name,
+            name: Some(track.name),
             artist: track.artist,
             artist_id: track.artist_id.map(String::from),
             album: track.album,
@@ -217,16 +216,11 @@ impl From<&Track> for TrackFields {
 
 impl TrackFields {
     fn into_record(self, id: TrackId) -> Result<TrackRecord, ApiError> {
-        in_field("name", check_name(&self.name))?;
-        in_field("artist", check_name(&self.artist))?;
+        for (field, name) in [("name", &self.name), ("artist", &self.artist), ("album", &self.album)] {
+            in_field(field, name.as_deref().map_or(Ok(()), check_name))?;
+        }
         let artist_id = self.artist_id.map(|id| in_field("artist_id", ArtistId::new(id))).transpose()?;
         let album_id = self.album_id.map(|id| in_field("album_id", AlbumId::new(id))).transpose()?;
-        if let Some(album) = &self.album {
-            in_field("album", check_name(album))?;
-        }
-        if self.artist.trim().is_empty() {
-            return Err(ApiError::invalid("artist", "must not be empty"));
-        }
         if self.duration_ms.is_some_and(|duration| duration < 0) {
             return Err(ApiError::invalid("duration_ms", "must not be negative"));
         }
@@ -237,16 +231,13 @@ impl TrackFields {
         for (index, genre) in self.genres.iter().enumerate() {
             in_field(&format!("genres[{index}]"), check_id(genre))?;
         }
-        // A name that is the id does not replace a stored name.
-        let album = self.album.or_else(|| album_id.as_ref().map(ToString::to_string));
+        let track = TrackRecord::named(id, self.name.as_deref().unwrap_or_default()).of_genres(self.genres);
         Ok(TrackRecord {
-            id,
-            name: self.name,
-            artist: ArtistRecord { id: artist_id, name: self.artist },
-            album: album.map(|name| AlbumRecord { id: album_id, name }),
+            artist: ArtistRecord::stated(artist_id, self.artist.as_deref()),
+            album: AlbumRecord::stated(album_id, self.album.as_deref()),
             duration_ms: self.duration_ms,
-            genres: Some(self.genres),
             hidden: Some(self.hidden),
+            ..track
         })
     }
 }
@@ -255,7 +246,7 @@ impl TrackRow {
     /// Fields that it omits are `None` in the record.
     fn into_record(self) -> Result<TrackRecord, ApiError> {
         let id = in_field("id", TrackId::new(self.id))?;
-        let (genres, hidden) = (self.genres.clone(), self.hidden);
+        let hidden = self.hidden;
         let fields = TrackFields {
             name: self.name,
             artist: self.artist,
@@ -266,7 +257,7 @@ impl TrackRow {
             genres: self.genres.unwrap_or_default(),
             hidden: self.hidden.unwrap_or_default(),
         };
-        Ok(TrackRecord { genres, hidden, ..fields.into_record(id)? })
+        Ok(TrackRecord { hidden, ..fields.into_record(id)? })
     }
 }
 
@@ -297,7 +288,7 @@ async fn list(
 ///
 /// One track as a JSON object, or any number of tracks with `application/x-ndjson`: one per line. For a bulk request, the
 /// server creates or changes tracks as lines arrive and responds with a line for each while it still reads others: the
-/// client must read while it sends. Fields that a line omits stay unchanged. The last line of the response is a summary.
+/// client must read while it sends. Fields that a line omits, or leaves empty, stay unchanged. The last line of the response is a summary.
 #[utoipa::path(post, path = "/tracks", tag = "tracks", params(ndjson::BulkQuery),
     request_body(content((TrackRow = "application/json"), (String = "application/x-ndjson")),
                  description = "one track, or one per line"),
@@ -310,20 +301,21 @@ async fn create(
     request: Request,
 ) -> Result<Response, ApiError> {
     if is_ndjson(request.headers()) {
-        let rows = TrackRows { catalog: state.catalog()?.clone(), hidden_tracks: state.hidden_tracks.clone() };
-        return ndjson::store(rows, request.into_body(), query, &state.bulk);
+        state.catalog()?;
+        return ndjson::store(TrackRows(state.clone()), request.into_body(), query, &state.bulk);
     }
     let JsonBody(row) = JsonBody::<TrackRow>::from_request(request, &state).await?;
     let record = row.into_record()?;
     let id = record.id.clone();
     let (track, _) = state
-        .catalog()?
+        .catalog_to_write()
+        .await?
         .change_track(&id, |current| match current {
             Some(_) => Err(ApiError::AlreadyExists("track", id.to_string())),
-            None => Ok(record),
+            None => Ok(record.clone()),
         })
         .await?;
-    apply_hidden(&state, &track);
+    apply_change(&state, &track);
     Ok(TrackBody::from(track).into_response(StatusCode::CREATED))
 }
 
@@ -357,13 +349,14 @@ async fn replace(
     let id = in_field("id", TrackId::new(id))?;
     let record = fields.into_record(id.clone())?;
     let (track, is_new) = state
-        .catalog()?
+        .catalog_to_write()
+        .await?
         .change_track(&id, |current| {
             preconditions.check(tag_of(current).as_deref())?;
-            Ok::<_, ApiError>(record)
+            Ok::<_, ApiError>(record.clone())
         })
         .await?;
-    apply_hidden(&state, &track);
+    apply_change(&state, &track);
     Ok(TrackBody::from(track).into_response(if is_new { StatusCode::CREATED } else { StatusCode::OK }))
 }
 
@@ -383,14 +376,15 @@ async fn change(
 ) -> Result<Response, ApiError> {
     let id = track_id(id)?;
     let (track, _) = state
-        .catalog()?
+        .catalog_to_write()
+        .await?
         .change_track(&id, |current| {
             let current = current.ok_or_else(|| ApiError::UnknownTrack(id.to_string()))?;
             preconditions.check(tag_of(Some(current)).as_deref())?;
             patch.apply(&TrackFields::from(current))?.into_record(id.clone())
         })
         .await?;
-    apply_hidden(&state, &track);
+    apply_change(&state, &track);
     Ok(TrackBody::from(track).into_response(StatusCode::OK))
 }
 
@@ -408,8 +402,8 @@ async fn delete(
     preconditions: Preconditions,
 ) -> Result<StatusCode, ApiError> {
     let id = track_id(id)?;
-    let deleted =
-        state.catalog()?.delete_track(&id, |track| preconditions.check(tag_of(Some(track)).as_deref())).await?;
+    let catalog = state.catalog_to_write().await?;
+    let deleted = catalog.delete_track(&id, |track| preconditions.check(tag_of(Some(track)).as_deref())).await?;
     if !deleted {
         return Err(ApiError::UnknownTrack(id.into()));
     }
@@ -421,36 +415,33 @@ fn tag_of(track: Option<&Track>) -> Option<String> {
     track.map(|track| TrackBody::from(track.clone()).entity_tag())
 }
 
-/// Applies `hidden` from the next request on.
-fn apply_hidden(state: &AppState, track: &Track) {
+/// Applies `hidden` and the name from the next request on.
+fn apply_change(state: &AppState, track: &Track) {
+    state.names.note(track);
     state.hidden_tracks.apply(vec![(track.id.to_string(), track.hidden.then_some(Reason::Hidden))]);
 }
 
 /// Stores the lines of a bulk request.
-struct TrackRows {
-    catalog: Catalog,
-    hidden_tracks: HiddenTracks,
-}
+struct TrackRows(AppState);
 
 impl BulkRows for TrackRows {
     type Row = TrackRecord;
     const BATCH_ROWS: usize = 2_000;
 
-    fn parse(&self, line: &[u8]) -> Result<(String, TrackRecord), ApiError> {
-        let row: TrackRow = ndjson::parse_row(line)?;
-        let record = row.into_record()?;
-        Ok((record.id.to_string(), record))
+    fn parse(&self, line: &[u8]) -> Result<(String, TrackRecord, Vec<Omitted>), String> {
+        let (record, omitted) = lines::track(line)?;
+        Ok((record.id.to_string(), record, omitted))
     }
 
     async fn write(&self, rows: &[TrackRecord]) -> Result<Vec<RowOutcome>, CatalogError> {
-        let changes = self.catalog.change_tracks(rows).await?;
+        let changes = self.0.catalog_for_batch().await.change_tracks(rows).await?;
         let stated = rows.iter().zip(&changes).filter_map(|(row, change)| {
             // A new track is no longer deleted.
             let is_new = *change == RowChange::Added;
             let hidden = row.hidden.or(is_new.then_some(false))?;
             Some((row.id.to_string(), hidden.then_some(Reason::Hidden)))
         });
-        self.hidden_tracks.apply(stated.collect());
+        self.0.hidden_tracks.apply(stated.collect());
         Ok(changes.into_iter().map(RowOutcome::from).collect())
     }
 }

@@ -10,7 +10,8 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::catalog::{Catalog, CatalogError, RowChange, User, UserId};
+use crate::catalog::fields::Omitted;
+use crate::catalog::{CatalogError, RowChange, User, UserId, lines};
 use crate::serve::http::extract::{
     Id, JsonBody, Page, PageQuery, Preconditions, QueryParameters, in_field, is_ndjson, percent_encode,
 };
@@ -96,7 +97,8 @@ async fn create(
     request: Request,
 ) -> Result<Response, ApiError> {
     if is_ndjson(request.headers()) {
-        return ndjson::store(UserRows(state.catalog()?.clone()), request.into_body(), query, &state.bulk);
+        state.catalog()?;
+        return ndjson::store(UserRows(state.clone()), request.into_body(), query, &state.bulk);
     }
     let JsonBody(UserRow { id }) = JsonBody::from_request(request, &state).await?;
     let id = in_field("id", UserId::new(id))?;
@@ -144,7 +146,7 @@ async fn put(
     responses((status = 204, description = "The user was deleted")))]
 async fn delete(State(state): State<AppState>, Path(id): Path<String>) -> Result<StatusCode, ApiError> {
     let id = user_id(id)?;
-    match state.catalog()?.delete_user(&id).await? {
+    match state.catalog_to_write().await?.delete_user(&id).await? {
         true => Ok(StatusCode::NO_CONTENT),
         false => Err(ApiError::UnknownUser(id.into())),
     }
@@ -157,7 +159,7 @@ fn user_id(id: String) -> Result<UserId, ApiError> {
 
 /// Adds a user; returns whether it is new.
 async fn add(state: &AppState, id: &UserId) -> Result<bool, ApiError> {
-    let changes = state.catalog()?.add_users(std::slice::from_ref(id)).await?;
+    let changes = state.catalog_to_write().await?.add_users(std::slice::from_ref(id)).await?;
     Ok(changes.contains(&RowChange::Added))
 }
 
@@ -168,19 +170,18 @@ async fn created(state: &AppState, id: &UserId) -> Result<Response, ApiError> {
 }
 
 /// Stores the lines of a bulk request.
-struct UserRows(Catalog);
+struct UserRows(AppState);
 
 impl BulkRows for UserRows {
     type Row = UserId;
     const BATCH_ROWS: usize = 5_000;
 
-    fn parse(&self, line: &[u8]) -> Result<(String, UserId), ApiError> {
-        let UserRow { id } = ndjson::parse_row(line)?;
-        let id = in_field("id", UserId::new(id))?;
-        Ok((id.to_string(), id))
+    fn parse(&self, line: &[u8]) -> Result<(String, UserId, Vec<Omitted>), String> {
+        let (id, omitted) = lines::user(line)?;
+        Ok((id.to_string(), id, omitted))
     }
 
     async fn write(&self, rows: &[UserId]) -> Result<Vec<RowOutcome>, CatalogError> {
-        Ok(self.0.add_users(rows).await?.into_iter().map(RowOutcome::from).collect())
+        Ok(self.0.catalog_for_batch().await.add_users(rows).await?.into_iter().map(RowOutcome::from).collect())
     }
 }

@@ -9,9 +9,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::time::timeout;
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 
 use super::hidden_tracks::HiddenTracks;
+use super::track_names::TrackNames;
 use crate::catalog::{Catalog, CatalogError, ChangeListener};
 use crate::progress::Interrupt;
 use crate::serve::access::keys::KeyRing;
@@ -21,6 +22,9 @@ const RETRY: Duration = Duration::from_millis(250);
 /// How often the server pings it, and how long a reply may take.
 const HEARTBEAT: Duration = Duration::from_secs(2);
 const PATIENCE: Duration = Duration::from_secs(2);
+/// Pause after a failed restart of the private PostgreSQL; doubled each time, up to the longest.
+const REVIVAL_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_REVIVAL_PAUSE: Duration = Duration::from_secs(60);
 /// How often everything is reloaded, notified or not.
 const REFRESH: Duration = Duration::from_secs(60);
 
@@ -51,29 +55,75 @@ impl CatalogGate {
     }
 }
 
-/// Keeps keys and hidden tracks as the catalog has them.
+/// Restarts of the private PostgreSQL, less and less often while they fail.
+#[derive(Debug, Default)]
+struct Revival {
+    pause: Duration,
+    failed: Option<Instant>,
+}
+
+impl Revival {
+    /// Starts the private PostgreSQL again if it died, unless that failed a moment ago.
+    async fn attempt(&mut self, catalog: &Catalog) {
+        if self.failed.is_some_and(|failed| failed.elapsed() < self.pause) {
+            return;
+        }
+        match catalog.revive().await {
+            Ok(_) => *self = Self::default(),
+            Err(error) => {
+                self.pause = (self.pause * 2).clamp(REVIVAL_PAUSE, LONGEST_REVIVAL_PAUSE);
+                self.failed = Some(Instant::now());
+                warn!("can't start the private PostgreSQL again; next attempt in {:?}: {error}", self.pause);
+            }
+        }
+    }
+}
+
+/// Keeps keys, hidden tracks and names as the catalog has them.
 #[derive(Debug, Clone)]
 pub struct CatalogWatch {
     catalog: Catalog,
     gate: CatalogGate,
     keys: KeyRing,
     hidden_tracks: HiddenTracks,
+    names: TrackNames,
 }
 
 impl CatalogWatch {
     /// Returns a watch of `catalog` that updates the others.
-    pub fn new(catalog: &Catalog, gate: &CatalogGate, keys: &KeyRing, hidden_tracks: &HiddenTracks) -> Self {
-        Self { catalog: catalog.clone(), gate: gate.clone(), keys: keys.clone(), hidden_tracks: hidden_tracks.clone() }
+    pub fn new(
+        catalog: &Catalog,
+        gate: &CatalogGate,
+        keys: &KeyRing,
+        hidden_tracks: &HiddenTracks,
+        names: &TrackNames,
+    ) -> Self {
+        Self {
+            catalog: catalog.clone(),
+            gate: gate.clone(),
+            keys: keys.clone(),
+            hidden_tracks: hidden_tracks.clone(),
+            names: names.clone(),
+        }
     }
 
     /// Follows the catalog until interrupted.
     pub async fn run(self, interrupt: Interrupt) {
         let following = async {
+            let mut reported = String::new();
+            let mut revival = Revival::default();
             loop {
                 if let Err(error) = self.follow().await {
-                    debug!("can't follow the catalog: {error}");
+                    let error = error.to_string();
+                    if error != reported {
+                        warn!("can't follow the catalog: {error}");
+                        reported = error;
+                    }
+                } else {
+                    reported.clear();
                 }
                 self.gate.set(false);
+                revival.attempt(&self.catalog).await;
                 tokio::time::sleep(RETRY).await;
             }
         };
@@ -85,9 +135,14 @@ impl CatalogWatch {
 
     /// Reloads everything before the first request, which does not wait long for it.
     pub async fn refresh_at_start(&self) -> Result<(), CatalogError> {
-        timeout(PATIENCE, self.refresh()).await.unwrap_or_else(|_| Err(no_reply("reply")))
+        let reading = async {
+            self.refresh().await?;
+            self.names.refresh().await
+        };
+        timeout(PATIENCE, reading).await.unwrap_or_else(|_| Err(no_reply("reply")))
     }
 
+    /// Reloads what requests must not go without.
     async fn refresh(&self) -> Result<(), CatalogError> {
         self.keys.refresh(&self.catalog).await?;
         self.hidden_tracks.refresh(&self.catalog).await
@@ -99,6 +154,7 @@ impl CatalogWatch {
             timeout(PATIENCE, self.catalog.listen()).await.map_err(|_| no_reply("connection"))??;
         self.refresh().await?;
         self.gate.set(true);
+        self.names.refresh().await?;
         let mut refreshed = Instant::now();
         loop {
             match timeout(HEARTBEAT, listener.next()).await {
@@ -110,6 +166,9 @@ impl CatalogWatch {
                     if changes.hidden_tracks {
                         self.hidden_tracks.refresh(&self.catalog).await?;
                     }
+                    if changes.names {
+                        self.names.refresh().await?;
+                    }
                     // A long list that changes all the time must not be read all the time.
                     tokio::time::sleep(began.elapsed()).await;
                 }
@@ -119,6 +178,7 @@ impl CatalogWatch {
                     timeout(PATIENCE, self.catalog.ping()).await.map_err(|_| no_reply("reply to a ping"))??;
                     if refreshed.elapsed() > REFRESH {
                         self.refresh().await?;
+                        self.names.refresh().await?;
                         refreshed = Instant::now();
                     }
                 }

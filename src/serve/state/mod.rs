@@ -4,6 +4,7 @@ pub mod app_state;
 pub mod catalog_watch;
 pub mod hidden_tracks;
 pub mod listen_feed;
+pub mod popularity;
 pub mod track_names;
 
 pub use app_state::AppState;

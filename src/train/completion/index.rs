@@ -66,7 +66,8 @@ pub fn build_index(
 
     let mut artist_weights = Vec::new();
     let playlist_artists = Csr::from_lists(playlists.iter().map(|rows| {
-        let mut artists: Vec<u32> = rows.iter().map(|&row| corpus.artist_of[row as usize]).collect();
+        let mut artists: Vec<u32> =
+            rows.iter().map(|&row| corpus.artist_of[row as usize]).filter(|&artist| artist != NONE).collect();
         artists.sort_unstable();
         artist_weights.extend(artists.chunk_by(|left, right| left == right).map(|run| (run.len() as f32).ln_1p()));
         artists.dedup();

@@ -88,7 +88,8 @@ type Score<'a> = &'a dyn Fn(u32, &Sums) -> f32;
 #[derive(Debug)]
 pub struct Placements<'a> {
     playlists: &'a Csr,
-    artist_of: &'a [u32],
+    /// artist of each track, or [`Placements::no_artist`]
+    artist_of: Vec<u32>,
     album_of: &'a [u32],
     /// rows below it may be recommended
     vocabulary: usize,
@@ -102,6 +103,8 @@ pub struct Placements<'a> {
     position: Vec<f32>,
     /// share of each track's placements that end a playlist
     ends: Vec<f32>,
+    /// number of artists: stands for none
+    no_artist: u32,
     /// tracks of each artist, the most popular first
     of_artist: Csr,
     artist_counts: Vec<f32>,
@@ -128,7 +131,8 @@ pub struct Workspace {
 }
 
 impl<'a> Placements<'a> {
-    /// Lays out `playlists` of tracks numbered by falling popularity; those below `vocabulary` may be recommended.
+    /// Lays out `playlists` of tracks numbered by falling popularity; those below `vocabulary` may be recommended. Tracks
+    /// without an artist, or album, have [`NONE`].
     pub fn new(playlists: &'a Csr, artist_of: &'a [u32], album_of: &'a [u32], vocabulary: usize) -> Self {
         let tracks = artist_of.len();
         let mut playlist_of = Vec::with_capacity(playlists.items().len());
@@ -150,12 +154,13 @@ impl<'a> Placements<'a> {
             *position = (*position + 2.5) / (count + 5.0);
             *ends /= count + 1.0;
         }
-        let artists = artist_of.iter().max().map_or(0, |&last| last as usize + 1);
-        let mut artist_counts = vec![0.0; artists];
+        let no_artist = artist_of.iter().filter(|&&artist| artist != NONE).max().map_or(0, |&last| last + 1);
+        let artist_of: Vec<u32> = artist_of.iter().map(|&artist| artist.min(no_artist)).collect();
+        let mut artist_counts = vec![0.0; no_artist as usize + 1];
         for (&artist, &count) in artist_of.iter().zip(&counts) {
             artist_counts[artist as usize] += count;
         }
-        let of_artist = Csr::group(artist_of, artists);
+        let of_artist = Csr::group(&artist_of, no_artist as usize + 1);
         let mut laid_out = Self {
             playlists,
             artist_of,
@@ -166,6 +171,7 @@ impl<'a> Placements<'a> {
             counts,
             position,
             ends,
+            no_artist,
             of_artist,
             artist_counts,
             next_artists: Vec::new(),
@@ -180,7 +186,8 @@ impl<'a> Placements<'a> {
         let mut next: Sparse<f32> = Sparse::default();
         next.reserve(artists);
         for artist in 0..artists {
-            let tracks = self.of_artist.row(artist);
+            // Nothing follows from having none.
+            let tracks = if artist == self.no_artist as usize { &[] } else { self.of_artist.row(artist) };
             let all: usize = tracks.iter().map(|&row| self.of_track.row(row as usize).len()).sum();
             let step = all.div_ceil(ARTIST_PLACEMENTS).max(1);
             let placements = tracks.iter().flat_map(|&row| self.of_track.row(row as usize)).step_by(step);
@@ -189,7 +196,10 @@ impl<'a> Placements<'a> {
                 let place = place as usize;
                 if self.playlist_of.get(place + 1) == Some(&self.playlist_of[place]) {
                     seen += 1.0;
-                    *next.touch(self.artist_of[self.playlists.items()[place + 1] as usize]) += 1.0;
+                    let follows = self.artist_of[self.playlists.items()[place + 1] as usize];
+                    if follows != self.no_artist {
+                        *next.touch(follows) += 1.0;
+                    }
                 }
             }
             let mut shares: Vec<(u32, f32)> =
@@ -340,7 +350,9 @@ impl<'a> Placements<'a> {
         let popular_of = |artist: usize, limit: usize| {
             self.of_artist.row(artist).iter().copied().filter(|&row| may_follow(row)).take(limit)
         };
-        rows.extend(popular_of(artist, BY_ARTIST));
+        if artist != self.no_artist as usize {
+            rows.extend(popular_of(artist, BY_ARTIST));
+        }
         for &(next, _) in self.next_artists[artist].iter().take(BY_NEXT_ARTISTS.0) {
             rows.extend(popular_of(next as usize, BY_NEXT_ARTISTS.1));
         }
@@ -369,7 +381,9 @@ impl<'a> Placements<'a> {
         let near = sums.behind + sums.before;
         let rare = (count + 3.0).sqrt();
         let (album, own_album) = (self.album_of[row as usize], self.album_of[track as usize]);
-        let artist_count = self.artist_counts[artist as usize];
+        let is_same_artist = artist == own_artist && artist != self.no_artist;
+        // A track without an artist is by one of its own.
+        let artist_count = if artist == self.no_artist { count } else { self.artist_counts[artist as usize] };
         let next = self.next_artists[own_artist as usize].iter().find(|next| next.0 == artist);
         [
             sums.behind,
@@ -383,7 +397,7 @@ impl<'a> Placements<'a> {
             sums.context,
             sums.context / rare,
             sums.near_context / (count + 5.0).sqrt(),
-            f32::from(u8::from(artist == own_artist)),
+            f32::from(u8::from(is_same_artist)),
             f32::from(u8::from(album == own_album && album != NONE)),
             count.ln_1p(),
             own.ln_1p(),
@@ -435,6 +449,17 @@ mod tests {
         // Neighbourhood: 2 has 1.5, then 1 and 3 with 1 each, in the order of their rows; 4 has none.
         let ranks: Vec<f32> = [2, 1, 3, 4].iter().map(|&row| features_of(&found, row)[20]).collect();
         assert_eq!(ranks, [0.0, 1.0, 2.0, 3.0]);
+    }
+
+    #[test]
+    fn tracks_without_an_artist_have_none_in_common() {
+        let playlists = Csr::from_lists([vec![0, 1, 2], vec![1, 0]]);
+        let placements = Placements::new(&playlists, &[NONE, NONE, 0, NONE], &[NONE; 4], 4);
+        let found = placements.candidates(0, &mut Workspace::default());
+        assert_eq!(found.rows, [1, 2], "what shares neither playlist nor artist is no candidate");
+        let one = features_of(&found, 1);
+        // Same artist, chance to stay, that the artist comes next, and the artist's popularity: its own.
+        assert_eq!((one[11], one[15], one[16], one[17]), (0.0, 0.0, 0.0, 2f32.ln_1p()));
     }
 
     #[test]

@@ -9,55 +9,14 @@ use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::IntoResponse;
 use serde::de::value::MapAccessDeserializer;
-use serde::de::{self, DeserializeOwned, MapAccess, Visitor};
+use serde::de::{DeserializeOwned, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
+use crate::catalog::fields::from_json;
 use crate::serve::http::problem::ApiError;
 
-/// A whole number, written `3` or `3.0`: JSON Schema does not distinguish them.
-#[derive(Debug, Clone, Copy)]
-pub struct Whole(pub i64);
-
-impl<'de> Deserialize<'de> for Whole {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct WholeVisitor;
-        impl Visitor<'_> for WholeVisitor {
-            type Value = Whole;
-
-            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-                formatter.write_str("a whole number")
-            }
-
-            fn visit_i64<E>(self, number: i64) -> Result<Whole, E> {
-                Ok(Whole(number))
-            }
-
-            fn visit_u64<E: de::Error>(self, number: u64) -> Result<Whole, E> {
-                i64::try_from(number).map(Whole).map_err(|_| E::custom("is out of range"))
-            }
-
-            fn visit_f64<E: de::Error>(self, number: f64) -> Result<Whole, E> {
-                if number.fract() != 0.0 {
-                    return Err(E::invalid_type(de::Unexpected::Float(number), &self));
-                }
-                // A cast would saturate.
-                if number.abs() >= 2f64.powi(63) {
-                    return Err(E::custom("is out of range"));
-                }
-                Ok(Whole(number as i64))
-            }
-        }
-        deserializer.deserialize_i64(WholeVisitor)
-    }
-}
-
-/// Deserializes a field that may hold a [`Whole`] number.
-pub fn optional_whole<'de, D: Deserializer<'de>, T: TryFrom<i64>>(deserializer: D) -> Result<Option<T>, D::Error> {
-    let number: Option<Whole> = Option::deserialize(deserializer)?;
-    let number = number.map(|Whole(number)| T::try_from(number).map_err(|_| de::Error::custom("is out of range")));
-    number.transpose()
-}
+pub use crate::catalog::fields::{Whole, optional_whole};
 
 /// A JSON object: for a struct alone, serde also accepts an array of its values.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -192,22 +151,16 @@ fn is_json(headers: &HeaderMap) -> bool {
     essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json"))
 }
 
-/// Parses JSON.
+/// Parses JSON. Half of a surrogate pair is read as U+FFFD, as in files.
 pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
-    let mut deserializer = serde_json::Deserializer::from_slice(bytes);
-    let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
-        let path = error.path().to_string();
-        let inner = error.into_inner();
-        if inner.is_data() {
-            let field = if path == "." { "body".to_owned() } else { path };
-            let reason = inner.to_string();
-            ApiError::invalid(field, reason.split(" at line ").next().unwrap_or_default())
-        } else {
-            ApiError::MalformedJson(inner.to_string())
+    let mut repaired = Vec::new();
+    from_json(bytes, &mut repaired).map_err(|error| match error.error.is_data() {
+        true => {
+            let field = if error.path.is_empty() { "body".to_owned() } else { error.path.clone() };
+            ApiError::invalid(field, error.reason())
         }
-    })?;
-    deserializer.end().map_err(|error| ApiError::MalformedJson(error.to_string()))?;
-    Ok(value)
+        false => ApiError::MalformedJson(error.error.to_string()),
+    })
 }
 
 /// The media type of JSON rows, one per line.
