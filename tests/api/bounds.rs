@@ -66,7 +66,7 @@ async fn a_client_that_does_not_read_keeps_its_place_and_is_cut_off() {
     socket.set_recv_buffer_size(4_096).expect("a small buffer");
     let mut stream = socket.connect(app.address).await.expect("a connection");
     let body = json!({"playlists": vec![json!({}); 64], "limit": 500}).to_string();
-    let head = format!("POST /playlists/complete HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n");
+    let head = "POST /playlists/complete HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n";
     let request = format!("{head}content-length: {}\r\n\r\n{body}", body.len());
     stream.write_all(request.as_bytes()).await.expect("sent");
     // The response has begun, and most of it is still to come.
@@ -272,10 +272,8 @@ async fn compressed_bodies_are_unpacked_within_the_limit() {
     let complete =
         async |encoding: &str, body: Vec<u8>| post("/playlists/complete", "application/json", encoding, body).await;
     let body = json!({"playlists": [{"tracks": ["synthetic:track:1"]}], "limit": 3}).to_string();
-    assert_eq!(
-        complete("gzip", gzip(body.as_bytes())).await.ok()["completions"][0]["items"][2]["track_id"].is_string(),
-        true
-    );
+    let answer = complete("gzip", gzip(body.as_bytes())).await.ok();
+    assert!(answer["completions"][0]["items"][2]["track_id"].is_string(), "{answer}");
     let problem = complete("gzip", gzip(&vec![b' '; 50 << 20])).await.problem(413);
     assert_eq!(problem["detail"], "the body is larger than 100000 bytes");
     let mut cut = gzip(body.as_bytes());

@@ -126,11 +126,14 @@ async fn a_completion_bundle_takes_over_while_the_server_runs_and_a_damaged_one_
     assert_eq!(complete().await["model_version"], json!(second));
 }
 
+/// Damages the bundle in a folder.
+type Damage = fn(&Path);
+
 #[tokio::test]
 async fn a_bundle_that_does_not_fit_the_program_is_rejected_and_the_newest_whole_one_before_it_serves() {
     let good = TestApp::spawn_with_completion_model().await;
     let mut older = String::new();
-    let damages: [(&str, fn(&Path)); 4] = [
+    let damages: [(&str, Damage); 4] = [
         ("trees.border_counts.npy", |folder| {
             // Trees of another release, of fewer features.
             let borders = fs::read(folder.join("trees.borders.npy")).expect("a file");

@@ -108,9 +108,9 @@ fn listens_in_the_midst_of_catching_up_count_once(models: &Path) {
     let expected = model();
     expected.catch_up(&[first.clone(), second.clone(), third.clone(), fourth.clone()]);
     let live = model();
-    live.hear(&[first.clone()]);
+    live.hear(std::slice::from_ref(&first));
     live.begin_to_catch_up();
-    live.hear(&[second.clone()]);
+    live.hear(std::slice::from_ref(&second));
     live.hear(&[third]);
     assert!(live.is_behind());
     live.catch_up(&[first, second.clone()]);

@@ -121,10 +121,11 @@ async fn respond(
 async fn reject(mut stream: TcpStream) {
     let rejection = async {
         let mut received = [0; 4_096];
-        stream.read(&mut received).await?;
-        stream.write_all(FULL).await?;
-        stream.shutdown().await?;
-        while stream.read(&mut received).await? > 0 {}
+        if stream.read(&mut received).await? > 0 {
+            stream.write_all(FULL).await?;
+            stream.shutdown().await?;
+            while stream.read(&mut received).await? > 0 {}
+        }
         Ok::<(), std::io::Error>(())
     };
     let _ = tokio::time::timeout(Duration::from_secs(1), rejection).await;
