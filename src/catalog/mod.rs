@@ -26,6 +26,7 @@ mod placement_edits;
 mod placements;
 mod playlists;
 mod popularity;
+mod prune;
 mod ratings;
 pub mod records;
 mod tracks;

@@ -20,7 +20,7 @@ use time::OffsetDateTime;
 use super::engine::{FileToRead, import_files};
 use super::error::{FormatError, ImportError, ReadError};
 use super::report::{ImportReport, Reject, Skipped};
-use super::sink::{RowNumber, RowPlace, Sink};
+use super::sink::{NamedPlaylists, RowNumber, RowPlace, Sink};
 use super::source::Source;
 use crate::catalog::columns::playlist_length;
 use crate::catalog::fields::{Field, JsonError, LineId, Omissions, Omitted, Whole, from_json, repair};
@@ -51,9 +51,20 @@ pub async fn import_mpd(
     rejects: &Path,
     interrupt: &Interrupt,
 ) -> Result<ImportReport, ImportError> {
-    let reads = find_slices(paths)?
-        .into_iter()
-        .map(|file| FileToRead::new(&file, true, |file, count, sink| read(file, Source::open(file, count)?, sink)));
+    import_mpd_naming(catalog, paths, &NamedPlaylists::default(), rejects, interrupt).await
+}
+
+/// The same, and adds the ids of all playlists to `named`.
+pub async fn import_mpd_naming(
+    catalog: &Catalog,
+    paths: &[PathBuf],
+    named: &NamedPlaylists,
+    rejects: &Path,
+    interrupt: &Interrupt,
+) -> Result<ImportReport, ImportError> {
+    let reads = find_slices(paths)?.into_iter().map(|file| {
+        FileToRead::new(&file, true, named.clone(), |file, count, sink| read(file, Source::open(file, count)?, sink))
+    });
     import_files(catalog, reads.collect(), rejects, interrupt).await
 }
 

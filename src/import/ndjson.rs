@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use super::engine::{FileToRead, import_files};
 use super::error::{ImportError, ReadError};
 use super::report::ImportReport;
-use super::sink::Sink;
+use super::sink::{NamedPlaylists, Sink};
 use super::source::{Source, check_files};
 use crate::catalog::Catalog;
 use crate::catalog::lines;
@@ -61,9 +61,26 @@ pub async fn import_ndjson(
     rejects: &Path,
     interrupt: &Interrupt,
 ) -> Result<ImportReport, ImportError> {
+    import_ndjson_naming(catalog, files, &NamedPlaylists::default(), rejects, interrupt).await
+}
+
+/// The same, and adds the ids of all playlists to `named`.
+///
+/// # Errors
+///
+/// Before anything is read, when a file is not there.
+pub async fn import_ndjson_naming(
+    catalog: &Catalog,
+    files: &NdjsonFiles,
+    named: &NamedPlaylists,
+    rejects: &Path,
+    interrupt: &Interrupt,
+) -> Result<ImportReport, ImportError> {
     check_files(files.in_order().map(|(_, file)| file))?;
     let reads = files.in_order().map(|(kind, file)| {
-        FileToRead::new(file, false, move |file, count, sink| read(Source::open(file, count)?, kind, sink))
+        FileToRead::new(file, false, named.clone(), move |file, count, sink| {
+            read(Source::open(file, count)?, kind, sink)
+        })
     });
     import_files(catalog, reads.collect(), rejects, interrupt).await
 }

@@ -188,6 +188,9 @@ pub struct ImportReport<O = BatchOutcome> {
     /// what could be done about rows that were skipped
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
+    /// playlists that were removed because the source does not have them, if that was asked for
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub playlists_removed: Option<u64>,
     /// wall time
     pub seconds: f64,
     /// true if it was asked to stop before the end; running it again completes it
@@ -195,6 +198,11 @@ pub struct ImportReport<O = BatchOutcome> {
 }
 
 impl<O> ImportReport<O> {
+    /// Returns whether every row of the source was imported, so that what it does not name is not in it.
+    pub fn is_whole(&self) -> bool {
+        self.rejected == 0 && self.failed_files.is_empty() && !self.interrupted
+    }
+
     /// Returns whether every row was skipped, and there were some.
     pub fn is_useless(&self) -> bool {
         self.rows > 0 && self.rows == self.rejected

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 
 use super::engine::{FileToRead, HandOver, ImportBatch};
 use super::error::ReadError;
@@ -10,7 +11,7 @@ use super::report::{Reject, Skipped};
 use super::source::{BytesRead, Line};
 use crate::catalog::fields::Omitted;
 use crate::catalog::{
-    BatchOutcome, Catalog, CatalogError, PlaylistRecord, TrackMention, TrackRecord, UnknownTrack, UserId,
+    BatchOutcome, Catalog, CatalogError, PlaylistId, PlaylistRecord, TrackMention, TrackRecord, UnknownTrack, UserId,
 };
 
 /// Playlists written in one transaction at most; a slice of the Million Playlist Dataset has 1,000.
@@ -23,6 +24,29 @@ const TEXT_BYTES: usize = 64 << 20;
 const OTHERS: usize = 20_000;
 /// Skipped rows held at most before they are listed.
 const REJECTS: usize = 20_000;
+
+/// The ids of the playlists that an import names, if they are collected. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub struct NamedPlaylists(Option<Arc<Mutex<HashSet<String>>>>);
+
+impl NamedPlaylists {
+    /// Collects them.
+    pub fn collected() -> Self {
+        Self(Some(Arc::default()))
+    }
+
+    fn add(&self, id: &PlaylistId) {
+        if let Some(Ok(mut ids)) = self.0.as_ref().map(|ids| ids.lock()) {
+            ids.insert(id.to_string());
+        }
+    }
+
+    /// Returns those that were collected.
+    pub fn into_ids(self) -> Vec<String> {
+        let ids = self.0.as_ref().and_then(|ids| ids.lock().ok().map(|mut ids| std::mem::take(&mut *ids)));
+        ids.unwrap_or_default().into_iter().collect()
+    }
+}
 
 /// Where a row stands in its file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -107,10 +131,11 @@ impl FileToRead<Batch> {
     pub fn new(
         file: &Path,
         is_whole: bool,
+        named: NamedPlaylists,
         read: impl Fn(&Path, &BytesRead, &mut Sink<'_>) -> Result<(), ReadError> + Send + 'static,
     ) -> Self {
         let read = move |file: &Path, count: &BytesRead, hand_over: HandOver<'_, Batch>| {
-            let mut sink = Sink::new(file, hand_over);
+            let mut sink = Sink { named: named.clone(), ..Sink::new(file, hand_over) };
             let outcome = read(file, count, &mut sink);
             if is_whole && outcome.is_err() {
                 return outcome;
@@ -128,6 +153,7 @@ pub struct Sink<'a> {
     hand_over: HandOver<'a, Batch>,
     batch: Batch,
     ids: HashSet<String>,
+    named: NamedPlaylists,
     placements: usize,
     text_bytes: usize,
 }
@@ -140,6 +166,7 @@ impl<'a> Sink<'a> {
             hand_over,
             batch: Batch::default(),
             ids: HashSet::new(),
+            named: NamedPlaylists::default(),
             placements: 0,
             text_bytes: 0,
         }
@@ -148,6 +175,7 @@ impl<'a> Sink<'a> {
     /// Takes a playlist. Of several with one id in a file, the last one is right.
     pub fn playlist(&mut self, place: RowPlace, playlist: PlaylistRecord) -> Result<(), ReadError> {
         self.begin(playlist.id.as_str())?;
+        self.named.add(&playlist.id);
         self.placements += playlist.tracks.len();
         self.text_bytes += playlist.tracks.iter().map(text_bytes).sum::<usize>();
         self.text_bytes += playlist.description.as_ref().map_or(0, String::len);

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use super::engine::{FileToRead, import_files};
 use super::error::{FormatError, ImportError, ReadError};
 use super::report::ImportReport;
-use super::sink::Sink;
+use super::sink::{NamedPlaylists, Sink};
 use super::source::{BytesRead, Source};
 use crate::catalog::columns::{in_field, name, playlist_length};
 use crate::catalog::{ArtistRecord, Catalog, PlaylistId, PlaylistRecord, TrackId, TrackMention, TrackRecord, stated};
@@ -40,7 +40,8 @@ pub async fn import_yes_radio(
     rejects: &Path,
     interrupt: &Interrupt,
 ) -> Result<ImportReport, ImportError> {
-    let reads = find_playlists(folders)?.into_iter().map(|file| FileToRead::new(&file, false, read));
+    let reads =
+        find_playlists(folders)?.into_iter().map(|file| FileToRead::new(&file, false, NamedPlaylists::default(), read));
     import_files(catalog, reads.collect(), rejects, interrupt).await
 }
 

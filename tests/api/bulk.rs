@@ -19,7 +19,7 @@ async fn every_line_is_answered_and_a_wrong_one_does_not_keep_the_others_from_be
     let body = [
         r#"{"id": "b:1", "name": "One", "artist": "A", "genres": ["x"]}"#,
         "",
-        r#"{"id": "b:2", "name": 2}"#,
+        r#"{"id": "b:2", "nam": 2}"#,
         r#"["b:3"]"#,
         "{",
         r#"{"id": "synthetic:track:1", "name": "Other", "artist": "A", "hidden": true}"#,
@@ -44,7 +44,7 @@ async fn every_line_is_answered_and_a_wrong_one_does_not_keep_the_others_from_be
             (8, "unchanged")
         ]
     );
-    assert!(lines[1]["reason"].as_str().is_some_and(|reason| reason.contains("name")), "{}", lines[1]);
+    assert!(lines[1]["reason"].as_str().is_some_and(|reason| reason.contains("unknown field `nam`")), "{}", lines[1]);
     assert_eq!(
         lines[7],
         json!({"summary": {"rows": 7, "added": 1, "changed": 1, "unchanged": 2, "rejected": 3, "failed": 0}})
@@ -61,7 +61,7 @@ async fn every_line_is_answered_and_a_wrong_one_does_not_keep_the_others_from_be
 #[tokio::test]
 async fn users_and_playlists_come_in_bulk_too() {
     let app = TestApp::spawn().await;
-    let users = send(&app, "/users", "{\"id\": \"a\"}\n{\"id\": \"b\"}\n{\"id\": \"a\"}\n{\"id\": 5}\n").await;
+    let users = send(&app, "/users", "{\"id\": \"a\"}\n{\"id\": \"b\"}\n{\"id\": \"a\"}\n{\"id\": true}\n").await;
     let outcomes: Vec<&Value> = users.iter().map(|line| &line["outcome"]).collect();
     assert_eq!(outcomes, [&json!("added"), &json!("added"), &json!("unchanged"), &json!("rejected"), &Value::Null]);
 
@@ -69,7 +69,7 @@ async fn users_and_playlists_come_in_bulk_too() {
         json!({"id": "p1", "title": "One", "user_id": "a", "tracks": ["synthetic:track:1", "nowhere"]}),
         json!({"id": "p/2", "tracks": [{"id": "n:1", "name": "New", "artist": "A"}, "synthetic:track:2"]}),
         json!({"id": "p1", "title": "One", "user_id": "a", "tracks": ["synthetic:track:1"]}),
-        json!({"id": "p3"}),
+        json!({"id": "p3", "tracks": 3}),
     ];
     let body = body.map(|row| row.to_string()).join("\n");
     let lines = send(&app, "/playlists", body).await;
@@ -79,6 +79,75 @@ async fn users_and_playlists_come_in_bulk_too() {
     assert_eq!(lines[3]["outcome"], "rejected");
     assert_eq!(app.tracks_of("p/2").await, ["n:1", "synthetic:track:2"]);
     app.post_nothing(&format!("/playlists/{}/complete", encode("p/2"))).await.ok();
+}
+
+#[tokio::test]
+async fn a_line_is_read_as_a_file_is_and_a_field_of_no_use_is_left_out_and_named() {
+    let app = TestApp::spawn().await;
+    let body = "\u{feff}{\"id\": \" t 1 \", \"name\": \"half \\ud83d\", \"artist\": null, \"duration_ms\": 2e3}\n\
+                {\"id\": 3.0, \"duration_ms\": -1, \"hidden\": \"True\", \"genres\": \"rock\"}\n\
+                {\"id\": \"half \\ud83d\"}\n{\"id\": \"a\\tb\"}\n";
+    let lines = send(&app, "/tracks?report=problems", body).await;
+    let negative = json!({"field": "duration_ms", "reason": "must not be negative"});
+    let list = json!({"field": "genres", "reason": "must be a list of texts, not \"rock\""});
+    assert_eq!(lines[0]["id"], "3", "{lines:?}");
+    assert!(
+        lines[0]["omitted"].as_array().is_some_and(|omitted| omitted.contains(&negative) && omitted.contains(&list))
+    );
+    assert!(lines[1]["reason"].as_str().is_some_and(|reason| reason.contains("U+FFFD")), "{}", lines[1]);
+    assert!(lines[2]["reason"].as_str().is_some_and(|reason| reason.contains("control characters")), "{}", lines[2]);
+    assert_eq!(lines[3]["summary"]["added"], 2);
+    let track = app.get("/tracks/t%201").await.ok();
+    assert_eq!((&track["name"], &track["duration_ms"]), (&json!("half \u{fffd}"), &json!(2_000)));
+    assert_eq!(app.get("/tracks/3").await.ok()["hidden"], true);
+
+    let long = "x".repeat(10_001);
+    let rows = [
+        json!({"id": "o1", "title": long, "modified_at": "9999-12-31T23:59:59-23:59", "num_edits": "1.0", "tracks": [null, 3.0]}),
+        json!({"id": "o2", "modified_at": -90_000_000_000_i64, "tracks": []}),
+        json!({"id": "o3", "modified_at": "2023-11-14 22:13:20", "tracks": []}),
+        json!({"id": "o4", "modified_at": 1_700_000_000_000_i64}),
+    ];
+    let lines = send(&app, "/playlists", rows.map(|row| row.to_string()).join("\n")).await;
+    let fields = |line: &Value| -> Vec<String> {
+        let omitted = line["omitted"].as_array().map_or(&[][..], Vec::as_slice);
+        omitted.iter().map(|one| one["field"].as_str().expect("a field").to_owned()).collect()
+    };
+    assert_eq!(fields(&lines[0]), ["title", "modified_at", "tracks[0]"], "{lines:?}");
+    assert_eq!((fields(&lines[1]), fields(&lines[2])), (vec!["modified_at".to_owned()], Vec::new()));
+    assert_eq!(lines[4]["summary"]["added"], 4);
+    let playlist = app.get("/playlists/o1").await.ok();
+    assert_eq!((&playlist["num_edits"], &playlist["num_tracks"]), (&json!(1), &json!(1)));
+    for id in ["o3", "o4"] {
+        assert_eq!(app.get(&format!("/playlists/{id}")).await.ok()["modified_at"], "2023-11-14T22:13:20Z", "{id}");
+    }
+}
+
+#[tokio::test]
+async fn a_time_that_no_column_can_hold_is_named_at_every_door_and_one_that_is_stored_spoils_no_page() {
+    let app = TestApp::spawn().await;
+    for time in ["9999-12-31T23:59:59-23:59", "0000-01-01T00:00:00Z", "0001-01-01T00:00:00+01:00"] {
+        let playlist = json!({"id": "late", "modified_at": time});
+        let problem = app.post("/playlists", &playlist).await.problem(422);
+        assert_eq!(problem["errors"][0]["field"], "modified_at", "{problem}");
+        for (path, row) in [
+            ("/ratings", json!({"user_id": "u", "track_id": "synthetic:track:1", "rating": 3, "rated_at": time})),
+            ("/listens", json!({"user_id": "u", "track_id": "synthetic:track:1", "listened_at": time})),
+        ] {
+            let request = app.request(Method::POST, path).header("content-type", "application/x-ndjson");
+            let answer = Answer::to(request.body(row.to_string())).await.ok();
+            assert_eq!(
+                (&answer["added"], answer["problems"].as_array().map(Vec::len)),
+                (&json!(0), Some(1)),
+                "{answer}"
+            );
+        }
+    }
+    app.post("/playlists", &json!({"id": "old", "modified_at": "2023-11-14T22:13:20Z"})).await;
+    let set = "UPDATE playlists SET modified_at = '0900-01-01 BC' WHERE external_id = 'old' RETURNING external_id";
+    assert_eq!(app.database().texts(set).await, ["old"]);
+    assert_eq!(app.get("/playlists/old").await.ok()["modified_at"], Value::Null);
+    assert_eq!(app.get("/playlists?limit=500").await.status, 200);
 }
 
 #[tokio::test]

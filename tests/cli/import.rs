@@ -226,3 +226,24 @@ async fn an_import_from_a_pipe_that_never_ends_stops_when_it_is_asked_to() {
     assert_eq!(finished.code, Some(130), "{finished:?}");
     drop(writer);
 }
+
+#[tokio::test]
+async fn playlists_that_the_source_no_longer_has_are_removed_if_that_is_asked_for_and_all_of_it_was_right() {
+    let home = Home::new();
+    let database = Database::new().await;
+    let import = |playlists: &[Value], flags: &[&str]| {
+        write(home.path(), "slice.json", slice(playlists));
+        let arguments = [&["import", "mpd", "slice.json", "--database-url", database.url()], flags].concat();
+        home.segue(&arguments).succeed()
+    };
+    let [one, two, three] = [1, 2, 3].map(|pid| bare_playlist(pid, bare_tracks("t", 2)));
+    import(&[one.clone(), two.clone(), three], &[]);
+    let printed = import(&[one.clone(), json!(5)], &["--prune"]);
+    assert!(line(&printed, "hint").contains("nothing was removed"), "{printed}");
+    let ids = "SELECT external_id FROM playlists ORDER BY 1";
+    assert_eq!(database.texts(ids).await, ["1", "2", "3"]);
+    let printed = import(&[one, two], &["--prune"]);
+    assert_eq!(line(&printed, "removed"), "1 playlists that the source does not have");
+    assert_eq!(database.texts(ids).await, ["1", "2"]);
+    assert_eq!(database.texts("SELECT count(*)::text FROM playlist_tracks").await, ["4"]);
+}

@@ -442,7 +442,8 @@ async fn rows_that_another_program_wrote_are_read_as_it_meant_them() {
     let again = imports.write("again.ndjson", "{\"id\": \"q1\", \"title\": \"b\"}\n");
     let report = imports.ndjson(NdjsonFiles { playlists: vec![again], ..NdjsonFiles::default() }).await;
     assert_eq!(report.outcome.playlists_changed, 1);
-    let rows = "SELECT concat_ws('|', title, num_tracks, (SELECT count(*) FROM playlist_tracks WHERE playlist_id = p.id))
+    let rows =
+        "SELECT concat_ws('|', title, num_tracks, (SELECT count(*) FROM playlist_tracks WHERE playlist_id = p.id))
                 FROM playlists p WHERE external_id = 'q1'";
     assert_eq!(imports.database.texts(rows).await, ["b|1|1"]);
     // A list of rows is not a row a line.

@@ -219,16 +219,22 @@ async fn damage_in_a_table_costs_no_more_than_its_row() {
     let rows: Vec<String> = (0..1_000)
         .map(|row| format!("u{row},q{row},4,{}", if row == 9 { "\"Heroes".to_owned() } else { format!("Song {row}") }))
         .collect();
-    let (report, rejects) = table(&database, format!("user_id,track_id,rating,track_name\n{}\n", rows.join("\n"))).await;
+    let (report, rejects) =
+        table(&database, format!("user_id,track_id,rating,track_name\n{}\n", rows.join("\n"))).await;
     assert_eq!((report.rows, report.rejected, report.outcome.ratings_added), (1_000, 1, 999));
     assert!(rejects.contains("\"item\":\"row 10\"") && rejects.contains("never closed"), "{rejects}");
 
-    let text = "user_id,track_id,rating,track_name\nu1,m1,5,Harder, Better\nu2,m2,4,5\nu3,m3,4\nu4,m4,4,\"12\"\" mix\"\n";
+    let text =
+        "user_id,track_id,rating,track_name\nu1,m1,5,Harder, Better\nu2,m2,4,5\nu3,m3,4\nu4,m4,4,\"12\"\" mix\"\n";
     let (report, rejects) = table(&database, text).await;
     assert_eq!((report.rejected, report.outcome.ratings), (2, 2), "{rejects}");
-    assert!(rejects.contains("5 fields; the header has 4") && rejects.contains("3 fields; the header has 4"), "{rejects}");
+    assert!(
+        rejects.contains("5 fields; the header has 4") && rejects.contains("3 fields; the header has 4"),
+        "{rejects}"
+    );
 
-    let text = b"\xef\xbb\xbfuser_id, track_id, rating, track_name, artist\n u1 , t1 , 4 , Don\x92t Stop , Beyonc\xe9 \n\
+    let text =
+        b"\xef\xbb\xbfuser_id, track_id, rating, track_name, artist\n u1 , t1 , 4 , Don\x92t Stop , Beyonc\xe9 \n\
                  u1,\tt2,5,caf\xc3\xa9,x\nu\x01,t3,5,,\n";
     let (report, rejects) = table(&database, text).await;
     assert_eq!((report.rejected, report.outcome.ratings_added), (1, 2), "{rejects}");

@@ -17,6 +17,12 @@ pub enum ImportFormat {
         /// Files, or folders with mpd.slice.*.json[.gz]
         #[arg(required = true, value_name = "PATH")]
         paths: Vec<PathBuf>,
+        /// Remove playlists that the files do not have
+        ///
+        /// Remove playlists of the catalog that the files do not have, whatever they came from. Nothing is removed if a file
+        /// or a row was rejected; playlists that changed since the import began stay.
+        #[arg(long)]
+        prune: bool,
         /// What to report
         #[command(flatten)]
         reporting: Reporting,
@@ -35,6 +41,12 @@ pub enum ImportFormat {
         /// Files of playlists
         #[arg(long, value_name = "FILE", num_args = 1..)]
         playlists: Vec<PathBuf>,
+        /// Remove playlists that the files do not have
+        ///
+        /// Remove playlists of the catalog that the files do not have, whatever they came from. Nothing is removed if a file
+        /// or a row was rejected; playlists that changed since the import began stay.
+        #[arg(long, requires = "playlists")]
+        prune: bool,
         /// What to report
         #[command(flatten)]
         reporting: Reporting,

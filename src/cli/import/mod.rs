@@ -15,8 +15,8 @@ use crate::catalog::{Catalog, RatingScale};
 use crate::import::deezer::DeezerOptions;
 use crate::import::ndjson::NdjsonFiles;
 use crate::import::{
-    ImportReport, Outcome, RatingsFile, find_movielens, import_deezer, import_kkbox, import_mpd, import_ndjson,
-    import_ratings, import_yes_radio,
+    ImportReport, NamedPlaylists, Outcome, RatingsFile, find_movielens, import_deezer, import_kkbox, import_mpd_naming,
+    import_ndjson_naming, import_ratings, import_yes_radio,
 };
 use crate::progress::Interrupt;
 
@@ -35,12 +35,16 @@ pub(super) async fn run(global: &Global, format: ImportFormat, interrupt: &Inter
     };
     let catalog = global.catalog().await?;
     match format {
-        ImportFormat::Mpd { paths, .. } => {
-            end(&catalog, output, import_mpd(&catalog, &paths, &rejects, interrupt).await?).await
+        ImportFormat::Mpd { paths, prune, .. } => {
+            let pruning = Pruning::begin(&catalog, prune).await?;
+            let report = import_mpd_naming(&catalog, &paths, &pruning.named, &rejects, interrupt).await?;
+            end(&catalog, output, pruning.end(&catalog, report).await?).await
         }
-        ImportFormat::Ndjson { tracks, users, playlists, .. } => {
+        ImportFormat::Ndjson { tracks, users, playlists, prune, .. } => {
             let files = NdjsonFiles { tracks, users, playlists };
-            end(&catalog, output, import_ndjson(&catalog, &files, &rejects, interrupt).await?).await
+            let pruning = Pruning::begin(&catalog, prune).await?;
+            let report = import_ndjson_naming(&catalog, &files, &pruning.named, &rejects, interrupt).await?;
+            end(&catalog, output, pruning.end(&catalog, report).await?).await
         }
         ImportFormat::Deezer { paths, placeholder_artists, .. } => {
             let options = DeezerOptions { placeholder_artists };
@@ -60,6 +64,32 @@ pub(super) async fn run(global: &Global, format: ImportFormat, interrupt: &Inter
             let (files, scale) = (paths.into_iter().map(RatingsFile::Table).collect(), scale(&how)?);
             end(&catalog, output, import_ratings(&catalog, files, scale, &rejects, interrupt).await?).await
         }
+    }
+}
+
+/// Removes the playlists that an import does not name.
+struct Pruning {
+    /// when the import began, by PostgreSQL's clock; none if nothing is removed
+    since: Option<OffsetDateTime>,
+    named: NamedPlaylists,
+}
+
+impl Pruning {
+    async fn begin(catalog: &Catalog, is_asked_for: bool) -> anyhow::Result<Self> {
+        Ok(match is_asked_for {
+            false => Self { since: None, named: NamedPlaylists::default() },
+            true => Self { since: Some(catalog.now().await?), named: NamedPlaylists::collected() },
+        })
+    }
+
+    async fn end(self, catalog: &Catalog, mut report: ImportReport) -> anyhow::Result<ImportReport> {
+        let Some(since) = self.since else { return Ok(report) };
+        if report.is_whole() && report.rows > 0 {
+            report.playlists_removed = Some(catalog.prune_playlists(&self.named.into_ids(), since).await?);
+        } else {
+            report.hint = Some("nothing was removed, because the source was not imported as a whole".to_owned());
+        }
+        Ok(report)
     }
 }
 

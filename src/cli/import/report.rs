@@ -70,6 +70,9 @@ impl<O: Counts> Report for ImportReport<O> {
         if let Some(rejects) = &self.rejects_file {
             fields.add("listed in", rejects.display());
         }
+        if let Some(removed) = self.playlists_removed {
+            fields.add("removed", format!("{} playlists that the source does not have", count(removed)));
+        }
         if let Some(hint) = &self.hint {
             fields.add("hint", hint);
         }

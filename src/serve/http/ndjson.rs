@@ -436,3 +436,50 @@ impl<R: BulkRows> Writer<R> {
         sent.map_err(|_| EarlyEnd::Disconnected)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Rows that panic when they are read, or when they are written.
+    struct Panicking;
+
+    impl BulkRows for Panicking {
+        type Row = String;
+        const BATCH_ROWS: usize = 2;
+
+        fn parse(&self, line: &[u8]) -> Result<(String, String, Vec<Omitted>), String> {
+            let line = String::from_utf8_lossy(line).into_owned();
+            assert!(line != "unreadable", "a fault of the reader");
+            Ok((line.clone(), line, Vec::new()))
+        }
+
+        async fn write(&self, rows: &[String]) -> Result<Vec<RowOutcome>, CatalogError> {
+            assert!(!rows.contains(&"unwritable".to_owned()), "a fault of the catalog");
+            Ok(rows.iter().map(|_| RowOutcome::from(RowChange::Added)).collect())
+        }
+    }
+
+    #[tokio::test]
+    async fn a_line_that_panics_costs_neither_the_answer_nor_the_lines_before_it() {
+        let limits = BulkLimits::new(1, Duration::from_secs(30));
+        for (body, outcomes) in [
+            ("a\nunreadable\nb", vec!["added", "rejected", "added"]),
+            ("a\nb\nunwritable\nc\nd", vec!["added", "added", "failed", "failed", "added"]),
+        ] {
+            let response = store(Panicking, Body::from(body), BulkQuery::default(), &limits).expect("a response");
+            let bytes = axum::body::to_bytes(response.into_body(), 1 << 20).await.expect("a body");
+            let lines: Vec<BulkLine> = bytes
+                .split(|&byte| byte == b'\n')
+                .filter(|line| !line.is_empty())
+                .map(|line| serde_json::from_slice(line).expect("JSON"))
+                .collect();
+            let (summary, lines) = lines.split_last().expect("a summary");
+            let found: Vec<&str> = lines.iter().filter_map(|line| line.outcome.as_deref()).collect();
+            assert_eq!(found, outcomes);
+            assert!(summary.summary.is_some());
+            // The place among the bulk requests is free again once the task has ended.
+            drop(limits.places.acquire().await.expect("not closed"));
+        }
+    }
+}
