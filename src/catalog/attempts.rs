@@ -7,7 +7,6 @@ use std::time::Duration;
 use tracing::debug;
 
 use super::error::CatalogError;
-use super::placement_edits::EditError;
 
 /// Most attempts of a transaction.
 const ATTEMPTS: u32 = 6;
@@ -42,16 +41,6 @@ impl GivesWay for CatalogError {
             Some("55P03") => Some(Contention::LockTimeout),
             // Deadlocks and serialization failures; foreign keys and unique values that another writer broke.
             Some("40P01" | "40001" | "23503" | "23505") => Some(Contention::Raced),
-            _ => None,
-        }
-    }
-}
-
-impl GivesWay for EditError {
-    fn contention(&self) -> Option<Contention> {
-        match self {
-            Self::Raced => Some(Contention::Raced),
-            Self::Catalog(error) => error.contention(),
             _ => None,
         }
     }
@@ -93,7 +82,5 @@ mod tests {
         }
         assert_eq!(repeated, ATTEMPTS - 1);
         assert!(!Attempts::default().again(&CatalogError::Sql(sqlx::Error::PoolTimedOut)).await);
-        assert!(!Attempts::default().again(&EditError::Stale).await);
-        assert!(Attempts::default().again(&EditError::Raced).await);
     }
 }

@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use sqlx::{PgConnection, Postgres, Transaction};
 
-use super::attempts::Attempts;
+use super::attempts::{Attempts, Contention, GivesWay};
 use super::connection::Catalog;
 use super::error::CatalogError;
 use super::records::{PlaylistId, PlaylistRow, TrackId, TrackRow};
@@ -82,6 +82,16 @@ pub enum EditError {
     /// The catalog failed.
     #[error(transparent)]
     Catalog(#[from] CatalogError),
+}
+
+impl GivesWay for EditError {
+    fn contention(&self) -> Option<Contention> {
+        match self {
+            Self::Raced => Some(Contention::Raced),
+            Self::Catalog(error) => error.contention(),
+            _ => None,
+        }
+    }
 }
 
 impl From<sqlx::Error> for EditError {
@@ -365,4 +375,16 @@ pub(super) async fn take_out(
     .execute(connection)
     .await?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_edit_that_raced_is_repeated_and_one_of_a_stale_state_is_not() {
+        assert_eq!(EditError::Raced.contention(), Some(Contention::Raced));
+        assert_eq!(EditError::Catalog(CatalogError::Raced).contention(), Some(Contention::Raced));
+        assert_eq!(EditError::Stale.contention(), None);
+    }
 }

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use super::catalog_watch::{CatalogGate, CatalogWatch};
+use super::catalog_gate::CatalogGate;
+use super::catalog_watch::CatalogWatch;
 use super::hidden_tracks::HiddenTracks;
 use super::track_names::TrackNames;
 use crate::bundle::Kind;

@@ -4,13 +4,12 @@
 //! instead of letting each wait for a connection that it can't get; when the connection can be made again, PostgreSQL is
 //! back. A PostgreSQL that hangs breaks no connection, so the server also pings it.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::time::timeout;
-use tracing::{info, warn};
+use tracing::warn;
 
+use super::catalog_gate::CatalogGate;
 use super::hidden_tracks::HiddenTracks;
 use super::track_names::TrackNames;
 use crate::catalog::{Catalog, CatalogError, ChangeListener};
@@ -27,33 +26,6 @@ const REVIVAL_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_REVIVAL_PAUSE: Duration = Duration::from_secs(60);
 /// How often everything is reloaded, notified or not.
 const REFRESH: Duration = Duration::from_secs(60);
-
-/// Whether requests may use the catalog. Cheap to clone.
-#[derive(Debug, Clone)]
-pub struct CatalogGate(Arc<AtomicBool>);
-
-impl Default for CatalogGate {
-    /// Open: until the first check, requests try.
-    fn default() -> Self {
-        Self(Arc::new(AtomicBool::new(true)))
-    }
-}
-
-impl CatalogGate {
-    /// Returns whether requests may use the catalog.
-    pub fn is_open(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
-    }
-
-    fn set(&self, open: bool) {
-        if self.0.swap(open, Ordering::Relaxed) != open {
-            match open {
-                true => info!("the catalog is available again"),
-                false => warn!("the catalog is unavailable; requests that need it get 503 until it is back"),
-            }
-        }
-    }
-}
 
 /// Restarts of the private PostgreSQL, less and less often while they fail.
 #[derive(Debug, Default)]

@@ -1,6 +1,7 @@
 //! What the server knows between requests.
 
 pub mod app_state;
+pub mod catalog_gate;
 pub mod catalog_watch;
 pub mod hidden_tracks;
 pub mod listen_feed;

@@ -17,7 +17,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use tracing::warn;
 
-use super::catalog_watch::CatalogGate;
+use super::catalog_gate::CatalogGate;
 use crate::catalog::{Catalog, CatalogError, Track, TrackName};
 use crate::recommend::completion::CompletionModel;
 use crate::serve::metrics::{Fallback, Metrics};
