@@ -24,26 +24,29 @@ UPDATE playlists SET title = NULL WHERE btrim(title) = '';
 ALTER TABLE tracks ADD COLUMN renamed_at timestamptz;
 CREATE INDEX tracks_renamed_at_idx ON tracks (renamed_at) WHERE renamed_at IS NOT NULL;
 
--- Servers listen on segue_names, and read which tracks have other names.
-CREATE OR REPLACE FUNCTION tracks_set_search_text() RETURNS trigger LANGUAGE plpgsql AS $$
+-- Servers listen on segue_names, and read which tracks have other names. Triggers of their own: what a track is searched by
+-- is another matter.
+CREATE FUNCTION tracks_renamed() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    IF TG_OP = 'UPDATE' THEN
-        IF NEW.name = OLD.name AND NEW.artist_id IS NOT DISTINCT FROM OLD.artist_id THEN
-            RETURN NEW;
-        END IF;
-        NEW.renamed_at := now();
-        PERFORM pg_notify('segue_names', '');
-    END IF;
-    NEW.search_text := left(concat_ws(' ', NEW.name, (SELECT name FROM artists WHERE id = NEW.artist_id)), 400);
+    NEW.renamed_at := now();
+    PERFORM pg_notify('segue_names', '');
     RETURN NEW;
 END $$;
+CREATE TRIGGER tracks_renamed BEFORE UPDATE OF name, artist_id ON tracks FOR EACH ROW
+    WHEN (OLD.name <> NEW.name OR OLD.artist_id IS DISTINCT FROM NEW.artist_id) EXECUTE FUNCTION tracks_renamed();
 
-CREATE OR REPLACE FUNCTION artists_set_search_text() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE FUNCTION artists_renamed() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    UPDATE tracks SET search_text = left(name || ' ' || NEW.name, 400), renamed_at = now() WHERE artist_id = NEW.id;
+    UPDATE tracks SET renamed_at = now() WHERE artist_id = NEW.id;
     PERFORM pg_notify('segue_names', '');
     RETURN NULL;
 END $$;
+CREATE TRIGGER artists_renamed AFTER UPDATE OF name ON artists FOR EACH ROW
+    WHEN (OLD.name IS DISTINCT FROM NEW.name) EXECUTE FUNCTION artists_renamed();
+
+-- Imports switch off all triggers but these.
+ALTER TABLE tracks ENABLE ALWAYS TRIGGER tracks_renamed;
+ALTER TABLE artists ENABLE ALWAYS TRIGGER artists_renamed;
 
 -- A track that was deleted and is added again may have another name.
 CREATE OR REPLACE FUNCTION tracks_added() RETURNS trigger LANGUAGE plpgsql AS $$
