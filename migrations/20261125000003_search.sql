@@ -50,23 +50,14 @@ END $$;
 
 CREATE OR REPLACE FUNCTION tracks_set_search_text() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    IF TG_OP = 'UPDATE' THEN
-        IF NEW.name = OLD.name AND NEW.artist_id IS NOT DISTINCT FROM OLD.artist_id THEN
-            RETURN NEW;
-        END IF;
-        NEW.renamed_at := now();
-        PERFORM pg_notify('segue_names', '');
-    END IF;
     NEW.search_text := concat_ws(' ', segue_search_text(NEW.name),
                                  segue_search_text((SELECT name FROM artists WHERE id = NEW.artist_id)));
     RETURN NEW;
 END $$;
 CREATE OR REPLACE FUNCTION artists_set_search_text() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    UPDATE tracks SET search_text = concat_ws(' ', segue_search_text(name), segue_search_text(NEW.name)),
-                      renamed_at = now()
+    UPDATE tracks SET search_text = concat_ws(' ', segue_search_text(name), segue_search_text(NEW.name))
     WHERE artist_id = NEW.id;
-    PERFORM pg_notify('segue_names', '');
     RETURN NULL;
 END $$;
 
