@@ -65,6 +65,9 @@ pub struct RowAt {
     pub offset: u64,
 }
 
+/// A row with its place; none at the end. The row may be damaged, or the file.
+pub type NextRow<T> = Result<Option<(RowAt, Result<T, String>)>, FormatError>;
+
 impl<R: BufRead> Table<R> {
     /// A table whose first line names the columns.
     ///
@@ -120,12 +123,12 @@ impl<R: BufRead> Table<R> {
     /// # Errors
     ///
     /// When the file can't be read further.
-    pub fn next_row(&mut self) -> Result<Option<(RowAt, Result<Row<'_>, String>)>, FormatError> {
+    pub fn next_row(&mut self) -> NextRow<Row<'_>> {
         let Some((at, outcome)) = self.next_record()? else { return Ok(None) };
         Ok(Some((at, outcome.map(|()| Row { record: &self.record, header: &self.header }))))
     }
 
-    fn next_record(&mut self) -> Result<Option<(RowAt, Result<(), String>)>, FormatError> {
+    fn next_record(&mut self) -> NextRow<()> {
         loop {
             if !self.take_line()? {
                 return Ok(None);

@@ -37,7 +37,7 @@ pub fn from_number(number: f64) -> Result<OffsetDateTime, String> {
         number => number,
     };
     // The years 1 to 9999 are less than 10^12 seconds, so that the cast is exact to the microsecond.
-    if !(seconds.abs() < 1e12) {
+    if seconds.is_nan() || seconds.abs() >= 1e12 {
         return Err(OUT_OF_YEARS.to_owned());
     }
     let time = OffsetDateTime::from_unix_timestamp_nanos((seconds * 1e6).round() as i128 * 1_000);
