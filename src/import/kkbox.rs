@@ -193,8 +193,8 @@ impl KkboxFile {
                 )
             }
             Self::Train(_) => {
-                let target = table.column(&["target"])?;
                 let columns = columns(&table, LISTEN_COLUMNS)?;
+                let target = table.column(&["target"])?;
                 let each = |row: Row<'_>, number| listen(row, number, columns, Some(target), Duration::ZERO);
                 read_rows(path, table, KkboxRows::Listens, |_| "", each, hand_over)
             }
