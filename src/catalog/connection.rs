@@ -279,7 +279,9 @@ impl Catalog {
         let mut transaction = self.pool.begin().await?;
         sqlx::query!(
             "SELECT set_config('pg_trgm.word_similarity_threshold', '0.45', true) AS threshold,
-                    set_config('statement_timeout', '3s', true) AS timeout"
+                    set_config('statement_timeout', '3s', true) AS timeout,
+                    -- The planner takes comparing words for cheap, and would compare those of all tracks.
+                    set_config('enable_seqscan', 'off', true) AS scans"
         )
         .fetch_one(&mut *transaction)
         .await?;
