@@ -274,18 +274,24 @@ impl Catalog {
         Ok(true)
     }
 
-    /// Begins a transaction for a search, with its threshold of similarity and its time limit.
-    pub(super) async fn begin_search(&self) -> Result<Transaction<'static, Postgres>, CatalogError> {
+    /// Begins a transaction for a search, with its threshold of similarity and its time limit. Returns the text as names are
+    /// compared with it: folded here once, since a plan that is kept for several searches would fold it again for each row.
+    pub(super) async fn begin_search(
+        &self,
+        text: &str,
+    ) -> Result<(Transaction<'static, Postgres>, String), CatalogError> {
         let mut transaction = self.pool.begin().await?;
-        sqlx::query!(
-            "SELECT set_config('pg_trgm.word_similarity_threshold', '0.45', true) AS threshold,
-                    set_config('statement_timeout', '3s', true) AS timeout,
-                    -- The planner takes comparing words for cheap, and would compare those of all tracks.
-                    set_config('enable_seqscan', 'off', true) AS scans"
+        let folded = sqlx::query!(
+            r#"SELECT segue_search_text($1, true) AS "text!",
+                      set_config('pg_trgm.word_similarity_threshold', '0.45', true) AS threshold,
+                      set_config('statement_timeout', '3s', true) AS timeout,
+                      -- The planner takes comparing words for cheap, and would compare those of all tracks.
+                      set_config('enable_seqscan', 'off', true) AS scans"#,
+            text
         )
         .fetch_one(&mut *transaction)
         .await?;
-        Ok(transaction)
+        Ok((transaction, folded.text))
     }
 
     /// Returns how many connections are open, and how many of them are idle.

@@ -135,8 +135,8 @@ impl Catalog {
         Ok(playlists)
     }
 
-    /// Searches titles for `text`, misspelt or not, whatever its accents and punctuation. Returns up to `limit` playlists after the first `offset`, best first;
-    /// with `user`, only that user's.
+    /// Searches titles for `text`, misspelt or not, whatever its accents and punctuation. Returns up to `limit` playlists
+    /// after the first `offset`, best first; with `user`, only that user's.
     pub async fn search_playlists(
         &self,
         text: &str,
@@ -144,15 +144,15 @@ impl Catalog {
         offset: i64,
         limit: i64,
     ) -> Result<Vec<Playlist>, CatalogError> {
-        let mut transaction = self.begin_search().await?;
+        let (mut transaction, folded) = self.begin_search(text).await?;
         let playlists = select_playlists!(
-            "WHERE segue_search_text(p.title) %> segue_search_text($1, true)
+            "WHERE segue_search_text(p.title) %> $1
                    AND ($4::text IS NULL OR u.external_id = $4)
-               ORDER BY word_similarity(segue_search_text($1, true), segue_search_text(p.title)) DESC,
-                        similarity(segue_search_text($1, true), segue_search_text(p.title)) DESC,
+               ORDER BY word_similarity($1, segue_search_text(p.title)) DESC,
+                        similarity($1, segue_search_text(p.title)) DESC,
                         p.num_followers DESC NULLS LAST, p.external_id
                OFFSET $2 LIMIT $3",
-            text,
+            folded,
             offset,
             limit,
             user.map(UserId::as_str)

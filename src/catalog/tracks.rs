@@ -94,14 +94,14 @@ impl Catalog {
     /// Searches titles and artists for `text`, misspelt or not, whatever its accents and punctuation. Returns up to `limit`
     /// tracks after the first `offset`, best first; of equally good ones, those in more playlists.
     pub async fn search_tracks(&self, text: &str, offset: i64, limit: i64) -> Result<Vec<Track>, CatalogError> {
-        let mut transaction = self.begin_search().await?;
+        let (mut transaction, folded) = self.begin_search(text).await?;
         let tracks = select_tracks!(
             "LEFT JOIN track_popularity p ON p.track_id = t.id
-             WHERE t.search_text %> segue_search_text($1, true)
-             ORDER BY word_similarity(segue_search_text($1, true), t.search_text) DESC, p.placements DESC NULLS LAST,
-                      similarity(segue_search_text($1, true), t.search_text) DESC, t.uri
+             WHERE t.search_text %> $1
+             ORDER BY word_similarity($1, t.search_text) DESC, p.placements DESC NULLS LAST,
+                      similarity($1, t.search_text) DESC, t.uri
              OFFSET $2 LIMIT $3",
-            text,
+            folded,
             offset,
             limit
         )
