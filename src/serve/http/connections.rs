@@ -1,7 +1,7 @@
 //! The open connections: how many there may be, and which of them are idle.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -11,6 +11,8 @@ use tracing::{debug, info, warn};
 
 /// A connection that has been idle for less time is not closed in favor of a new one: its request may be on its way.
 const LEAST_IDLE: Duration = Duration::from_secs(1);
+/// How long a connection may take to close in favor of a new one.
+const CLOSING: Duration = Duration::from_millis(50);
 /// File descriptors for all else: PostgreSQL, bundles, logs.
 const RESERVED_FILES: usize = 96;
 /// Fewest connections, however few file descriptors there are.
@@ -43,7 +45,9 @@ pub struct Connection {
     /// requests of which the response is not sent yet
     requests: AtomicUsize,
     idle_since: Mutex<Instant>,
-    /// signals that another connection needs the place
+    /// whether another connection waits for the place
+    is_displaced: AtomicBool,
+    /// signals that
     displaced: Notify,
 }
 
@@ -69,6 +73,8 @@ impl Connection {
             if self.is_idle() {
                 return;
             }
+            // A request came first.
+            self.is_displaced.store(false, Ordering::Release);
         }
     }
 }
@@ -89,6 +95,8 @@ impl Drop for RequestInProgress {
 pub struct Connections {
     most: usize,
     open: Mutex<Open>,
+    /// signals that one closed
+    closed: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -108,51 +116,91 @@ pub struct Place {
 impl Drop for Place {
     fn drop(&mut self) {
         self.connections.open().connections.remove(&self.connection.number);
+        self.connections.closed.notify_one();
     }
 }
 
 impl Connections {
     /// Returns no connections yet; there may be `most` at once.
     pub fn new(most: usize) -> Arc<Self> {
-        Arc::new(Self { most, open: Mutex::default() })
+        Arc::new(Self { most, open: Mutex::default(), closed: Notify::new() })
     }
 
     fn open(&self) -> MutexGuard<'_, Open> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns a place for a new connection, if necessary that of the one that has been idle longest.
-    pub fn admit(self: &Arc<Self>) -> Option<Place> {
-        let mut open = self.open();
-        if open.connections.len() >= self.most && !open.displace() {
-            return None;
+    /// Returns a place for a new connection, if necessary that of the one that has been idle longest, once it is closed: its
+    /// file has to be free before that of the next one is opened.
+    ///
+    /// For one caller at a time.
+    pub async fn admit(self: &Arc<Self>) -> Option<Place> {
+        if self.is_full() {
+            if !self.displace() {
+                return None;
+            }
+            let closed = async {
+                while self.is_full() {
+                    self.closed.notified().await;
+                }
+            };
+            tokio::time::timeout(CLOSING, closed).await.ok()?;
         }
+        let mut open = self.open();
         open.opened += 1;
         let connection = Arc::new(Connection {
             number: open.opened,
             requests: AtomicUsize::new(0),
             idle_since: Mutex::new(Instant::now()),
+            is_displaced: AtomicBool::new(false),
             displaced: Notify::new(),
         });
         open.connections.insert(connection.number, connection.clone());
         Some(Place { connections: self.clone(), connection })
     }
 
+    fn is_full(&self) -> bool {
+        self.open().connections.len() >= self.most
+    }
+
     /// Closes the connection that has been idle longest, if one has been for a while; returns whether it does.
     pub fn displace(&self) -> bool {
-        self.open().displace()
+        let open = self.open();
+        let idle = open.connections.values().filter(|one| one.is_idle() && !one.is_displaced.load(Ordering::Acquire));
+        let longest = idle.min_by_key(|connection| (connection.idle_since(), connection.number));
+        let Some(connection) = longest.filter(|one| one.idle_since().elapsed() >= LEAST_IDLE) else { return false };
+        info!("closing an idle connection in favor of a new one");
+        connection.is_displaced.store(true, Ordering::Release);
+        connection.displaced.notify_one();
+        true
     }
 }
 
-impl Open {
-    fn displace(&mut self) -> bool {
-        let idle = self.connections.values().filter(|connection| connection.is_idle());
-        let longest = idle.map(|connection| (connection.idle_since(), connection.number)).min();
-        let Some((_, number)) = longest.filter(|(since, _)| since.elapsed() >= LEAST_IDLE) else { return false };
-        if let Some(connection) = self.connections.remove(&number) {
-            info!("closing an idle connection in favor of a new one");
-            connection.displaced.notify_one();
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_new_connection_waits_until_the_one_whose_place_it_takes_is_closed() {
+        let connections = Connections::new(2);
+        let places = [connections.admit().await.expect("a place"), connections.admit().await.expect("a place")];
+        assert!(connections.admit().await.is_none(), "nobody has been idle for long");
+        for place in &places {
+            *place.connection.idle_since.lock().expect("no panic") -= LEAST_IDLE;
         }
-        true
+        let [first, second] = places;
+        let busy = second.connection.request();
+        assert!(connections.admit().await.is_none(), "the first one does not close");
+        let closing = first.connection.clone();
+        tokio::spawn(async move {
+            closing.displaced().await;
+            drop(first);
+        });
+        assert!(connections.admit().await.is_none(), "the first one has been told already, and is closing");
+        tokio::task::yield_now().await;
+        let third = connections.admit().await;
+        assert!(third.is_some(), "it is closed");
+        assert!(connections.admit().await.is_none(), "the second one is busy");
+        drop(busy);
     }
 }

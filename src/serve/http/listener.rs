@@ -69,7 +69,7 @@ pub async fn run(
                 continue;
             }
         };
-        let Some(place) = connections.admit() else {
+        let Some(place) = connections.admit().await else {
             if let Ok(rejection) = rejections.clone().try_acquire_owned() {
                 tokio::spawn(async move {
                     reject(stream).await;
