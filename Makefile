@@ -1,7 +1,7 @@
 # The commands that a person types. Each target installs what it needs first.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo server test lint fmt deny openapi sqlx drift bench kernels load chaos soak contract up clean
+.PHONY: help setup demo server test lint fmt deny openapi sqlx drift bench kernels load chaos soak contract fuzz up clean
 
 help: ## list these targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
@@ -66,6 +66,10 @@ soak: setup ## MINUTES=20 of mixed load with model swaps and restarts of Postgre
 
 contract: setup ## test a live server against openapi.yaml with Schemathesis; CASES=5000
 	scripts/contract.sh $(or $(CASES),5000)
+
+fuzz: ## fuzz the readers of files, bundles and requests; SECONDS=60 for each, TARGET=slices for one
+	@scripts/setup.sh compiler
+	scripts/fuzz.sh $(or $(SECONDS),60) $(TARGET)
 
 up: ## start PostgreSQL and the server in containers
 	cd docker && SEGUE_GIT_COMMIT=$$(git rev-parse --short=12 HEAD) docker compose up --build --detach

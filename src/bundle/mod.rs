@@ -17,7 +17,7 @@ mod similarity;
 mod vocabulary;
 mod write;
 
-pub use array::{decode_array, encode_array};
+pub use array::{Element, decode_array, encode_array};
 pub use clicks::{ClickBundle, ClickMember, Scorer};
 pub use completion::{CompletionBundle, CompletionIndex, DerivedTables, RANKING_FEATURES};
 pub use error::BundleError;

@@ -18,6 +18,7 @@ use super::error::{ImportError, ReadError};
 use super::report::{ImportReport, Reject, Skipped};
 use super::source::{BytesRead, Source};
 use super::table::{CSV, Dialect, Row, Table};
+use crate::catalog::fields::shortened;
 use crate::catalog::lines::genres_of;
 use crate::catalog::{
     ArtistRecord, Catalog, CatalogError, RatingRecord, RatingScale, RatingsOutcome, TrackId, TrackRecord, UserId,
@@ -212,7 +213,13 @@ impl<'a> Reader<'a> {
         while let Some((at, row)) = table.next_row()? {
             if let Err(reason) = row.and_then(|row| each(self, row)) {
                 let (file, item) = (self.file.clone(), format!("row {}", at.number));
-                self.batch.rejects.push(Reject { skipped: Skipped::Row, file, offset: at.offset, item, reason });
+                self.batch.rejects.push(Reject {
+                    skipped: Skipped::Row,
+                    file,
+                    offset: at.offset,
+                    item,
+                    reason: shortened(reason),
+                });
             }
             let ParsedRatings { tracks, ratings, rejects } = &self.batch;
             if tracks.len() >= TRACKS_BATCH || ratings.len() >= RATINGS_BATCH || rejects.len() >= TRACKS_BATCH {

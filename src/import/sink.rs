@@ -9,7 +9,7 @@ use super::engine::{FileToRead, HandOver, ImportBatch};
 use super::error::ReadError;
 use super::report::{Reject, Skipped};
 use super::source::{BytesRead, Line};
-use crate::catalog::fields::Omitted;
+use crate::catalog::fields::{Omitted, shortened};
 use crate::catalog::{
     BatchOutcome, Catalog, CatalogError, PlaylistId, PlaylistRecord, TrackMention, TrackRecord, UnknownTrack, UserId,
 };
@@ -223,6 +223,7 @@ impl<'a> Sink<'a> {
 
     /// Takes a row, or a part of one, that is skipped, by its path into the file.
     pub fn skip(&mut self, skipped: Skipped, offset: u64, item: String, reason: String) -> Result<(), ReadError> {
+        let (item, reason) = (shortened(item), shortened(reason));
         self.batch.rejects.push(Reject { skipped, file: self.file.clone(), offset, item, reason });
         self.flush_if(self.batch.rejects.len() >= REJECTS)
     }

@@ -196,13 +196,16 @@ impl Source<FileReader> {
     ///
     /// When it can't be opened, or is neither text nor NumPy's.
     pub fn open(path: &Path, count: &BytesRead) -> Result<Self, FormatError> {
-        let reader = open_unpacked(path, count)
-            .map_err(|error| FormatError { offset: 0, reason: format!("can't be read: {error}") })?;
-        let mut source = Self::new(BufReader::with_capacity(BUFFER_BYTES, reader));
-        match foreign(source.peek()?) {
-            Some(what) => Err(source.refuse(format!("this is {what}"))),
-            None => Ok(source),
+        let unreadable = |error: io::Error| FormatError { offset: 0, reason: format!("can't be read: {error}") };
+        let mut reader = open_unpacked(path, count).map_err(unreadable)?;
+        // Whole, however few bytes arrive at a time: the first member of a gzip file may hold one.
+        let mut begin = Vec::with_capacity(LONGEST_MARK);
+        reader.by_ref().take(LONGEST_MARK as u64).read_to_end(&mut begin).map_err(unreadable)?;
+        if let Some(what) = foreign(&begin) {
+            return Err(FormatError { offset: 0, reason: format!("this is {what}") });
         }
+        let whole: Box<dyn Read + Send> = Box::new(io::Cursor::new(begin).chain(reader));
+        Ok(Self::new(BufReader::with_capacity(BUFFER_BYTES, whole)))
     }
 }
 
@@ -378,6 +381,24 @@ mod tests {
         assert_eq!(lines(b"\n"), [ok(1, 0, "")]);
         assert_eq!(lines("one\r\n\ntwo é".as_bytes()), [ok(1, 0, "one"), ok(2, 5, ""), ok(3, 6, "two é")]);
         assert_eq!(lines(b"\xef\xbb\xbfone\ntwo\n"), [ok(1, 0, "one"), ok(2, 7, "two")]);
+    }
+
+    #[test]
+    fn what_a_packed_file_begins_with_may_be_spread_over_its_members() {
+        use flate2::{Compression, write::GzEncoder};
+        use std::io::Write;
+        let folder = tempfile::tempdir().expect("a folder");
+        let read = |text: &[u8]| {
+            let path = folder.path().join("file");
+            let members = text.chunks(1).map(|byte| {
+                let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+                encoder.write_all(byte).and_then(|()| encoder.finish()).expect("memory can be written")
+            });
+            std::fs::write(&path, members.collect::<Vec<_>>().concat()).expect("written");
+            read_file(&path, &BytesRead::default())
+        };
+        assert!(read(b"\xff\xfea\0").expect_err("no text").reason.contains("UTF-16"));
+        assert_eq!(read(b"\xef\xbb\xbfone"), Ok(b"one".to_vec()));
     }
 
     #[test]

@@ -9,6 +9,7 @@
 //! folder's name and its number, from 0: `yes_small:17`. Tags (`tags.txt`) have no place in the catalog and the playlists
 //! to test with (`test.txt`) none in training: both are left alone.
 
+use std::collections::HashMap;
 use std::fs;
 use std::io::BufRead;
 use std::path::{Path, PathBuf};
@@ -24,8 +25,6 @@ use crate::progress::Interrupt;
 
 const PLAYLISTS: &str = "train.txt";
 const SONGS: &str = "song_hash.txt";
-/// Songs that are read at most; the largest size of the data set has 75,262.
-const MAX_SONGS: usize = 10_000_000;
 
 /// Imports folders of Yes.com radio playlists.
 ///
@@ -70,8 +69,13 @@ fn find_playlists(folders: &[PathBuf]) -> Result<Vec<PathBuf>, ImportError> {
     Ok(found)
 }
 
-/// A song as `song_hash.txt` describes it, title and artist; none where it does not.
-pub type Song = Option<(String, String)>;
+/// Songs as `song_hash.txt` describes them: title and artist by number.
+#[derive(Debug, Default)]
+pub struct Songs {
+    by_number: HashMap<u64, (String, String)>,
+    /// above all numbers
+    end: u64,
+}
 
 /// Reads the playlists in `file` and the songs in the file beside it.
 ///
@@ -92,26 +96,20 @@ pub fn read(file: &Path, count: &BytesRead, sink: &mut Sink<'_>) -> Result<(), R
 ///
 /// # Errors
 ///
-/// When no line is right, or a number is larger than any song's.
-pub fn read_songs<R: BufRead>(mut source: Source<R>) -> Result<Vec<Song>, FormatError> {
-    let mut songs: Vec<Song> = Vec::new();
+/// When no line is right.
+pub fn read_songs<R: BufRead>(mut source: Source<R>) -> Result<Songs, FormatError> {
+    let mut songs = Songs::default();
     while let Some(line) = source.line()? {
         let Ok(text) = line.text else { continue };
         let mut fields = text.split('\t');
         let (Some(number), Some(title), Some(artist)) = (fields.next(), fields.next(), fields.next()) else { continue };
-        let Ok(number) = number.parse::<usize>() else { continue };
-        if number >= MAX_SONGS {
-            let (offset, line) = (line.offset, line.number);
-            return Err(FormatError { offset, reason: format!("line {line}: song {number}; that is too many") });
-        }
-        if songs.len() <= number {
-            songs.resize(number + 1, None);
-        }
+        let Ok(number) = number.parse::<u32>() else { continue };
         // They were written with the escapes of JSON and HTML.
         let plain = |text: &str| stated(&text.replace("\\/", "/").replace("&amp;", "&")).unwrap_or_default();
-        songs[number] = Some((plain(title), plain(artist)));
+        songs.by_number.insert(number.into(), (plain(title), plain(artist)));
+        songs.end = songs.end.max(u64::from(number) + 1);
     }
-    if songs.is_empty() {
+    if songs.by_number.is_empty() {
         return Err(FormatError {
             offset: 0,
             reason: "no line has number, title and artist, parted by tabs".to_owned(),
@@ -128,7 +126,7 @@ pub fn read_songs<R: BufRead>(mut source: Source<R>) -> Result<Vec<Song>, Format
 pub fn read_playlists<R: BufRead>(
     mut source: Source<R>,
     folder: &str,
-    songs: &[Song],
+    songs: &Songs,
     sink: &mut Sink<'_>,
 ) -> Result<(), ReadError> {
     let tracks = read_tracks(&mut source, songs)?;
@@ -157,16 +155,15 @@ pub fn read_playlists<R: BufRead>(
 /// The tracks that line 1 numbers, or what is wrong with each.
 fn read_tracks<R: BufRead>(
     source: &mut Source<R>,
-    songs: &[Song],
+    songs: &Songs,
 ) -> Result<Vec<Result<TrackRecord, String>>, FormatError> {
     let refuse = |offset: u64, reason: String| FormatError { offset, reason };
     let Some(line) = source.line()? else { return Err(refuse(0, "the file is empty".to_owned())) };
     let ids = line.text.map_err(|problem| refuse(line.offset, problem.to_string()))?;
-    let tracks: Vec<Result<TrackRecord, String>> = ids
-        .split_ascii_whitespace()
-        .enumerate()
+    let tracks: Vec<Result<TrackRecord, String>> = (0..)
+        .zip(ids.split_ascii_whitespace())
         .map(|(number, id)| {
-            let Some(Some((title, artist))) = songs.get(number) else {
+            let Some((title, artist)) = songs.by_number.get(&number) else {
                 return Err(format!("song {number} is not described in {SONGS}"));
             };
             let id = in_field("a song's id", TrackId::new(format!("yes:{id}")))?;
@@ -176,9 +173,8 @@ fn read_tracks<R: BufRead>(
             Ok(TrackRecord::named(id, title).by(artist))
         })
         .collect();
-    if tracks.len() < songs.len() {
-        let reason =
-            format!("line 1 has {} ids, {SONGS} {} songs; they are of the same ones", tracks.len(), songs.len());
+    if (tracks.len() as u64) < songs.end {
+        let reason = format!("line 1 has {} ids, {SONGS} {} songs; they are of the same ones", tracks.len(), songs.end);
         return Err(refuse(line.offset, reason));
     }
     Ok(tracks)

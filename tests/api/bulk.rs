@@ -182,3 +182,24 @@ async fn a_line_without_an_end_is_not_held_in_memory() {
     assert_eq!((&lines[0]["outcome"], &lines[1]["outcome"]), (&json!("rejected"), &json!("added")));
     assert!(lines[0]["reason"].as_str().is_some_and(|reason| reason.contains("longer")), "{}", lines[0]);
 }
+
+#[tokio::test]
+async fn a_packed_body_that_is_damaged_ends_with_the_line_to_send_again_and_a_summary() {
+    let app = TestApp::spawn().await;
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    std::io::Write::write_all(&mut encoder, b"{\"id\": \"damaged:1\"}\n{\"id\": \"damaged:2\"}\n{\"id\"")
+        .expect("memory");
+    std::io::Write::flush(&mut encoder).expect("memory");
+    let cut = encoder.get_ref().clone();
+    for (body, stored) in [(cut, 2), (b"no gzip at all".to_vec(), 0)] {
+        let request = app.request(Method::POST, "/users").header("content-type", "application/x-ndjson");
+        let answer = Answer::to(request.header("content-encoding", "gzip").body(body)).await;
+        let lines: Vec<Value> = answer.body.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+        assert_eq!(lines.len(), stored + 2, "{lines:?}");
+        let failed = &lines[stored];
+        assert_eq!((&failed["line"], &failed["outcome"]), (&json!(stored + 1), &json!("failed")), "{failed}");
+        assert!(failed["reason"].as_str().is_some_and(|reason| reason.contains("can't be read")), "{failed}");
+        assert_eq!(lines[stored + 1]["summary"]["failed"], 1);
+    }
+    app.get("/users/damaged:2").await.ok();
+}

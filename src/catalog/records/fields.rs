@@ -364,6 +364,18 @@ impl<'de, T: Readable<'de>> Visitor<'de> for FieldVisitor<T> {
     }
 }
 
+/// The longest reason for which a row is rejected, in bytes, or little more: a reason quotes what a source wrote.
+pub const MAX_REASON_BYTES: usize = 1_000;
+
+/// Returns a reason without what is too long of it.
+pub fn shortened(mut reason: String) -> String {
+    if reason.len() > MAX_REASON_BYTES {
+        reason.truncate(reason.floor_char_boundary(MAX_REASON_BYTES));
+        reason.push('…');
+    }
+    reason
+}
+
 /// Why JSON text is not what it should be.
 #[derive(Debug)]
 pub struct JsonError {
@@ -377,7 +389,7 @@ impl JsonError {
     /// Returns the reason without the position, which counts from the beginning of this text.
     pub fn reason(&self) -> String {
         let text = self.error.to_string();
-        text.split(" at line ").next().unwrap_or(&text).to_owned()
+        shortened(text.rsplit_once(" at line ").map_or(text.as_str(), |(reason, _)| reason).to_owned())
     }
 }
 
@@ -385,7 +397,7 @@ impl JsonError {
 impl fmt::Display for JsonError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let separator = if self.path.is_empty() { "" } else { ": " };
-        write!(formatter, "{}{separator}{}", self.path, self.reason())
+        write!(formatter, "{}{separator}{}", shortened(self.path.clone()), self.reason())
     }
 }
 

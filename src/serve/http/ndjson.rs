@@ -41,6 +41,8 @@ const FAILED_BATCHES: u32 = 3;
 const LEAST_SENDING: f64 = 1_000.0;
 /// Why a row was not stored.
 const FAILED: &str = "internal error: see the server's log";
+/// The same for a line whose end does not arrive: what unpacks the body finds it damaged.
+const UNREADABLE: &str = "the body can't be read any further: send this line and all after it again";
 /// The same for a row of an id of which another row was not stored: sent again, the earlier one must not replace it.
 const FAILED_EARLIER: &str = "an earlier line with this id failed: send both again, in this order";
 
@@ -206,6 +208,8 @@ enum EarlyEnd {
     Stalled,
     /// The client disconnected.
     Disconnected,
+    /// The body is damaged.
+    Unreadable,
     /// The catalog failed several times in a row, as the response says.
     Failed,
 }
@@ -215,6 +219,7 @@ impl fmt::Display for EarlyEnd {
         formatter.write_str(match self {
             Self::Stalled => "the client neither sent nor read",
             Self::Disconnected => "the client disconnected",
+            Self::Unreadable => "the body can't be read",
             Self::Failed => "the catalog failed",
         })
     }
@@ -266,7 +271,7 @@ impl<R: BulkRows> Writer<R> {
             let waiting = Instant::now();
             let chunk = timeout(patience.left(), stream.next()).await.map_err(|_| EarlyEnd::Stalled)?;
             let Some(chunk) = chunk else { break };
-            let mut chunk = chunk.map_err(|_| EarlyEnd::Disconnected)?;
+            let Ok(mut chunk) = chunk else { return self.end_unread(line).await };
             patience.waited(waiting.elapsed());
             patience.moved(chunk.len());
             while let Some(end) = chunk.iter().position(|&byte| byte == b'\n') {
@@ -288,6 +293,23 @@ impl<R: BulkRows> Writer<R> {
         }
         self.take(line, &buffer, is_too_long).await?;
         self.flush().await?;
+        self.send_summary().await
+    }
+
+    /// Ends a request whose body can't be read beyond the beginning of `line`. Unless the client has gone, it learns so.
+    async fn end_unread(&mut self, line: u64) -> Result<(), EarlyEnd> {
+        if self.sender.is_closed() {
+            return Err(EarlyEnd::Disconnected);
+        }
+        self.flush().await?;
+        (self.summary.rows, self.summary.failed) = (self.summary.rows + 1, self.summary.failed + 1);
+        let (outcome, reason) = (Some("failed".to_owned()), Some(UNREADABLE.to_owned()));
+        self.report(&BulkLine { line: Some(line), outcome, reason, ..BulkLine::default() });
+        self.send_summary().await?;
+        Err(EarlyEnd::Unreadable)
+    }
+
+    async fn send_summary(&mut self) -> Result<(), EarlyEnd> {
         let summary = BulkLine { summary: Some(self.summary.clone()), ..BulkLine::default() };
         self.report(&summary);
         self.send().await
@@ -383,9 +405,7 @@ impl<R: BulkRows> Writer<R> {
             }
         }
         if gives_up {
-            let summary = BulkLine { summary: Some(self.summary.clone()), ..BulkLine::default() };
-            self.report(&summary);
-            self.send().await?;
+            self.send_summary().await?;
             return Err(EarlyEnd::Failed);
         }
         self.send().await
