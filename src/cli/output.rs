@@ -101,6 +101,11 @@ pub(super) fn count(number: impl TryInto<u64>) -> Cell {
     Cell::Number(thousands(number.try_into().unwrap_or(u64::MAX)))
 }
 
+/// The same with what is counted, in the plural where it belongs.
+pub(super) fn counted(number: u64, one: &str) -> String {
+    format!("{} {one}{}", count(number), if number == 1 { "" } else { "s" })
+}
+
 /// A number rounded to some decimals.
 pub(super) fn figure(number: f64, decimals: usize) -> Cell {
     Cell::Number(format!("{number:.decimals$}"))

@@ -73,7 +73,7 @@ async fn rejects_go_where_they_are_told_to() {
     let arguments =
         ["import", "mpd", "slice.json", "--database-url", database.url(), "--rejects", "a/b/rejects.ndjson"];
     let printed = home.segue(&arguments).succeed();
-    assert_eq!(line(&printed, "rejected"), "1 rows");
+    assert_eq!(line(&printed, "rejected"), "1 row");
     assert_eq!(line(&printed, "listed in"), "a/b/rejects.ndjson");
     assert!(home.path().join("a/b/rejects.ndjson").is_file());
 }
@@ -246,4 +246,25 @@ async fn playlists_that_the_source_no_longer_has_are_removed_if_that_is_asked_fo
     assert_eq!(line(&printed, "removed"), "1 playlists that the source does not have");
     assert_eq!(database.texts(ids).await, ["1", "2"]);
     assert_eq!(database.texts("SELECT count(*)::text FROM playlist_tracks").await, ["4"]);
+}
+
+#[tokio::test]
+async fn a_small_file_that_unpacks_to_hundreds_of_megabytes_takes_little_memory() {
+    let (home, database) = (Home::new(), Database::new().await);
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    std::io::Write::write_all(&mut encoder, b"{\"playlists\": [{\"pid\": 1, \"tracks\": [], \"name\": \"").expect("memory");
+    let letters = vec![b'a'; 1 << 20];
+    for _ in 0..300 {
+        std::io::Write::write_all(&mut encoder, &letters).expect("memory");
+    }
+    std::io::Write::write_all(&mut encoder, b"\"}, {\"pid\": 2, \"tracks\": []}]}").expect("memory");
+    std::fs::write(home.path().join("bomb.json.gz"), encoder.finish().expect("memory")).expect("written");
+    let arguments = ["import", "mpd", "bomb.json.gz", "--database-url", database.url()];
+    let Some((segue, _group)) = home.segue_with_memory(200 << 20, &arguments) else {
+        eprintln!("skipped: this needs cgroups of one's own");
+        return;
+    };
+    let finished = segue.run();
+    assert_eq!(finished.code, Some(1), "{finished:?}");
+    assert!(finished.stdout.contains("bomb.json.gz"), "{finished:?}");
 }

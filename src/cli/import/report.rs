@@ -1,7 +1,7 @@
 //! The report of an import, for people.
 
 use crate::catalog::{BatchOutcome, ListensOutcome, RatingsOutcome};
-use crate::cli::output::{Cell, Fields, Report, Table, count, or_dash};
+use crate::cli::output::{Cell, Fields, Report, Table, count, counted, or_dash};
 use crate::import::{ImportReport, Outcome, Reason};
 
 /// What an import did to the rows of a table: how many it added, changed and found as they are.
@@ -60,18 +60,18 @@ impl<O: Counts> Report for ImportReport<O> {
             table.row([Cell::from(what), count(added), count(changed), unchanged.map_or_else(|| or_dash(None), count)]);
         }
         let mut fields = Fields::default();
-        fields.add("rows read", format!("{} in {} files", count(self.rows), count(self.files)));
-        fields.add("rejected", format!("{} rows", count(self.rejected)));
+        fields.add("rows read", format!("{} in {}", count(self.rows), counted(self.files, "file")));
+        fields.add("rejected", counted(self.rejected, "row"));
         add_reasons(&mut fields, &self.rejected_reasons);
         if self.omitted > 0 {
-            fields.add("omitted", format!("{} fields and tracks of playlists", count(self.omitted)));
+            fields.add("omitted", format!("{} of rows", counted(self.omitted, "part")));
             add_reasons(&mut fields, &self.omitted_reasons);
         }
         if let Some(rejects) = &self.rejects_file {
             fields.add("listed in", rejects.display());
         }
         if let Some(removed) = self.playlists_removed {
-            fields.add("removed", format!("{} playlists that the source does not have", count(removed)));
+            fields.add("removed", format!("{} that the source does not have", counted(removed, "playlist")));
         }
         if let Some(hint) = &self.hint {
             fields.add("hint", hint);
