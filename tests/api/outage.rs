@@ -133,16 +133,22 @@ async fn a_catalog_that_goes_away_and_comes_back_is_used_again() {
     stop(postgres).await.expect("stopped");
 }
 
-/// Sets or resets a setting of the database, and ends the connections that have another value.
+/// Sets or resets a setting of the database, ends the connections that have another value, and waits until the server has
+/// noticed: it listens on a new one.
 async fn change_setting(administrator: &mut PgConnection, change: &str) {
-    let name: String = sqlx::query_scalar("SELECT quote_ident(current_database())")
-        .fetch_one(&mut *administrator)
-        .await
-        .expect("the database");
+    let begin = "SELECT quote_ident(current_database()), clock_timestamp()::text";
+    let (name, time): (String, String) =
+        sqlx::query_as(begin).fetch_one(&mut *administrator).await.expect("the database");
     administrator.execute(AssertSqlSafe(format!("ALTER DATABASE {name} {change}"))).await.expect("changed");
     let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
                WHERE datname = current_database() AND pid <> pg_backend_pid()";
     administrator.execute(end).await.expect("ended");
+    wait_until("a new listener", async || {
+        let listens = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'LISTEN%'
+                       AND backend_start > $1::timestamptz";
+        sqlx::query(listens).bind(&time).fetch_optional(&mut *administrator).await.expect("asked").map(drop)
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -207,6 +213,8 @@ fn start_standby(primary: &Path, home: &Path) -> EmbeddedPostgres {
         .arg(&from)
         .arg("-D")
         .arg(&to));
+    // The lock of a socket is copied too.
+    std::fs::remove_file(to.join(".s.PGSQL.5432.lock")).expect("removed");
     run(Command::new("chown").arg("--recursive").arg(format!("--reference={}", from.display())).arg(&to));
     EmbeddedPostgres::start(home).expect("a standby")
 }

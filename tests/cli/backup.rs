@@ -108,7 +108,7 @@ impl Site {
 #[test]
 fn a_backup_is_restored_as_documented_and_a_restore_that_fails_changes_nothing() {
     let site = Site::new();
-    write(site.home.path(), "slice.json", slice(&generated(40, 200, 5)));
+    write(site.home.path(), "slice.json", slice(&generated(60, 400, 5)));
     site.segue(&["import", "mpd", "slice.json"]);
     site.segue(&["train", "similarity", "--epochs", "1", "--dim", "8"]);
     let key = site.segue(&["keys", "create", "--scope", "read", "--name", "app"]).trim().to_owned();
