@@ -241,6 +241,48 @@ async fn what_a_client_has_already_is_not_sent_again() {
 }
 
 #[tokio::test]
+async fn every_write_heeds_what_the_state_must_not_be() {
+    let app = TestApp::spawn().await;
+    let send = async |method: &Method, path: &str, header: &str, tag: &str, body: &Value| {
+        let request = app.request(method.clone(), path).header(header, tag);
+        Answer::to(if body.is_null() { request } else { request.json(body) }).await
+    };
+    let tracks = json!({"tracks": ["synthetic:track:1"]});
+    let whole = json!({"title": "Other", "tracks": ["synthetic:track:1", "synthetic:track:2"]});
+    let writes = [
+        (Method::POST, "/playlists/0/tracks", &tracks),
+        (Method::POST, "/playlists/0/tracks/move", &json!({"from": 0, "count": 1, "to": 1})),
+        (Method::DELETE, "/playlists/0/tracks?position=0", &Value::Null),
+        (Method::PUT, "/playlists/0/tracks", &tracks),
+        (Method::PATCH, "/playlists/0", &json!({"title": "Other"})),
+        (Method::PUT, "/playlists/0", &whole),
+        (Method::DELETE, "/playlists/0", &Value::Null),
+    ];
+    for (method, path, body) in &writes {
+        let before = app.get("/playlists/0").await;
+        for tag in ["*", before.header("etag")] {
+            send(method, path, "if-none-match", tag, body).await.problem(412);
+        }
+        assert_eq!(app.get("/playlists/0").await.body, before.body, "{method} {path}");
+        let answer = send(method, path, "if-none-match", "\"other\"", body).await;
+        assert!((200..300).contains(&answer.status), "{method} {path}: {answer:?}");
+    }
+    send(&Method::POST, "/playlists/0/tracks", "if-none-match", "*", &tracks).await.problem(404);
+
+    send(&Method::PUT, "/users/u", "if-match", "*", &Value::Null).await.problem(412);
+    app.get("/users/u").await.problem(404);
+    assert_eq!(send(&Method::PUT, "/users/u", "if-none-match", "*", &Value::Null).await.status, 201);
+    for (header, tag) in [("if-none-match", "*"), ("if-match", "\"1\"")] {
+        for method in [Method::PUT, Method::DELETE] {
+            send(&method, "/users/u", header, tag, &Value::Null).await.problem(412);
+        }
+    }
+    assert_eq!(send(&Method::PUT, "/users/u", "if-match", "*", &Value::Null).await.status, 200);
+    assert_eq!(send(&Method::DELETE, "/users/u", "if-match", "*", &Value::Null).await.status, 204);
+    send(&Method::DELETE, "/users/u", "if-match", "*", &Value::Null).await.problem(404);
+}
+
+#[tokio::test]
 async fn answers_are_compressed_if_requested_and_worth_it() {
     let app = TestApp::spawn().await;
     let get = async |path: &str, encoding: &str| {

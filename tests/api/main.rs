@@ -1,6 +1,7 @@
 //! The HTTP interface: a real server on a free port, a real PostgreSQL, a real client.
 #![expect(clippy::expect_used, reason = "in a test's helpers a failed expectation is the failure of the test")]
 
+mod administration;
 mod bounds;
 mod bulk;
 mod catalog;

@@ -1,13 +1,17 @@
 //! Responses while PostgreSQL is unavailable.
 
+use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use segue::catalog::EmbeddedPostgres;
+use reqwest::Method;
+use segue::catalog::{Catalog, EmbeddedPostgres};
 use serde_json::{Value, json};
+use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 
-use crate::support::app::{LATE_TRACK, Setup, TestApp, ids};
-use crate::support::{ClosedPort, wait_until};
+use crate::support::app::{Answer, LATE_TRACK, Setup, TestApp, ids};
+use crate::support::{ClosedPort, postgres_programs, wait_until};
 
 async fn without_catalog(port: u16) -> TestApp {
     let url = format!("postgres://segue@127.0.0.1:{port}/segue?sslmode=disable");
@@ -127,4 +131,121 @@ async fn a_catalog_that_goes_away_and_comes_back_is_used_again() {
     wait_until("the catalog", ready).await;
     app.get("/playlists/0").await.problem(404);
     stop(postgres).await.expect("stopped");
+}
+
+/// Sets or resets a setting of the database, ends the connections that have another value, and waits until the server has
+/// noticed: it listens on a new one.
+async fn change_setting(administrator: &mut PgConnection, change: &str) {
+    let begin = "SELECT quote_ident(current_database()), clock_timestamp()::text";
+    let (name, time): (String, String) =
+        sqlx::query_as(begin).fetch_one(&mut *administrator).await.expect("the database");
+    administrator.execute(AssertSqlSafe(format!("ALTER DATABASE {name} {change}"))).await.expect("changed");
+    let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+               WHERE datname = current_database() AND pid <> pg_backend_pid()";
+    administrator.execute(end).await.expect("ended");
+    wait_until("a new listener", async || {
+        let listens = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'LISTEN%'
+                       AND backend_start > $1::timestamptz";
+        sqlx::query(listens).bind(&time).fetch_optional(&mut *administrator).await.expect("asked").map(drop)
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_catalog_that_turns_read_only_is_read_and_writes_wait_until_it_is_writable_again() {
+    let app = TestApp::spawn().await;
+    let mut administrator = app.database().connect().await;
+    administrator.execute("SET default_transaction_read_only = off").await.expect("set");
+    let is = async |status: &str, catalog: &str| {
+        let ready = app.get("/health/ready").await.ok();
+        (ready["status"] == status && ready["catalog"] == catalog).then_some(())
+    };
+    wait_until("the catalog", async || is("ok", "ok").await).await;
+
+    change_setting(&mut administrator, "SET default_transaction_read_only = on").await;
+    wait_until("a read-only catalog", async || is("degraded", "read-only").await).await;
+    let playlist = app.get("/playlists/0").await.ok();
+    app.get("/tracks?q=track").await.ok();
+    app.get("/users").await.ok();
+    let (title, track) = (json!({"title": "Other"}), json!({"tracks": ["synthetic:track:1"]}));
+    let writes = [
+        (Method::PATCH, "/playlists/0", Some(&title)),
+        (Method::PUT, "/playlists/new", Some(&title)),
+        (Method::POST, "/playlists/0/tracks", Some(&track)),
+        (Method::PUT, "/playlists/0/tracks", Some(&track)),
+        (Method::DELETE, "/playlists/0", None),
+        (Method::DELETE, "/tracks/synthetic:track:1", None),
+        (Method::PUT, "/users/new", None),
+    ];
+    for (method, path, body) in &writes {
+        let request = app.request(method.clone(), path);
+        let answer = Answer::to(body.map_or(request.try_clone().expect("no stream"), |body| request.json(body))).await;
+        assert_eq!(answer.problem(503)["type"], "urn:segue:problem:catalog-unavailable", "{method} {path}");
+    }
+    let rating =
+        json!({"user_id": "u", "track_id": "synthetic:track:1", "rating": 5, "rated_at": "2020-01-01T00:00:00Z"});
+    app.post("/ratings", &json!({"ratings": [rating]})).await.problem(503);
+    assert_eq!(app.get("/playlists/0").await.ok(), playlist);
+
+    change_setting(&mut administrator, "RESET default_transaction_read_only").await;
+    wait_until("the catalog", async || is("ok", "ok").await).await;
+    for (method, path, body) in &writes {
+        let request = app.request(method.clone(), path);
+        let answer = Answer::to(body.map_or(request.try_clone().expect("no stream"), |body| request.json(body))).await;
+        assert!((200..300).contains(&answer.status), "{method} {path}: {answer:?}");
+    }
+}
+
+/// Runs a program that must succeed.
+fn run(command: &mut Command) {
+    let output = command.output().expect("the program");
+    assert!(output.status.success(), "{command:?}: {output:?}");
+}
+
+/// Starts a PostgreSQL in `home` that follows the one in `primary`.
+fn start_standby(primary: &Path, home: &Path) -> EmbeddedPostgres {
+    let (from, to) = (primary.join("data/postgres"), home.join("data/postgres"));
+    std::fs::create_dir(home.join("data")).expect("a folder");
+    let mut copy = Command::new(postgres_programs().join("pg_basebackup"));
+    run(copy
+        .args(["--username=segue", "--write-recovery-conf", "--checkpoint=fast"])
+        .arg("-h")
+        .arg(&from)
+        .arg("-D")
+        .arg(&to));
+    // The lock of a socket is copied too.
+    std::fs::remove_file(to.join(".s.PGSQL.5432.lock")).expect("removed");
+    run(Command::new("chown").arg("--recursive").arg(format!("--reference={}", from.display())).arg(&to));
+    EmbeddedPostgres::start(home).expect("a standby")
+}
+
+#[tokio::test]
+async fn a_standby_is_read_and_once_promoted_written() {
+    let (primary, home) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+    let url = |home: &Path| format!("postgres://segue@localhost/segue?host={}", home.join("data/postgres").display());
+    let folders = (primary.path().to_owned(), home.path().to_owned());
+    let start = move || {
+        let postgres = EmbeddedPostgres::start(&folders.0).expect("a PostgreSQL");
+        let standby = start_standby(&folders.0, &folders.1);
+        (postgres, standby)
+    };
+    let servers = tokio::task::spawn_blocking(start).await.expect("started");
+    Catalog::open(Some(&url(primary.path())), None, primary.path()).await.expect("a catalog").close().await;
+    let app = TestApp::start(Setup { catalog: Some(url(home.path())), ..Setup::default() }).await;
+    let is = async |status: &str, catalog: &str| {
+        let ready = app.get("/health/ready").await.ok();
+        (ready["status"] == status && ready["catalog"] == catalog).then_some(())
+    };
+    wait_until("the standby", async || is("degraded", "read-only").await).await;
+    // What the primary has arrives here.
+    wait_until("the tables", async || (app.get("/playlists/0").await.status == 404).then_some(())).await;
+    let put = async || Answer::to(app.request(Method::PUT, "/users/new")).await;
+    put().await.problem(503);
+
+    let mut administrator = PgConnection::connect(&url(home.path())).await.expect("a connection");
+    administrator.execute("SELECT pg_promote()").await.expect("promoted");
+    wait_until("a primary", async || is("ok", "ok").await).await;
+    assert_eq!(put().await.status, 201);
+    drop(administrator);
+    tokio::task::spawn_blocking(move || drop(servers)).await.expect("stopped");
 }

@@ -252,7 +252,8 @@ async fn playlists_that_the_source_no_longer_has_are_removed_if_that_is_asked_fo
 async fn a_small_file_that_unpacks_to_hundreds_of_megabytes_takes_little_memory() {
     let (home, database) = (Home::new(), Database::new().await);
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-    std::io::Write::write_all(&mut encoder, b"{\"playlists\": [{\"pid\": 1, \"tracks\": [], \"name\": \"").expect("memory");
+    std::io::Write::write_all(&mut encoder, b"{\"playlists\": [{\"pid\": 1, \"tracks\": [], \"name\": \"")
+        .expect("memory");
     let letters = vec![b'a'; 1 << 20];
     for _ in 0..300 {
         std::io::Write::write_all(&mut encoder, &letters).expect("memory");

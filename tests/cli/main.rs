@@ -1,6 +1,7 @@
 //! The command line: the built program, its exit codes and what it prints.
 #![expect(clippy::expect_used, reason = "in a test's helpers a failed expectation is the failure of the test")]
 
+mod backup;
 mod clicks;
 mod configuration;
 mod demo;
@@ -13,6 +14,7 @@ mod keys;
 mod models;
 mod names;
 mod openapi;
+mod password;
 mod ratings;
 mod schema;
 mod serve;

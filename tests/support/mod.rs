@@ -9,7 +9,7 @@ pub mod slices;
 pub mod training;
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use tokio::net::TcpSocket;
@@ -34,6 +34,14 @@ impl ClosedPort {
     pub fn number(&self) -> u16 {
         self.0.local_addr().expect("an address").port()
     }
+}
+
+/// The folder of the newest PostgreSQL's programs; that of the system's own where Debian's isn't there.
+pub fn postgres_programs() -> PathBuf {
+    let folders = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    let version = |folder: &fs::DirEntry| folder.file_name().to_str().and_then(|name| name.parse::<u32>().ok());
+    let newest = folders.filter(|folder| version(folder).is_some()).max_by_key(version);
+    newest.map_or_else(|| PathBuf::from("/usr/bin"), |folder| folder.path().join("bin"))
 }
 
 /// Copies a folder with its links as links.

@@ -178,7 +178,7 @@ fn without_paths(error: &VersionError) -> String {
 impl From<CatalogError> for ApiError {
     fn from(error: CatalogError) -> Self {
         if error.is_unavailable() {
-            error!("the catalog is unavailable: {error}");
+            warn!("the catalog is unavailable: {error}");
             Self::CatalogUnavailable
         } else if error.is_conflict() {
             Self::Conflict

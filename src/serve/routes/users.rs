@@ -130,6 +130,9 @@ async fn put(
     preconditions: Preconditions,
 ) -> Result<Response, ApiError> {
     let id = in_field("id", UserId::new(id))?;
+    if !preconditions.is_empty() {
+        preconditions.check_untagged(state.catalog()?.user(&id).await?.is_some())?;
+    }
     if add(&state, &id).await? {
         return created(&state, &id).await;
     }
@@ -142,10 +145,19 @@ async fn put(
 ///
 /// Deletes the user's ratings and listens too. The user's playlists stay, without an owner.
 #[utoipa::path(delete, path = "/users/{id}", tag = "users",
-    params(("id" = String, Path, description = "the app's id of the user, percent-encoded")),
+    params(("id" = String, Path, description = "the app's id of the user, percent-encoded"),
+           ("If-Match" = Option<String>, Header, description = "users have no entity tags: only `*` matches")),
     responses((status = 204, description = "The user was deleted")))]
-async fn delete(State(state): State<AppState>, Path(id): Path<String>) -> Result<StatusCode, ApiError> {
+async fn delete(
+    State(state): State<AppState>,
+    Path(id): Path<String>,
+    preconditions: Preconditions,
+) -> Result<StatusCode, ApiError> {
     let id = user_id(id)?;
+    if !preconditions.is_empty() {
+        state.catalog()?.user(&id).await?.ok_or_else(|| ApiError::UnknownUser(id.to_string()))?;
+        preconditions.check_untagged(true)?;
+    }
     match state.catalog_to_write().await?.delete_user(&id).await? {
         true => Ok(StatusCode::NO_CONTENT),
         false => Err(ApiError::UnknownUser(id.into())),

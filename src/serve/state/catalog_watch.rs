@@ -149,6 +149,7 @@ impl CatalogWatch {
                 Err(_) => {
                     timeout(PATIENCE, self.catalog.ping()).await.map_err(|_| no_reply("reply to a ping"))??;
                     if refreshed.elapsed() > REFRESH {
+                        listener.subscribe().await?;
                         self.refresh().await?;
                         self.names.refresh().await?;
                         refreshed = Instant::now();

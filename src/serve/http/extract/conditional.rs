@@ -81,6 +81,21 @@ impl Preconditions {
         if must_be_new { Err(ApiError::PreconditionFailed("If-None-Match")) } else { Ok(()) }
     }
 
+    /// Checks the same for what has no entity tags: `*` alone says something about it.
+    pub fn check_untagged(&self, exists: bool) -> Result<(), ApiError> {
+        self.check(exists.then_some("*"))
+    }
+
+    /// Returns whether there is no precondition.
+    pub fn is_empty(&self) -> bool {
+        self.if_match.is_none() && self.if_none_match.is_none()
+    }
+
+    /// Returns whether `If-None-Match` is there.
+    pub fn excludes(&self) -> bool {
+        self.if_none_match.is_some()
+    }
+
     /// Returns the numbers of the entity tags; `None` without tags or for `*`. Foreign tags match nothing.
     pub fn expected(&self) -> Option<Vec<i64>> {
         let tags = self.if_match.as_ref().filter(|tags| !tags.iter().any(|tag| tag == "*"))?;
