@@ -5,10 +5,10 @@ use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 
 use crate::support::database::Database;
 
-/// Adds, renames, deletes and adds again on a connection with the default search path, for a catalog in `schema`.
+/// Adds, renames, deletes and adds again on a connection whose search path lacks the catalog, for a catalog in `schema`.
 async fn assert_rows_are_changed_right(database: &Database, schema: &str) {
     let mut plain = PgConnection::connect(database.url()).await.expect("a connection");
-    plain.execute("SET search_path TO \"$user\"").await.expect("set");
+    plain.execute("SET search_path TO pg_catalog").await.expect("set");
     let one = async |connection: &mut PgConnection, sql: &str| -> Vec<String> {
         let sql = sql.replace("segue.", &format!("{schema}."));
         sqlx::query_scalar(AssertSqlSafe(sql)).fetch_all(connection).await.expect("changed")
