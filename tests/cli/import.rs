@@ -243,7 +243,7 @@ async fn playlists_that_the_source_no_longer_has_are_removed_if_that_is_asked_fo
     let ids = "SELECT external_id FROM playlists ORDER BY 1";
     assert_eq!(database.texts(ids).await, ["1", "2", "3"]);
     let printed = import(&[one, two], &["--prune"]);
-    assert_eq!(line(&printed, "removed"), "1 playlists that the source does not have");
+    assert_eq!(line(&printed, "removed"), "1 playlist that the source does not have");
     assert_eq!(database.texts(ids).await, ["1", "2"]);
     assert_eq!(database.texts("SELECT count(*)::text FROM playlist_tracks").await, ["4"]);
 }
