@@ -31,20 +31,12 @@ impl Read {
         };
         let mut sink = Sink::new(Path::new(name), &mut hand_over);
         let outcome = read(Path::new(name), &mut sink).and_then(|()| sink.flush());
-        let refused = match outcome {
-            Ok(()) => None,
-            Err(ReadError::Format(error)) => Some(error),
-            Err(ReadError::Stopped) => panic!("nothing stops it"),
-        };
-        Self { batches, refused }
+        Self { batches, refused: refusal(outcome) }
     }
 
     /// Asserts that positions lie within a file of `length` bytes, and that rows are within the limits of the catalog.
     pub fn assert_sound(&self, length: usize) {
-        if let Some(error) = &self.refused {
-            assert!(error.offset <= length as u64, "{error:?}");
-            assert!(!error.reason.is_empty());
-        }
+        assert_refusal(self.refused.as_ref(), length);
         for batch in &self.batches {
             assert_eq!(batch.playlists.len(), batch.places.len());
             assert!(batch.places.iter().all(|place| place.offset <= length as u64));
@@ -68,6 +60,23 @@ pub fn read_alike(
     let again = Read::of(name, |file, sink| read(file, Source::new(&mut pieces), sink));
     assert_eq!(found, again, "it depends on how the file arrives");
     found
+}
+
+/// Returns why a file was given up, if it was.
+pub fn refusal(outcome: Result<(), ReadError>) -> Option<FormatError> {
+    match outcome {
+        Ok(()) => None,
+        Err(ReadError::Format(error)) => Some(error),
+        Err(ReadError::Stopped) => panic!("nothing stops it"),
+    }
+}
+
+/// Asserts that an error says something, and where in a file of `length` bytes.
+pub fn assert_refusal(refused: Option<&FormatError>, length: usize) {
+    if let Some(error) = refused {
+        assert!(error.offset <= length as u64, "{error:?}");
+        assert!(!error.reason.is_empty());
+    }
 }
 
 /// Asserts that rejects have a short reason, and a position within a file of `length` bytes.

@@ -20,7 +20,7 @@ use super::report::{ImportReport, Reject, Skipped};
 use super::source::{BytesRead, Source};
 use super::table::{CSV, Row, Table};
 use crate::catalog::columns::{MAX_PEOPLE, count};
-use crate::catalog::fields::{shortened, whole_number};
+use crate::catalog::fields::whole_number;
 use crate::catalog::lines::genres_of;
 use crate::catalog::{
     ArtistRecord, Catalog, CatalogError, ListenRecord, ListensOutcome, RecordingRecord, SongRecord, TrackId,
@@ -302,14 +302,7 @@ fn read_rows<R: BufRead, T>(
         let row = match row.and_then(|row| each(row, at.number - 1)) {
             Ok(row) => Some(row),
             Err(reason) => {
-                let (file, item) = (path.to_owned(), format!("row {}", at.number));
-                rejects.push(Reject {
-                    skipped: Skipped::Row,
-                    file,
-                    offset: at.offset,
-                    item,
-                    reason: shortened(reason),
-                });
+                rejects.push(Reject::new(Skipped::Row, path, at.offset, format!("row {}", at.number), reason));
                 None
             }
         };

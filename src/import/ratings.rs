@@ -18,7 +18,6 @@ use super::error::{ImportError, ReadError};
 use super::report::{ImportReport, Reject, Skipped};
 use super::source::{BytesRead, Source};
 use super::table::{CSV, Dialect, Row, Table};
-use crate::catalog::fields::shortened;
 use crate::catalog::lines::genres_of;
 use crate::catalog::{
     ArtistRecord, Catalog, CatalogError, RatingRecord, RatingScale, RatingsOutcome, TrackId, TrackRecord, UserId,
@@ -212,14 +211,8 @@ impl<'a> Reader<'a> {
     ) -> Result<(), ReadError> {
         while let Some((at, row)) = table.next_row()? {
             if let Err(reason) = row.and_then(|row| each(self, row)) {
-                let (file, item) = (self.file.clone(), format!("row {}", at.number));
-                self.batch.rejects.push(Reject {
-                    skipped: Skipped::Row,
-                    file,
-                    offset: at.offset,
-                    item,
-                    reason: shortened(reason),
-                });
+                let item = format!("row {}", at.number);
+                self.batch.rejects.push(Reject::new(Skipped::Row, &self.file, at.offset, item, reason));
             }
             let ParsedRatings { tracks, ratings, rejects } = &self.batch;
             if tracks.len() >= TRACKS_BATCH || ratings.len() >= RATINGS_BATCH || rejects.len() >= TRACKS_BATCH {
@@ -325,6 +318,21 @@ impl RatingsFile {
         match self {
             Self::Movies(path) | Self::Ratings(path) | Self::Item(path) | Self::Data(path) | Self::Table(path) => path,
         }
+    }
+
+    /// Returns all rows of the file's content, and whether it could be read to its end.
+    pub fn parse<R: BufRead>(&self, source: Source<R>, scale: RatingScale) -> (ParsedRatings, Result<(), ReadError>) {
+        let mut parsed = ParsedRatings::default();
+        let mut hand_over = |batch: ParsedRatings| {
+            parsed.tracks.extend(batch.tracks);
+            parsed.ratings.extend(batch.ratings);
+            parsed.rejects.extend(batch.rejects);
+            Ok(())
+        };
+        let mut reader = Reader::new(self.path(), scale, &mut hand_over);
+        let outcome = self.read(source, &mut reader);
+        let outcome = reader.flush().and(outcome);
+        (parsed, outcome)
     }
 
     /// Reads the file's content into `reader`.
@@ -466,17 +474,8 @@ mod tests {
     const SCALE: RatingScale = RatingScale { lowest: 0.5, highest: 5.0 };
 
     fn read(file: &RatingsFile, text: &[u8]) -> Result<ParsedRatings, ReadError> {
-        let mut parsed = ParsedRatings::default();
-        let mut hand_over = |batch: ParsedRatings| {
-            parsed.tracks.extend(batch.tracks);
-            parsed.ratings.extend(batch.ratings);
-            parsed.rejects.extend(batch.rejects);
-            Ok(())
-        };
-        let mut reader = Reader::new(file.path(), SCALE, &mut hand_over);
-        file.read(Source::new(text), &mut reader)?;
-        reader.flush()?;
-        Ok(parsed)
+        let (parsed, outcome) = file.parse(Source::new(text), SCALE);
+        outcome.map(|()| parsed)
     }
 
     fn parse(file: RatingsFile, text: &[u8]) -> ParsedRatings {

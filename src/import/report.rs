@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use crate::catalog::fields::shortened;
 use crate::catalog::{BatchOutcome, ListensOutcome, RatingsOutcome};
 use crate::progress::thousands;
 
@@ -34,6 +35,13 @@ pub struct Reject {
     pub item: String,
     /// what is wrong with it
     pub reason: String,
+}
+
+impl Reject {
+    /// Returns one whose texts are short, however much they quote of the file.
+    pub(super) fn new(skipped: Skipped, file: &Path, offset: u64, item: String, reason: String) -> Self {
+        Self { skipped, file: file.to_owned(), offset, item: shortened(item), reason: shortened(reason) }
+    }
 }
 
 /// A file that was not imported.

@@ -9,7 +9,7 @@ use super::engine::{FileToRead, HandOver, ImportBatch};
 use super::error::ReadError;
 use super::report::{Reject, Skipped};
 use super::source::{BytesRead, Line};
-use crate::catalog::fields::{Omitted, shortened};
+use crate::catalog::fields::Omitted;
 use crate::catalog::{
     BatchOutcome, Catalog, CatalogError, PlaylistId, PlaylistRecord, TrackMention, TrackRecord, UnknownTrack, UserId,
 };
@@ -108,13 +108,9 @@ impl ImportBatch for Batch {
             outcome += upserted.outcome;
             self.rejects.extend(upserted.unknown_tracks.into_iter().map(|UnknownTrack { playlist, track }| {
                 let (place, id) = (self.places[playlist], self.playlists[playlist].tracks[track].id());
-                Reject {
-                    skipped: Skipped::Part,
-                    file: self.file.clone(),
-                    offset: place.offset,
-                    item: format!("{} tracks[{track}]", place.number),
-                    reason: format!("the catalog has no track {id:?}; import it first, or describe it here"),
-                }
+                let item = format!("{} tracks[{track}]", place.number);
+                let reason = format!("the catalog has no track {id:?}; import it first, or describe it here");
+                Reject::new(Skipped::Part, &self.file, place.offset, item, reason)
             }));
         }
         Ok((outcome, self.rejects))
@@ -223,8 +219,7 @@ impl<'a> Sink<'a> {
 
     /// Takes a row, or a part of one, that is skipped, by its path into the file.
     pub fn skip(&mut self, skipped: Skipped, offset: u64, item: String, reason: String) -> Result<(), ReadError> {
-        let (item, reason) = (shortened(item), shortened(reason));
-        self.batch.rejects.push(Reject { skipped, file: self.file.clone(), offset, item, reason });
+        self.batch.rejects.push(Reject::new(skipped, &self.file, offset, item, reason));
         self.flush_if(self.batch.rejects.len() >= REJECTS)
     }
 

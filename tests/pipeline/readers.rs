@@ -16,7 +16,6 @@ use segue::import::deezer::{self, DeezerOptions};
 use segue::import::kkbox::{KkboxBatch, KkboxFile};
 use segue::import::ndjson::{self, RowKind};
 use segue::import::pickle::Limits;
-use segue::import::ratings::Reader;
 use segue::import::{
     Batch, FormatError, ParsedRatings, RatingsFile, ReadError, Reject, Sink, Source, mpd, npy, yes_radio,
 };
@@ -467,17 +466,8 @@ proptest! {
 
 /// What comes out of a file of ratings.
 fn ratings(file: RatingsFile, bytes: &[u8]) -> Result<ParsedRatings, ReadError> {
-    let mut parsed = ParsedRatings::default();
-    let mut hand_over = |batch: ParsedRatings| {
-        parsed.tracks.extend(batch.tracks);
-        parsed.ratings.extend(batch.ratings);
-        parsed.rejects.extend(batch.rejects);
-        Ok(())
-    };
-    let mut reader = Reader::new(file.path(), RatingScale { lowest: 0.5, highest: 5.0 }, &mut hand_over);
-    file.read(Source::new(bytes), &mut reader)?;
-    reader.flush()?;
-    Ok(parsed)
+    let (parsed, outcome) = file.parse(Source::new(bytes), RatingScale { lowest: 0.5, highest: 5.0 });
+    outcome.map(|()| parsed)
 }
 
 /// Reads bytes as each kind of table; returns whether rows came out of one.
