@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Builds the fuzz targets with coverage on stable Rust, and runs them: scripts/fuzz.sh SECONDS [TARGET...]
 #
-# Two run at a time, or JOBS. An input that makes a target fail is kept in fuzz/artifacts/<target>/; to run it again:
+# Two run at a time, or JOBS. SEED=1 goes the same way again, as far as the time reaches; without it each run goes its
+# own. An input that makes a target fail is kept in fuzz/artifacts/<target>/; to run it again:
 # scripts/fuzz.sh 0 TARGET FILE
 set -euo pipefail
 cd "$(dirname "$0")/../fuzz"
@@ -26,7 +27,7 @@ run() {
     [ ! -f "dictionaries/$target" ] || dictionary=(-dict="dictionaries/$target")
     # The limits: a minute of reading, 1 GiB in all, and 512 MiB at once are a fault, whatever the input is.
     if "$programs/$target" "${folders[@]}" "${dictionary[@]}" -artifact_prefix="artifacts/$target/" -max_len=16384 \
-        -max_total_time="$seconds" -timeout=60 -rss_limit_mb=1024 -malloc_limit_mb=512 -print_final_stats=1 \
+        -max_total_time="$seconds" -seed="${SEED:-0}" -timeout=60 -rss_limit_mb=1024 -malloc_limit_mb=512 -print_final_stats=1 \
         >"logs/$target" 2>&1; then
         local runs edges
         runs=$(sed -n 's/^stat::number_of_executed_units: *//p' "logs/$target")

@@ -157,9 +157,14 @@ fn write_table(command: &Command, prefix: &str, output: &mut String) {
         match values.as_slice() {
             [] => output.push_str(&format!("# {key} is not set\n")),
             [value] => {
-                // A URL without its password would not connect; as a comment it still says where to.
-                let mark = if redact(&key, value) == *value { "" } else { "# " };
-                output.push_str(&format!("{mark}{key} = {}\n", literal(&redact(&key, value))));
+                let shown = redact(&key, value);
+                let is_whole = shown == *value;
+                let setting = format!("{key} = {}", literal(&shown));
+                for line in setting.lines() {
+                    // A URL without its password would not connect; as a comment it still says where to.
+                    let mark = if is_whole { "" } else { "# " };
+                    output.push_str(&format!("{mark}{line}\n"));
+                }
             }
             values => {
                 let literals: Vec<String> = values.iter().map(|value| literal(value)).collect();
@@ -249,6 +254,15 @@ mod tests {
         let path = Path::new("segue.toml");
         assert!(with_defaults(command.clone(), path, &file("[train.similarity]\ndim = 12")).is_ok());
         assert!(with_defaults(command, path, &file("[serve]\nlisten = \"0.0.0.0:80\"")).is_err());
+    }
+
+    #[test]
+    fn a_url_of_several_lines_is_a_comment_to_its_end() {
+        let command = Command::new("segue").arg(Arg::new("database_url").long("database-url").default_value("unset"));
+        let file = "database_url = \"postgres://u:secret@h/a\\nb\"".parse().expect("TOML");
+        let shown = effective(&with_defaults(command, Path::new("segue.toml"), &file).expect("valid"));
+        assert!(shown.contains("(redacted)@h/a"), "{shown}");
+        assert_eq!(shown.parse::<Table>().expect("TOML"), Table::new(), "{shown}");
     }
 
     #[test]
