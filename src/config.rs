@@ -179,8 +179,13 @@ fn write_table(command: &Command, prefix: &str, output: &mut String) {
     }
 }
 
+/// Writes a value without quotes where TOML reads the same from it, so not `.5` or `NaN`.
 fn literal(value: &str) -> String {
-    let is_plain = value.parse::<f64>().is_ok() || value == "true" || value == "false";
+    let is_plain = value.parse::<Value>().is_ok_and(|parsed| match parsed {
+        Value::Integer(_) | Value::Boolean(_) => parsed.to_string() == value,
+        Value::Float(number) => number.is_finite() && parsed.to_string() == value,
+        _ => false,
+    });
     if is_plain { value.to_owned() } else { Value::String(value.to_owned()).to_string() }
 }
 
@@ -263,6 +268,16 @@ mod tests {
         let shown = effective(&with_defaults(command, Path::new("segue.toml"), &file).expect("valid"));
         assert!(shown.contains("(redacted)@h/a"), "{shown}");
         assert_eq!(shown.parse::<Table>().expect("TOML"), Table::new(), "{shown}");
+    }
+
+    #[test]
+    fn numbers_are_printed_as_toml_writes_them_or_as_texts() {
+        for plain in ["7", "-1", "0.5", "true"] {
+            assert_eq!(literal(plain), plain);
+        }
+        for text in ["NaN", "nan", "inf", ".5", "5.", "007", "1_000", "1 # one", "", "99999999999999999999"] {
+            assert_eq!(literal(text), format!("\"{text}\""));
+        }
     }
 
     #[test]
