@@ -212,7 +212,7 @@ impl BundleFolder {
         let (offsets, items) = (format!("{name}.offsets.npy"), format!("{name}.items.npy"));
         let refuse = |reason: String| self.invalid(&offsets, reason);
         let lists = Csr::from_parts(self.map_array(&offsets)?.1, self.map_array(&items)?.1, columns).map_err(refuse)?;
-        match (rows, lists.repeated(columns)) {
+        match (rows, lists.repeated()) {
             (Some(rows), _) if lists.rows() != rows => Err(refuse(format!("{} lists, expected {rows}", lists.rows()))),
             (_, Some((list, row))) => Err(self.invalid(&items, format!("the list {list} has the row {row} twice"))),
             _ => Ok(lists),

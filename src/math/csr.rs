@@ -33,20 +33,20 @@ impl Csr {
         Ok(Self { offsets, items })
     }
 
-    /// Returns a list that holds a row twice, and that row; rows are below `columns`. Rising lists cost one comparison an
-    /// item, others one look into a table of all rows.
-    pub fn repeated(&self, columns: usize) -> Option<(usize, u32)> {
-        let mut last_list: Vec<u32> = Vec::new();
+    /// Returns a list that holds a row twice, and that row. Rising lists cost one comparison an item, others are sorted; a
+    /// table of all rows would trust their number, which a damaged file may say.
+    pub fn repeated(&self) -> Option<(usize, u32)> {
+        let mut sorted: Vec<u32> = Vec::new();
         for (number, list) in self.iter().enumerate() {
             let rises = list.array_windows().fold(true, |rises, [left, right]| rises & (left < right));
             if rises {
                 continue;
             }
-            last_list.resize(columns, 0);
-            for &item in list {
-                if std::mem::replace(&mut last_list[item as usize], number as u32 + 1) == number as u32 + 1 {
-                    return Some((number, item));
-                }
+            sorted.clear();
+            sorted.extend_from_slice(list);
+            sorted.sort_unstable();
+            if let Some([row, _]) = sorted.array_windows().find(|[left, right]| left == right) {
+                return Some((number, *row));
             }
         }
         None
