@@ -85,7 +85,8 @@ impl CatalogWatch {
             let mut reported = String::new();
             let mut revival = Revival::default();
             loop {
-                if let Err(error) = self.follow().await {
+                let mut has_followed = false;
+                if let Err(error) = self.follow(&mut has_followed).await {
                     let error = error.to_string();
                     if error != reported {
                         warn!("can't follow the catalog: {error}");
@@ -94,8 +95,12 @@ impl CatalogWatch {
                 } else {
                     reported.clear();
                 }
-                self.gate.set(false);
-                revival.attempt(&self.catalog).await;
+                // Whoever needs it may have started it again before the loss was noticed here.
+                let is_back = has_followed && matches!(timeout(RETRY, self.catalog.ping()).await, Ok(Ok(())));
+                if !is_back {
+                    self.gate.set(false);
+                    revival.attempt(&self.catalog).await;
+                }
                 tokio::time::sleep(RETRY).await;
             }
         };
@@ -120,12 +125,13 @@ impl CatalogWatch {
         self.hidden_tracks.refresh(&self.catalog).await
     }
 
-    /// Follows the catalog until the connection breaks.
-    async fn follow(&self) -> Result<(), CatalogError> {
+    /// Follows the catalog until the connection breaks. Says whether it had everything that requests must not go without.
+    async fn follow(&self, has_followed: &mut bool) -> Result<(), CatalogError> {
         let mut listener: ChangeListener =
             timeout(PATIENCE, self.catalog.listen()).await.map_err(|_| no_reply("connection"))??;
         self.refresh().await?;
         self.gate.set(true);
+        *has_followed = true;
         self.names.refresh().await?;
         let mut refreshed = Instant::now();
         loop {
