@@ -30,6 +30,7 @@ fi
 
 # Debian keeps one folder for each version, outside PATH.
 initdb() {
+    [ -z "${SEGUE_POSTGRES_BIN:-}" ] || { echo "$SEGUE_POSTGRES_BIN/initdb"; return; }
     for program in $(ls -d /usr/lib/postgresql/*/bin/initdb 2>/dev/null | sort -Vr) "$(type -P initdb || true)"; do
         [ -x "$program" ] && { echo "$program"; return; }
     done

@@ -3,15 +3,16 @@
 #
 #   scripts/with-postgres.sh cargo test
 #
-# The server lives in a temporary folder, listens on a Unix socket there and on no port, and never waits for the disk.
+# The programs are those in SEGUE_POSTGRES_BIN if it is set, or else those of the newest version that is installed. The
+# server lives in a temporary folder, listens on a Unix socket there and on no port, and never waits for the disk.
 set -euo pipefail
 
 bin=
-for candidate in $(ls -d /usr/lib/postgresql/*/bin 2>/dev/null | sort -Vr) $(dirname "$(command -v initdb || true)" 2>/dev/null); do
+for candidate in ${SEGUE_POSTGRES_BIN:-$(ls -d /usr/lib/postgresql/*/bin 2>/dev/null | sort -Vr) $(dirname "$(command -v initdb || true)" 2>/dev/null)}; do
     if [ -x "$candidate/initdb" ]; then bin=$candidate; break; fi
 done
 if [ -z "$bin" ]; then
-    echo "with-postgres: no PostgreSQL found: run \`make setup\`" >&2
+    echo "with-postgres: no PostgreSQL found${SEGUE_POSTGRES_BIN:+ in $SEGUE_POSTGRES_BIN}: run \`make setup\`" >&2
     exit 1
 fi
 

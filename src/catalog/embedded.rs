@@ -41,10 +41,11 @@ const NO_PROCESS: u32 = (1 << 22) + 1;
 /// Why the private PostgreSQL is unavailable.
 #[derive(Debug, thiserror::Error)]
 pub enum EmbeddedError {
-    /// No `initdb` in any place where distributions put it.
+    /// No programs of PostgreSQL in any place where distributions put them, or not where the user says they are.
     #[error(
-        "no PostgreSQL 15 or newer found (looked for initdb in {looked}). Install it (Debian and Ubuntu: \
-         apt-get install postgresql), or set DATABASE_URL to a server of your own"
+        "no PostgreSQL 15 or newer found (looked for initdb and pg_ctl in {looked}): install it (Debian and \
+         Ubuntu: apt-get install postgresql), set SEGUE_POSTGRES_BIN to the folder of its programs, or set DATABASE_URL \
+         to a server of your own"
     )]
     NotInstalled {
         /// the folders that were searched
@@ -252,6 +253,31 @@ fn forget_process(data: &Path) -> Result<(), EmbeddedError> {
     }
 }
 
+/// Returns the folder of PostgreSQL's programs: the one that `SEGUE_POSTGRES_BIN` names, or else the one of `version` (the
+/// cluster's: others can't run it), or else that of the newest that is installed.
+pub fn postgres_programs(version: Option<u32>) -> Result<PathBuf, EmbeddedError> {
+    let has_programs = |bin: &PathBuf| bin.join("initdb").is_file() && bin.join("pg_ctl").is_file();
+    if let Some(bin) = std::env::var_os("SEGUE_POSTGRES_BIN").filter(|bin| !bin.is_empty()).map(PathBuf::from) {
+        let looked = bin.display().to_string();
+        return Some(bin).filter(has_programs).ok_or(EmbeddedError::NotInstalled { looked });
+    }
+    // Debian and Ubuntu have a folder for each version.
+    let mut installed: Vec<(u32, PathBuf)> = (fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten())
+        .filter_map(|entry| Some((entry.file_name().to_str()?.parse().ok()?, entry.path().join("bin"))))
+        .filter(|(version, _)| *version >= 15)
+        .collect();
+    by_preference(&mut installed, version);
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let mut bins = installed.into_iter().map(|(_, bin)| bin).chain(std::env::split_paths(&path));
+    let looked = "/usr/lib/postgresql/*/bin and PATH".to_owned();
+    bins.find(has_programs).ok_or(EmbeddedError::NotInstalled { looked })
+}
+
+/// Sorts versions: the wanted one first, then from the newest to the oldest.
+fn by_preference<T>(installed: &mut [(u32, T)], wanted: Option<u32>) {
+    installed.sort_by_key(|&(version, _)| std::cmp::Reverse((Some(version) == wanted, version)));
+}
+
 /// PostgreSQL's programs, and the user to run them as.
 #[derive(Debug)]
 struct Programs {
@@ -269,27 +295,10 @@ enum RunAs {
 }
 
 impl Programs {
+    /// The programs for the cluster in `folder`, and the user who may run them there.
     fn find(folder: &Path) -> Result<Self, EmbeddedError> {
-        let mut candidates: Vec<(u32, PathBuf)> = Vec::new();
-        // Debian and Ubuntu keep one folder a version; the newest wins.
-        for entry in fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten() {
-            if let Ok(version) = entry.file_name().to_string_lossy().parse::<u32>() {
-                candidates.push((version, entry.path().join("bin")));
-            }
-        }
-        candidates.sort_by_key(|(version, _)| std::cmp::Reverse(*version));
-        let path = std::env::var_os("PATH").unwrap_or_default();
-        let bins: Vec<PathBuf> = candidates
-            .into_iter()
-            .filter(|(version, _)| *version >= 15)
-            .map(|(_, bin)| bin)
-            .chain(std::env::split_paths(&path))
-            .collect();
-        let Some(bin) = bins.iter().find(|bin| bin.join("initdb").is_file() && bin.join("pg_ctl").is_file()) else {
-            return Err(EmbeddedError::NotInstalled { looked: "/usr/lib/postgresql/*/bin and PATH".to_owned() });
-        };
-        let bin = bin.clone();
-
+        let version = fs::read_to_string(folder.join("postgres/PG_VERSION")).ok();
+        let bin = postgres_programs(version.and_then(|version| version.trim().parse().ok()))?;
         let am_root = fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0);
         if !am_root {
             return Ok(Self { bin, run_as: RunAs::Myself });
@@ -446,4 +455,18 @@ fn run(command: &mut Command) -> Result<String, EmbeddedError> {
 fn tail(output: &str) -> String {
     let lines: Vec<&str> = output.lines().collect();
     lines[lines.len().saturating_sub(5)..].join(" / ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cluster_runs_on_its_own_version_and_a_new_one_on_the_newest() {
+        for (wanted, first) in [(None, 17), (Some(15), 15), (Some(16), 16), (Some(18), 17)] {
+            let mut installed = [(15, ()), (17, ()), (16, ())];
+            by_preference(&mut installed, wanted);
+            assert_eq!(installed[0].0, first, "{wanted:?}");
+        }
+    }
 }

@@ -37,7 +37,7 @@ pub use api_keys::{ApiKey, KeyHash, Scope};
 pub use attributes::{TrackAttributes, UserAttributes};
 pub use connection::{Catalog, CatalogCounts, MIGRATOR, SCHEMA};
 pub use descriptions::TrackDescription;
-pub use embedded::{EmbeddedError, EmbeddedPostgres};
+pub use embedded::{EmbeddedError, EmbeddedPostgres, postgres_programs};
 pub use error::CatalogError;
 pub use feedback::{FeedbackReader, FeedbackUser, RatedTrack, TrackFeedback, UserFeedback};
 pub use listens::{ListenRow, RecentListen};

@@ -218,3 +218,21 @@ fn a_postgres_that_dies_under_a_server_is_started_again() {
     assert_eq!(serving.finish().code, Some(0));
     home.assert_postgres_has_stopped();
 }
+
+#[test]
+fn its_programs_can_be_chosen() {
+    let home = Home::new();
+    let migrate = |programs: &str| home.segue(&["migrate"]).env("SEGUE_POSTGRES_BIN", programs).run();
+    let finished = migrate("/nowhere");
+    assert_eq!(finished.code, Some(1), "{finished:?}");
+    assert!(finished.stderr.contains("initdb and pg_ctl in /nowhere"), "{finished:?}");
+    let programs = tempfile::tempdir().expect("a folder");
+    fs::set_permissions(programs.path(), fs::Permissions::from_mode(0o755)).expect("open to all");
+    for name in ["initdb", "pg_ctl"] {
+        let path = write(programs.path(), name, "#!/bin/sh\necho the chosen one; exit 1\n");
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("executable");
+    }
+    let finished = migrate(&programs.path().to_string_lossy());
+    assert_eq!(finished.code, Some(1), "{finished:?}");
+    assert!(finished.stderr.contains("the chosen one"), "{finished:?}");
+}

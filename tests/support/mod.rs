@@ -36,12 +36,9 @@ impl ClosedPort {
     }
 }
 
-/// The folder of the newest PostgreSQL's programs; that of the system's own where Debian's isn't there.
+/// The folder of PostgreSQL's programs.
 pub fn postgres_programs() -> PathBuf {
-    let folders = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
-    let version = |folder: &fs::DirEntry| folder.file_name().to_str().and_then(|name| name.parse::<u32>().ok());
-    let newest = folders.filter(|folder| version(folder).is_some()).max_by_key(version);
-    newest.map_or_else(|| PathBuf::from("/usr/bin"), |folder| folder.path().join("bin"))
+    segue::catalog::postgres_programs(None).expect("a PostgreSQL")
 }
 
 /// Copies a folder with its links as links.

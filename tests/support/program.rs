@@ -95,7 +95,8 @@ impl Home {
     fn command(&self, mut command: Command, arguments: &[&str]) -> Segue {
         for (name, _) in std::env::vars_os() {
             let text = name.to_string_lossy();
-            if text == "DATABASE_URL" || text.starts_with("SEGUE_") || text.starts_with("PG") {
+            let is_setting = text == "DATABASE_URL" || text.starts_with("SEGUE_") || text.starts_with("PG");
+            if is_setting && text != "SEGUE_POSTGRES_BIN" {
                 command.env_remove(name);
             }
         }
