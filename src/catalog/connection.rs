@@ -299,6 +299,11 @@ impl Catalog {
         (self.pool.size() as usize, self.pool.num_idle())
     }
 
+    /// Connects to PostgreSQL beside the pool, which waits and tries again where this fails at once.
+    pub async fn probe(&self) -> Result<(), CatalogError> {
+        Ok(PgConnection::connect_with(&self.pool.connect_options()).await?.close().await?)
+    }
+
     /// Checks that the server responds.
     pub async fn ping(&self) -> Result<(), CatalogError> {
         sqlx::query!("SELECT 1 AS one").fetch_one(&self.pool).await?;

@@ -4,6 +4,7 @@
 //! instead of letting each wait for a connection that it can't get; when the connection can be made again, PostgreSQL is
 //! back. A PostgreSQL that hangs breaks no connection, so the server also pings it.
 
+use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use tokio::time::timeout;
@@ -96,7 +97,7 @@ impl CatalogWatch {
                     reported.clear();
                 }
                 // Whoever needs it may have started it again before the loss was noticed here.
-                let is_back = has_followed && matches!(timeout(RETRY, self.catalog.ping()).await, Ok(Ok(())));
+                let is_back = has_followed && self.probe().await.is_ok();
                 if !is_back {
                     self.gate.set(false);
                     revival.attempt(&self.catalog).await;
@@ -127,25 +128,25 @@ impl CatalogWatch {
 
     /// Follows the catalog until the connection breaks. Says whether it had everything that requests must not go without.
     async fn follow(&self, has_followed: &mut bool) -> Result<(), CatalogError> {
-        let mut listener: ChangeListener =
-            timeout(PATIENCE, self.catalog.listen()).await.map_err(|_| no_reply("connection"))??;
-        self.refresh().await?;
+        let listening = timeout(PATIENCE, self.while_up(self.catalog.listen()));
+        let mut listener: ChangeListener = listening.await.map_err(|_| no_reply("connection"))??;
+        self.while_up(self.refresh()).await?;
         self.gate.set(true);
         *has_followed = true;
-        self.names.refresh().await?;
+        self.while_up(self.names.refresh()).await?;
         let mut refreshed = Instant::now();
         loop {
             match timeout(HEARTBEAT, listener.next()).await {
                 Ok(Ok(Some(changes))) => {
                     let began = Instant::now();
                     if changes.api_keys {
-                        self.keys.refresh(&self.catalog).await?;
+                        self.while_up(self.keys.refresh(&self.catalog)).await?;
                     }
                     if changes.hidden_tracks {
-                        self.hidden_tracks.refresh(&self.catalog).await?;
+                        self.while_up(self.hidden_tracks.refresh(&self.catalog)).await?;
                     }
                     if changes.names {
-                        self.names.refresh().await?;
+                        self.while_up(self.names.refresh()).await?;
                     }
                     // A long list that changes all the time must not be read all the time.
                     tokio::time::sleep(began.elapsed()).await;
@@ -156,13 +157,29 @@ impl CatalogWatch {
                     timeout(PATIENCE, self.catalog.ping()).await.map_err(|_| no_reply("reply to a ping"))??;
                     if refreshed.elapsed() > REFRESH {
                         listener.subscribe().await?;
-                        self.refresh().await?;
-                        self.names.refresh().await?;
+                        self.while_up(self.refresh()).await?;
+                        self.while_up(self.names.refresh()).await?;
                         refreshed = Instant::now();
                     }
                 }
             }
         }
+    }
+
+    /// Awaits work that waits in the pool, unless PostgreSQL goes away meanwhile: the pool would go on trying to connect.
+    async fn while_up<T>(&self, work: impl Future<Output = Result<T, CatalogError>>) -> Result<T, CatalogError> {
+        let mut work = pin!(work);
+        loop {
+            match timeout(RETRY, &mut work).await {
+                Ok(outcome) => return outcome,
+                Err(_) => self.probe().await?,
+            }
+        }
+    }
+
+    /// Checks whether PostgreSQL accepts a connection, beside the pool.
+    async fn probe(&self) -> Result<(), CatalogError> {
+        timeout(PATIENCE, self.catalog.probe()).await.map_err(|_| no_reply("connection"))?
     }
 }
 
