@@ -127,9 +127,10 @@ fn a_backup_is_restored_as_documented_and_a_restore_that_fails_changes_nothing()
     let counts = "psql -Atc 'SELECT count(*) FROM segue.playlist_tracks'";
     assert_eq!(other.succeed(counts), site.succeed(counts));
 
-    // A dump that broke off: what was there before still is, and the next restore works.
+    // A dump that broke off: what was there before still is, and the next restore works. It has its half: versions from 16
+    // repeat the table of contents behind the rows, and do without that.
     let dump = fs::read(site.home.path().join("catalog.dump")).expect("a dump");
-    write(other.home.path(), "catalog.dump", &dump[..dump.len() - dump.len() / 5]);
+    write(other.home.path(), "catalog.dump", &dump[..dump.len() / 2]);
     let failed = other.run(&restore);
     assert!(!failed.status.success(), "{failed:?}");
     assert_eq!(other.contents(), contents);
