@@ -110,6 +110,19 @@ async fn other_after_the_end(app: &TestApp) {
 }
 
 #[tokio::test]
+async fn a_bulk_request_that_arrives_too_slowly_is_told_so_in_its_last_lines() {
+    let app = start(&["--idle-seconds", "0.2"]).await;
+    let head = "POST /users HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/ndjson\r\n";
+    let mut stream = raw(&app, &format!("{head}content-length: 1000\r\n\r\n{{\"id\": \"in time\"}}\n{{\"id\"")).await;
+    let answer = read_until(&mut stream, "\"summary\"").await;
+    let lines =
+        [r#"{"line":1,"id":"in time","outcome":"added"}"#, r#"{"line":2,"outcome":"failed","reason":"the request "#];
+    assert!(lines.iter().all(|line| answer.contains(line)), "{answer}");
+    assert!(answer.contains("arrives too slowly"), "{answer}");
+    app.get("/users/in%20time").await.ok();
+}
+
+#[tokio::test]
 async fn idle_connections_make_way_for_new_ones_and_end() {
     let app = start(&["--max-connections", "4", "--idle-seconds", "3600"]).await;
     let mut idle = Vec::new();

@@ -203,3 +203,76 @@ async fn a_packed_body_that_is_damaged_ends_with_the_line_to_send_again_and_a_su
     }
     app.get("/users/damaged:2").await.ok();
 }
+
+#[tokio::test]
+async fn a_row_is_not_stored_after_an_earlier_one_of_its_id_failed() {
+    let app = TestApp::spawn().await;
+    let setup = [
+        "CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE ''cursed''; END'",
+        "CREATE TRIGGER fail BEFORE INSERT ON users FOR EACH ROW WHEN (NEW.external_id = 'cursed')
+         EXECUTE FUNCTION fail()",
+    ];
+    for sql in setup {
+        app.database().texts(sql).await;
+    }
+    let ids = ["a", "cursed", "a", "b", "b", "a", "cursed"];
+    let body = ids.map(|id| json!({"id": id}).to_string()).join("\n");
+    let lines = send(&app, "/users", body).await;
+    let found: Vec<(&str, &str, bool)> = lines[..ids.len()]
+        .iter()
+        .map(|line| {
+            let text = |field: &str| line[field].as_str().unwrap_or_default();
+            (text("id"), text("outcome"), text("reason").starts_with("an earlier line with this id failed"))
+        })
+        .collect();
+    let failed_with = |id, is_later| (id, "failed", is_later);
+    assert_eq!(
+        found,
+        [
+            failed_with("a", false),
+            failed_with("cursed", false),
+            failed_with("a", true),
+            ("b", "added", false),
+            ("b", "unchanged", false),
+            failed_with("a", true),
+            failed_with("cursed", true),
+        ]
+    );
+    let summary = &lines[ids.len()]["summary"];
+    assert_eq!((&summary["failed"], &summary["added"], &summary["unchanged"]), (&json!(5), &json!(1), &json!(1)));
+    app.get("/users/a").await.problem(404);
+}
+
+#[tokio::test]
+async fn what_is_there_already_uses_up_no_numbers_of_rows() {
+    let app = TestApp::spawn().await;
+    let track = "synthetic:track:1";
+    let described = json!({"id": "n", "name": "N", "artist": "A", "artist_id": "a", "album": "B"});
+    let playlist = json!({"id": "p", "user_id": "u", "title": "P", "tracks": [track, described]});
+    let rating = json!({"user_id": "u", "track_id": track, "rating": 4});
+    let listen = json!({"user_id": "u", "track_id": track, "listened_at": "2023-11-14T22:13:20Z"});
+    let replaced = json!({"title": "Q", "user_id": "u", "tracks": [track]});
+    let numbers = "SELECT sequencename || ' ' || COALESCE(last_value, 0) FROM pg_sequences
+                   WHERE schemaname NOT LIKE 'pg%' ORDER BY sequencename";
+    let mut first: Option<Vec<String>> = None;
+    for _ in 0..3 {
+        app.post("/ratings", &json!({"ratings": [rating]})).await.ok();
+        app.post("/listens", &json!({"listens": [listen]})).await.ok();
+        // These are conflicts the second time.
+        app.post("/tracks", &described).await;
+        app.post("/playlists", &playlist).await;
+        for (path, body) in [("/users/u", None), ("/playlists/q", Some(&replaced))] {
+            let request = app.request(Method::PUT, path);
+            let answer =
+                Answer::to(body.map_or(request.try_clone().expect("no stream"), |body| request.json(body))).await;
+            assert!(answer.status < 300, "{answer:?}");
+        }
+        for (path, row) in [("/users", &json!({"id": "u"})), ("/tracks", &described), ("/playlists", &playlist)] {
+            let lines = send(&app, path, row.to_string()).await;
+            assert_eq!(lines[1]["summary"]["failed"], 0, "{lines:?}");
+        }
+        let now = app.database().texts(numbers).await;
+        assert!(now.len() >= 4, "{now:?}");
+        assert_eq!(first.get_or_insert_with(|| now.clone()), &now);
+    }
+}

@@ -151,6 +151,59 @@ async fn ratings_and_listens_come_a_line_each_too() {
 }
 
 #[tokio::test]
+async fn a_line_of_feedback_is_read_as_lines_of_other_kinds_are() {
+    let app = untrained().await;
+    assert_eq!(Answer::to(app.request(Method::PUT, "/tracks/3").json(&json!({}))).await.status, 201);
+    let send = async |path: &str, rows: &[Value]| {
+        let lines = rows.iter().map(|row| format!("\u{feff}{row}\n")).collect::<String>();
+        let request = app.request(Method::POST, path).header("content-type", "application/x-ndjson").body(lines);
+        Answer::to(request).await.ok()
+    };
+    let rating = json!({"user_id": 17, "track_id": 3.0, "rating": "4.5", "rated_at": 1_700_000_000});
+    let the_same = json!({"user_id": "17", "track_id": " 3 ", "rating": 4.5, "rated_at": "2023-11-14T22:13:20Z"});
+    assert_eq!(send("/ratings", &[rating.clone(), the_same.clone()]).await["problems"], json!([]));
+    assert_eq!(send("/ratings", &[the_same]).await["unchanged"], 1);
+    let listen = json!({"user_id": 17, "track_id": 3, "listened_at": 1_700_000_000_000_i64, "target": "True",
+                        "source_type": 7, "source_system_tab": ""});
+    let the_same = json!({"user_id": "17", "track_id": "3", "listened_at": "2023-11-14 22:13:20", "target": true,
+                          "source_type": "7"});
+    assert_eq!(send("/listens", &[listen]).await["added"], 1);
+    assert_eq!(send("/listens", &[the_same]).await["unchanged"], 1);
+
+    let of = |field: &str, value: Value| {
+        let mut row = json!({"user_id": "u", "track_id": "3", "rating": 4});
+        row[field] = value;
+        row
+    };
+    let wrong = [
+        of("user_id", json!(true)),
+        of("user_id", json!("")),
+        of("track_id", json!(1.5)),
+        of("track_id", json!(["3"])),
+        of("rating", json!("many")),
+        of("rating", json!("NaN")),
+        of("rating", Value::Null),
+        of("rated_at", json!("soon")),
+        of("rated_at", json!(-90_000_000_000_i64)),
+        of("rated_at", json!(4_000_000_000_i64)),
+    ];
+    let answer = send("/ratings", &wrong).await;
+    assert_eq!(answer["added"], 0, "{answer}");
+    let fields: Vec<&str> = answer["problems"]
+        .as_array()
+        .expect("problems")
+        .iter()
+        .map(|problem| problem["field"].as_str().expect("text"))
+        .collect();
+    let expected = ["user_id", "user_id", "track_id", "track_id", "rating", "rating", "rating"];
+    let expected = expected.into_iter().chain(["rated_at"; 3]).enumerate();
+    assert_eq!(fields, expected.map(|(row, field)| format!("ratings[{row}].{field}")).collect::<Vec<_>>());
+    // In a list of JSON, the contract's types hold.
+    let problem = app.post("/ratings", &json!({"ratings": [rating]})).await.problem(422);
+    assert_eq!(problem["errors"][0]["field"], "ratings[0].rated_at", "{problem}");
+}
+
+#[tokio::test]
 async fn three_ratings_after_training_move_what_is_recommended() {
     let app = app().await;
     for genre in 0..GENRES.len() {

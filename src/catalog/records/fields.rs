@@ -271,6 +271,20 @@ impl<'de> Readable<'de> for OffsetDateTime {
     }
 }
 
+impl<'de> Readable<'de> for f32 {
+    const EXPECTED: &'static str = "a number";
+
+    fn read(value: Scalar<'de>) -> Result<Self, String> {
+        match &value {
+            Scalar::Whole(number) => Ok(*number as Self),
+            Scalar::Large(number) => Ok(*number as Self),
+            Scalar::Float(number) => Ok(*number as Self),
+            Scalar::Text(text) => text.trim().parse().map_err(|_| unlike::<Self>(value)),
+            Scalar::Flag(_) => Err(unlike::<Self>(value)),
+        }
+    }
+}
+
 impl<'de: 'a, 'a> Readable<'de> for Vec<Cow<'a, str>> {
     const EXPECTED: &'static str = "a list of texts";
 
@@ -455,6 +469,46 @@ pub fn repair(text: &[u8], copy: &mut Vec<u8>) -> bool {
         }
     }
     found
+}
+
+/// For serde's `deserialize_with`: a field of a line, of any type that it can be read from.
+///
+/// # Errors
+///
+/// If it can't be read.
+pub fn optional<'de, D: Deserializer<'de>, T: Readable<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    match Field::deserialize(deserializer)? {
+        Field::Absent => Ok(None),
+        Field::Stated(value) => Ok(Some(value)),
+        Field::Useless(reason) => Err(D::Error::custom(reason)),
+    }
+}
+
+/// The same for a field that its row can't do without.
+///
+/// # Errors
+///
+/// If it is empty or can't be read.
+pub fn required<'de, D: Deserializer<'de>, T: Readable<'de>>(deserializer: D) -> Result<T, D::Error> {
+    optional(deserializer)?.ok_or_else(|| D::Error::custom("must not be empty"))
+}
+
+/// The same for an id.
+///
+/// # Errors
+///
+/// If it is empty or can't be read.
+pub fn required_id<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    required(deserializer).map(|LineId(id)| id.into_owned())
+}
+
+/// The same for a text.
+///
+/// # Errors
+///
+/// If it can't be read.
+pub fn optional_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    Ok(optional(deserializer)?.map(|text: Cow<'de, str>| text.into_owned()))
 }
 
 /// For serde's `deserialize_with`: a field of a request, which must be a number without a fraction.

@@ -225,10 +225,14 @@ pub fn playlist(line: &[u8]) -> Result<(PlaylistRecord, Vec<Omitted>), String> {
     Ok((record, omissions.list))
 }
 
+/// Returns a line without a byte order mark: some programs begin every text with one, and some every line.
+pub fn without_mark(line: &[u8]) -> &[u8] {
+    line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line)
+}
+
 /// Parses a line; the reason for a failure names the field and the column.
 fn parse<'a, T: Deserialize<'a>>(line: &'a [u8], repaired: &'a mut Vec<u8>) -> Result<T, String> {
-    // Some programs begin every text with a byte order mark, and some every line.
-    let line = line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line);
+    let line = without_mark(line);
     // serde would take an array for the fields one after another.
     if !line.trim_ascii_start().starts_with(b"{") {
         return Err("expected a JSON object".to_owned());

@@ -43,6 +43,8 @@ const LEAST_SENDING: f64 = 1_000.0;
 const FAILED: &str = "internal error: see the server's log";
 /// The same for a line whose end does not arrive: what unpacks the body finds it damaged.
 const UNREADABLE: &str = "the body can't be read any further: send this line and all after it again";
+/// The same for a line whose end does not arrive in time.
+const TOO_SLOW: &str = "the request arrives too slowly: send this line and all after it again";
 /// The same for a row of an id of which another row was not stored: sent again, the earlier one must not replace it.
 const FAILED_EARLIER: &str = "an earlier line with this id failed: send both again, in this order";
 
@@ -269,9 +271,12 @@ impl<R: BulkRows> Writer<R> {
         let mut patience = Patience::new(self.idle, LEAST_SENDING);
         loop {
             let waiting = Instant::now();
-            let chunk = timeout(patience.left(), stream.next()).await.map_err(|_| EarlyEnd::Stalled)?;
-            let Some(chunk) = chunk else { break };
-            let Ok(mut chunk) = chunk else { return self.end_unread(line).await };
+            let mut chunk = match timeout(patience.left(), stream.next()).await {
+                Ok(None) => break,
+                Ok(Some(Ok(chunk))) => chunk,
+                Ok(Some(Err(_))) => return self.end_unread(line, UNREADABLE, EarlyEnd::Unreadable).await,
+                Err(_) => return self.end_unread(line, TOO_SLOW, EarlyEnd::Stalled).await,
+            };
             patience.waited(waiting.elapsed());
             patience.moved(chunk.len());
             while let Some(end) = chunk.iter().position(|&byte| byte == b'\n') {
@@ -296,17 +301,17 @@ impl<R: BulkRows> Writer<R> {
         self.send_summary().await
     }
 
-    /// Ends a request whose body can't be read beyond the beginning of `line`. Unless the client has gone, it learns so.
-    async fn end_unread(&mut self, line: u64) -> Result<(), EarlyEnd> {
+    /// Ends a request whose body isn't read beyond the beginning of `line`. Unless the client has gone, it learns why.
+    async fn end_unread(&mut self, line: u64, reason: &str, end: EarlyEnd) -> Result<(), EarlyEnd> {
         if self.sender.is_closed() {
             return Err(EarlyEnd::Disconnected);
         }
         self.flush().await?;
         (self.summary.rows, self.summary.failed) = (self.summary.rows + 1, self.summary.failed + 1);
-        let (outcome, reason) = (Some("failed".to_owned()), Some(UNREADABLE.to_owned()));
+        let (outcome, reason) = (Some("failed".to_owned()), Some(reason.to_owned()));
         self.report(&BulkLine { line: Some(line), outcome, reason, ..BulkLine::default() });
         self.send_summary().await?;
-        Err(EarlyEnd::Unreadable)
+        Err(end)
     }
 
     async fn send_summary(&mut self) -> Result<(), EarlyEnd> {
@@ -328,16 +333,19 @@ impl<R: BulkRows> Writer<R> {
             }),
         };
         match parsed {
-            Ok((id, ..)) if self.failed_ids.contains(&id) => self.pending.push(PendingLine::Failed { line, id }),
             Ok((id, row, omitted)) => {
-                let omitted =
-                    omitted.into_iter().map(|Omitted { field, reason }| FieldError { field, reason }).collect();
                 // Of several rows with the same id, the last one wins.
-                if !self.ids.insert(id.clone()) {
+                if self.ids.contains(&id) {
                     self.flush().await?;
-                    self.ids.insert(id.clone());
                 }
-                self.pending.push(PendingLine::Row { line, id, row, omitted });
+                if self.failed_ids.contains(&id) {
+                    self.pending.push(PendingLine::Failed { line, id });
+                } else {
+                    let omitted =
+                        omitted.into_iter().map(|Omitted { field, reason }| FieldError { field, reason }).collect();
+                    self.ids.insert(id.clone());
+                    self.pending.push(PendingLine::Row { line, id, row, omitted });
+                }
             }
             Err(reason) => self.pending.push(PendingLine::Rejected { line, reason }),
         }

@@ -2,12 +2,13 @@
 
 use axum::Json;
 use axum::extract::State;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use time::OffsetDateTime;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use crate::catalog::fields::{optional, optional_text, required, required_id};
 use crate::catalog::{
     FeedbackOutcome, ListenRecord, RatingRecord, TextError, TrackId, UserId, check_name, feedback_time, stated, times,
 };
@@ -38,8 +39,26 @@ pub struct RatingBody {
     pub rated_at: Option<OffsetDateTime>,
 }
 
+/// How a line of ratings is read.
+#[derive(Deserialize)]
+#[serde(remote = "RatingBody", deny_unknown_fields)]
+struct RatingLine {
+    #[serde(deserialize_with = "required_id")]
+    user_id: String,
+    #[serde(deserialize_with = "required_id")]
+    track_id: String,
+    #[serde(deserialize_with = "required")]
+    rating: f32,
+    #[serde(default, deserialize_with = "optional")]
+    rated_at: Option<OffsetDateTime>,
+}
+
 impl RowBody for RatingBody {
     const FIELD: &'static str = "ratings";
+
+    fn from_line<'de, D: Deserializer<'de>>(line: D) -> Result<Self, D::Error> {
+        RatingLine::deserialize(line)
+    }
 }
 
 /// A listen of a track by a user.
@@ -65,8 +84,32 @@ pub struct ListenBody {
     pub target: Option<bool>,
 }
 
+/// How a line of listens is read.
+#[derive(Deserialize)]
+#[serde(remote = "ListenBody", deny_unknown_fields)]
+struct ListenLine {
+    #[serde(deserialize_with = "required_id")]
+    user_id: String,
+    #[serde(deserialize_with = "required_id")]
+    track_id: String,
+    #[serde(default, deserialize_with = "optional")]
+    listened_at: Option<OffsetDateTime>,
+    #[serde(default, deserialize_with = "optional_text")]
+    source_system_tab: Option<String>,
+    #[serde(default, deserialize_with = "optional_text")]
+    source_screen_name: Option<String>,
+    #[serde(default, deserialize_with = "optional_text")]
+    source_type: Option<String>,
+    #[serde(default, deserialize_with = "optional")]
+    target: Option<bool>,
+}
+
 impl RowBody for ListenBody {
     const FIELD: &'static str = "listens";
+
+    fn from_line<'de, D: Deserializer<'de>>(line: D) -> Result<Self, D::Error> {
+        ListenLine::deserialize(line)
+    }
 }
 
 /// Ratings to store.
@@ -105,7 +148,7 @@ pub struct FeedbackAnswer {
 /// Only the latest rating of a track by a user counts, so ratings can safely be sent again.
 #[utoipa::path(post, path = "/ratings", tag = "feedback",
     request_body(content((RatingsRequest = "application/json"), (String = "application/x-ndjson")),
-                 description = "an object with a list, or one rating per line"),
+                 description = "an object with a list, or one rating per line. In lines, ids and times may be numbers"),
     responses((status = 200, description = "Totals, and the rows that were not stored", body = FeedbackAnswer)))]
 async fn rate(State(state): State<AppState>, rows: Rows<RatingBody>) -> Result<Json<FeedbackAnswer>, ApiError> {
     let now = OffsetDateTime::now_utc();
@@ -124,7 +167,7 @@ async fn rate(State(state): State<AppState>, rows: Rows<RatingBody>) -> Result<J
 /// Listens with the same user, track and time count once, so listens can safely be sent again.
 #[utoipa::path(post, path = "/listens", tag = "feedback",
     request_body(content((ListensRequest = "application/json"), (String = "application/x-ndjson")),
-                 description = "an object with a list, or one listen per line"),
+                 description = "an object with a list, or one listen per line. In lines, ids and times may be numbers"),
     responses((status = 200, description = "Totals, and the rows that were not stored", body = FeedbackAnswer)))]
 async fn listen(State(state): State<AppState>, rows: Rows<ListenBody>) -> Result<Json<FeedbackAnswer>, ApiError> {
     let now = OffsetDateTime::now_utc();

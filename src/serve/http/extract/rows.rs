@@ -6,9 +6,11 @@ use axum::extract::{FromRequest, Request};
 use axum::http::HeaderValue;
 use axum::http::header::CONTENT_TYPE;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use super::json::{Object, is_ndjson, parse, read_body};
+use crate::catalog::lines::without_mark;
 use crate::serve::http::problem::{ApiError, FieldError};
 
 /// Most rows of a request.
@@ -18,6 +20,22 @@ const MAX_ROWS: usize = 10_000;
 pub trait RowBody: DeserializeOwned {
     /// Name of the list in a JSON body: `{"ratings": […]}`
     const FIELD: &'static str;
+
+    /// Reads one that is a line of its own, with fields of any type that they can be read from, as in a file.
+    ///
+    /// # Errors
+    ///
+    /// Says what is wrong with a field.
+    fn from_line<'de, D: Deserializer<'de>>(line: D) -> Result<Self, D::Error>;
+}
+
+/// A row that is a line of its own.
+struct Line<T>(T);
+
+impl<'de, T: RowBody> Deserialize<'de> for Line<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        T::from_line(deserializer).map(Self)
+    }
 }
 
 /// The rows of a request: a JSON object with a list, which is rejected as a whole if a row is malformed; or one row per line
@@ -67,8 +85,9 @@ impl<S: Send + Sync, T: RowBody> FromRequest<S> for Rows<T> {
             other => other,
         })?;
         if is_lines {
-            let lines = bytes.split(|&byte| byte == b'\n').filter(|line| !line.trim_ascii().is_empty());
-            return Self::of(lines);
+            let lines = bytes.split(|&byte| byte == b'\n').map(without_mark);
+            let lines = lines.filter(|line| !line.trim_ascii().is_empty());
+            return Self::of(lines, |line| parse::<Object<Line<T>>>(line).map(|Object(Line(row))| row));
         }
         let object: BTreeMap<String, Box<RawValue>> = parse(&bytes)?;
         if let Some(other) = object.keys().find(|name| *name != T::FIELD) {
@@ -77,7 +96,8 @@ impl<S: Send + Sync, T: RowBody> FromRequest<S> for Rows<T> {
         let rows = object.get(T::FIELD).and_then(|rows| serde_json::from_str::<Vec<&RawValue>>(rows.get()).ok());
         let rows =
             rows.ok_or_else(|| ApiError::invalid(T::FIELD, format!("must be a list of up to {MAX_ROWS} rows")))?;
-        let rows = Self::of(rows.iter().map(|row| row.get().as_bytes()))?;
+        let rows = rows.iter().map(|row| row.get().as_bytes());
+        let rows = Self::of(rows, |row| parse::<Object<T>>(row).map(|Object(row)| row))?;
         let malformed: Vec<FieldError> = rows
             .0
             .iter()
@@ -96,13 +116,16 @@ fn in_row<T: RowBody>(index: usize, problem: &FieldError) -> FieldError {
 }
 
 impl<T: RowBody> Rows<T> {
-    fn of<'a>(rows: impl Iterator<Item = &'a [u8]>) -> Result<Self, ApiError> {
+    fn of<'a>(
+        rows: impl Iterator<Item = &'a [u8]>,
+        parse: impl Fn(&[u8]) -> Result<T, ApiError>,
+    ) -> Result<Self, ApiError> {
         let mut parsed = Vec::new();
         for row in rows {
             if parsed.len() == MAX_ROWS {
                 return Err(ApiError::invalid(T::FIELD, format!("has more than {MAX_ROWS} rows")));
             }
-            parsed.push(parse::<Object<T>>(row).map(|Object(row)| row).map_err(|error| match error {
+            parsed.push(parse(row).map_err(|error| match error {
                 ApiError::InvalidField { field, reason } if field == "body" => {
                     FieldError { field: String::new(), reason }
                 }
