@@ -3,11 +3,11 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use segue::bundle::{BundleError, BundleWriter, Kind, Manifest, NewManifest, SimilarityBundle, encode_array};
+use segue::bundle::{BundleError, Kind, Manifest, SimilarityBundle, encode_array};
 use serde_json::{Value, json};
 
 use crate::support::copy_folder;
-use crate::support::training::bundle_file;
+use crate::support::training::publish_with;
 use crate::trained;
 
 /// Loads the current bundle; gives its manifest or the error in words.
@@ -160,19 +160,6 @@ async fn a_manifest_of_another_kind_or_without_a_needed_file_is_refused() {
     }
 }
 
-/// Publishes the bundle in `from` with other content in some files, and sizes and hashes to go with it.
-fn publish_with(from: &Path, files: &[(&str, Vec<u8>)], models: &Path) {
-    let (manifest, _) = SimilarityBundle::load_current(from).expect("whole");
-    let mut writer = BundleWriter::begin(models, Kind::Similarity).expect("a writer");
-    for entry in &manifest.files {
-        let other = files.iter().find(|(name, _)| *name == entry.name).map(|(_, bytes)| bytes.clone());
-        let bytes = other.unwrap_or_else(|| bundle_file(from, &manifest.version, &entry.name));
-        writer.write(&entry.name, &bytes).expect("written");
-    }
-    let Manifest { seed, parameters, data, metrics, .. } = manifest;
-    writer.publish(NewManifest { seed, parameters, data, metrics }).expect("published");
-}
-
 #[tokio::test]
 async fn arrays_that_do_not_fit_together_are_refused_even_when_their_hashes_are_right() {
     let (source, manifest) = models().await;
@@ -207,12 +194,12 @@ async fn arrays_that_do_not_fit_together_are_refused_even_when_their_hashes_are_
     ];
     for (file, files) in cases {
         let folder = tempfile::tempdir().expect("a folder");
-        publish_with(source.path(), &files, folder.path());
+        publish_with(Kind::Similarity, source.path(), &files, folder.path());
         let error = load(folder.path()).expect_err(file);
         assert!(error.contains(file), "{error} does not name {file}");
     }
     let folder = tempfile::tempdir().expect("a folder");
-    publish_with(source.path(), &[], folder.path());
+    publish_with(Kind::Similarity, source.path(), &[], folder.path());
     assert_eq!(load(folder.path()).expect("whole").data, manifest.data);
 }
 
@@ -221,7 +208,7 @@ async fn vectors_of_length_none_are_refused_as_there_is_nothing_to_compare() {
     let (source, manifest) = models().await;
     let folder = tempfile::tempdir().expect("a folder");
     let none = encode_array::<f32>(&[manifest.data.tracks as usize, 0], &[]);
-    publish_with(source.path(), &[("vectors.npy", none)], folder.path());
+    publish_with(Kind::Similarity, source.path(), &[("vectors.npy", none)], folder.path());
     let error = load(folder.path()).expect_err("refused");
     assert!(error.contains("vectors.npy"), "{error}");
 }

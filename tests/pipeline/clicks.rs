@@ -2,13 +2,14 @@
 
 use std::path::Path;
 
-use segue::bundle::{BundleFolder, ClickBundle, Kind};
+use segue::bundle::{BundleFolder, ClickBundle, ClickMember, Kind, Scorer, encode_array};
 use segue::catalog::ListensOutcome;
-use segue::dataset::listens::Listening;
+use segue::dataset::listens::{HISTORY, Listening};
 use segue::import::import_kkbox;
 use segue::progress::Interrupt;
 use segue::recommend::clicks::{ClickModel, ObservedListen, Question};
 use segue::train::clicks::ClickModelName;
+use serde_json::{Value, json};
 use time::OffsetDateTime;
 
 use crate::support::app::flip_byte;
@@ -16,6 +17,7 @@ use crate::support::clicks::{
     LISTENS, SONGS, USERS, import_listens, publish_clicks_again, train_clicks_on, write_kkbox,
 };
 use crate::support::database::Database;
+use crate::support::training::{publish_with, refusals};
 
 #[tokio::test]
 async fn a_folder_fills_the_catalog_and_once_more_changes_nothing() {
@@ -88,6 +90,69 @@ async fn a_bundle_reads_back_and_a_damaged_one_is_refused_by_name() {
         assert!(error.contains(name) && error.contains("SHA-256"), "{error}");
         flip_byte(&file, 200);
     }
+    what_could_not_be_computed_with_is_refused(&models);
+}
+
+/// Hashes that are right do not make the rest right.
+fn what_could_not_be_computed_with_is_refused(models: &Path) {
+    let load = |models: &Path| ClickBundle::load_current(models);
+    let (_, bundle) = load(models).expect("whole");
+    let is_trees = |member: &ClickMember| matches!(member.scorer, Scorer::Trees(_));
+    let trees = bundle.members.iter().position(is_trees).expect("trees");
+    let depth = format!("/members/{trees}/scorer/trees/depth");
+    let threshold = format!("/members/{trees}/scorer/trees/leaves/0");
+    let infinite = json!(1e39);
+    let changes = [
+        ("/ensemble/0", infinite.clone(), "its calibration is not finite"),
+        ("/ensemble/1", infinite.clone(), "its calibration is not finite"),
+        ("/members/0/slope", infinite.clone(), "does not fit together"),
+        ("/members/0/weight", infinite.clone(), "does not fit together"),
+        (depth.as_str(), json!(0), "the depth of its trees must be from 1 to 8"),
+        (depth.as_str(), json!(64), "the depth of its trees must be from 1 to 8"),
+        (threshold.as_str(), infinite, "it has leaves that are not finite"),
+        ("/members", json!([]), "it has no member"),
+    ];
+    let files: Vec<(&str, &str, Value)> =
+        changes.iter().map(|(path, value, _)| ("model.json", *path, value.clone())).collect();
+    for (error, (path, _, reason)) in refusals(Kind::Clicks, models, &files, load).iter().zip(&changes) {
+        assert!(error.contains("model.json") && error.contains(reason), "{path}: {error}");
+    }
+
+    // Counters that the next listen would carry beyond their type.
+    let arrays = bundle.state.to_arrays();
+    let [events, known, positive] = arrays.scalars[..] else { panic!("three numbers") };
+    let full = vec![u32::MAX; arrays.tallies.len()];
+    let mut histories = arrays.histories.clone();
+    histories[3] = u64::MAX;
+    let cases = [
+        ("state.scalars.npy", encode_array(&[3], &[u64::MAX, known, positive])),
+        ("state.scalars.npy", encode_array(&[3], &[0, known, positive])),
+        ("state.scalars.npy", encode_array(&[2], &[events, known])),
+        ("state.tallies.npy", encode_array(&[full.len() / 3, 3], &full)),
+        ("state.tallies.npy", encode_array(&[1, 3], &full[..3])),
+        ("state.histories.npy", encode_array(&[histories.len() / HISTORY, HISTORY], &histories)),
+        ("state.last_of_track.npy", encode_array(&[arrays.tracks.len()], &vec![u64::MAX; arrays.tracks.len()])),
+    ];
+    for (file, bytes) in cases {
+        let folder = tempfile::tempdir().expect("a folder");
+        publish_with(Kind::Clicks, models, &[(file, bytes)], folder.path());
+        let error = load(folder.path()).expect_err(file).to_string();
+        assert!(error.contains("state.") || error.contains("counts more"), "{file}: {error}");
+    }
+    // What is counted without an end stays where it is.
+    let mut histories = arrays.histories.clone();
+    for history in histories.chunks_exact_mut(HISTORY) {
+        history[..3].fill(u64::MAX);
+        history[11..].fill(u64::MAX);
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let bytes = encode_array(&[histories.len() / HISTORY, HISTORY], &histories);
+    publish_with(Kind::Clicks, models, &[("state.histories.npy", bytes)], folder.path());
+    let model = ClickModel::new(load(folder.path()).expect("counted to the most").1);
+    let user = bundle.users.id(arrays.users[0]).to_owned();
+    let question = Question { user, tracks: ["s1"].map(str::to_owned).into(), ..Question::default() };
+    let answer = model.answer(&question).expect("an answer");
+    assert!(answer.probabilities.iter().all(|probability| (0.0..=1.0).contains(probability)), "{answer:?}");
 }
 
 /// Of listens that are received while those since the training are read, some are among these and some are not.

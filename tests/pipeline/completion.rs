@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use segue::bundle::{CompletionBundle, Kind, Manifest};
+use segue::bundle::{CompletionBundle, Kind, Manifest, RANKING_FEATURES, encode_array};
 use segue::dataset::Corpus;
 use segue::progress::Interrupt;
 use segue::recommend::Completion;
@@ -18,7 +18,7 @@ use crate::import;
 use crate::support::copy_folder;
 use crate::support::database::Database;
 use crate::support::slices::{generated, write_slices};
-use crate::support::training::{TINY_COMPLETION, arguments, train_for_completion};
+use crate::support::training::{TINY_COMPLETION, arguments, publish_with, train_for_completion};
 
 /// A corpus of 150 generated playlists, and a models folder with a bundle trained on it.
 struct Learnt {
@@ -144,6 +144,31 @@ async fn a_stage_that_is_damaged_is_done_again() {
         fs::write(resume.join(file), "{ no stage").expect("written");
     }
     assert_eq!(hashes(&train_for_completion(corpus, &TINY_COMPLETION, folder.path())), hashes(manifest));
+}
+
+#[tokio::test]
+async fn trees_that_could_not_be_walked_are_refused_even_when_their_hashes_are_right() {
+    let learnt = learnt().await;
+    let (_, bundle) = CompletionBundle::load_current(&learnt.models).expect("whole");
+    let trees = &bundle.trees;
+    let (count, depth) = (trees.trees(), trees.depth);
+    let mut leaves = trees.leaves.to_vec();
+    leaves[1] = f32::INFINITY;
+    let cases = [
+        ("trees.features.npy", encode_array::<u8>(&[count, 0], &[])),
+        ("trees.features.npy", encode_array::<u8>(&[0, 0], &[])),
+        ("trees.features.npy", encode_array(&[count * depth, 1], &trees.features)),
+        ("trees.features.npy", encode_array(&[count * depth], &trees.features)),
+        ("trees.features.npy", encode_array(&[count, depth], &vec![u8::MAX; count * depth])),
+        ("trees.leaves.npy", encode_array(&[count, 1 << depth], &leaves)),
+        ("trees.border_counts.npy", encode_array(&[RANKING_FEATURES], &[u32::MAX; RANKING_FEATURES])),
+    ];
+    for (file, bytes) in cases {
+        let folder = tempfile::tempdir().expect("a folder");
+        publish_with(Kind::Completion, &learnt.models, &[(file, bytes)], folder.path());
+        let error = CompletionBundle::load_current(folder.path()).expect_err(file).to_string();
+        assert!(error.contains("trees."), "{file}: {error}");
+    }
 }
 
 #[tokio::test]

@@ -11,11 +11,12 @@ use segue::recommend::ratings::RatingsModel;
 use segue::train::ratings::gaussian::taste_events;
 use segue::train::ratings::{RatingsModelName, RatingsSettings, learn, train_ratings};
 use segue::train::{RunContext, TrainError};
+use serde_json::{Value, json};
 
 use crate::support::database::Database;
 use crate::support::ratings::{ratings, tracks, train_on};
 use crate::support::slices::write;
-use crate::support::training::arguments;
+use crate::support::training::{arguments, refusals};
 
 const SCALE: RatingScale = RatingScale { lowest: 0.5, highest: 5.0 };
 
@@ -95,6 +96,22 @@ async fn what_is_published_reads_back_and_a_damaged_file_is_refused() {
             std::fs::write(&path, bytes).expect("written");
         }
         BundleFolder::open_current(folder.path(), Kind::Ratings).expect("whole again");
+    }
+    let infinite = json!(1e39);
+    let changes = [
+        ("/range", json!([5.0, 0.5]), "its lowest rating is above the highest"),
+        ("/range/1", infinite.clone(), "it has numbers that are not finite"),
+        ("/mean", infinite.clone(), "it has numbers that are not finite"),
+        ("/deviation", infinite, "it has numbers that are not finite"),
+        ("/session_ratio", json!(-1.0), "its sessions are not possible"),
+        ("/session_gap_seconds", json!(i64::MAX), "its sessions are not possible"),
+        ("/session_gap_seconds", json!(-1), "its sessions are not possible"),
+    ];
+    let files: Vec<(&str, &str, Value)> =
+        changes.iter().map(|(path, value, _)| ("model.json", *path, value.clone())).collect();
+    let refused = refusals(Kind::Ratings, folder.path(), &files, RatingsBundle::load_current);
+    for (error, (path, _, reason)) in refused.iter().zip(&changes) {
+        assert!(error.contains("model.json") && error.contains(reason), "{path}: {error}");
     }
     catalog.close().await;
 }

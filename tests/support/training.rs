@@ -3,12 +3,15 @@
 use std::path::Path;
 
 use clap::FromArgMatches;
-use segue::bundle::{BundleWriter, CompletionBundle, Kind, Manifest, NewManifest, SimilarityBundle};
+use segue::bundle::{
+    BundleError, BundleFolder, BundleWriter, CompletionBundle, Kind, Manifest, NewManifest, SimilarityBundle,
+};
 use segue::dataset::Corpus;
 use segue::progress::Interrupt;
 use segue::train::TrainError;
 use segue::train::completion::train_completion;
 use segue::train::similarity::{NextTracksSettings, SimilaritySettings, train_similarity};
+use serde_json::Value;
 
 /// Flags of a tiny model.
 pub const TINY: [&str; 6] = ["--dim", "8", "--epochs", "2", "--batch", "1024"];
@@ -72,6 +75,39 @@ pub fn publish_completion_again(from: &Path, models: &Path) -> Manifest {
     let mut writer = BundleWriter::begin(models, Kind::Completion).expect("a writer");
     bundle.write(&mut writer).expect("written");
     writer.publish(as_before(&manifest)).expect("published")
+}
+
+/// Publishes the current bundle in `from` once more in `models`, with other content in some files, and sizes and hashes to
+/// go with it.
+pub fn publish_with(kind: Kind, from: &Path, files: &[(&str, Vec<u8>)], models: &Path) {
+    let folder = BundleFolder::open_current(from, kind).expect("a bundle");
+    let mut writer = BundleWriter::begin(models, kind).expect("a writer");
+    for entry in &folder.manifest().files {
+        let other = files.iter().find(|(name, _)| *name == entry.name).map(|(_, bytes)| bytes.clone());
+        let bytes = other.unwrap_or_else(|| std::fs::read(folder.path(&entry.name)).expect("a file of a bundle"));
+        writer.write(&entry.name, &bytes).expect("written");
+    }
+    writer.publish(as_before(folder.manifest())).expect("published");
+}
+
+/// Publishes the current bundle in `from` with each change in turn: a file, a path into its JSON, and the value there. Returns
+/// what `load` says of it.
+pub fn refusals<T: std::fmt::Debug>(
+    kind: Kind,
+    from: &Path,
+    changes: &[(&str, &str, Value)],
+    load: impl Fn(&Path) -> Result<T, BundleError>,
+) -> Vec<String> {
+    let folder = BundleFolder::open_current(from, kind).expect("a bundle");
+    let refuse = |(file, path, value): &(&str, &str, Value)| {
+        let bytes = std::fs::read(folder.path(file)).expect("a file of a bundle");
+        let mut json: Value = serde_json::from_slice(&bytes).expect("JSON");
+        *json.pointer_mut(path).expect(path) = value.clone();
+        let models = tempfile::tempdir().expect("a folder");
+        publish_with(kind, from, &[(*file, json.to_string().into_bytes())], models.path());
+        load(models.path()).expect_err(path).to_string()
+    };
+    changes.iter().map(refuse).collect()
 }
 
 /// What a manifest says, to be said once more.
