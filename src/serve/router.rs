@@ -167,10 +167,14 @@ fn request_span(request: &Request) -> Span {
 }
 
 fn log_response(response: &Response, latency: Duration, span: &Span) {
+    let (status, latency_ms) = (response.status().as_u16(), latency.as_secs_f64() * 1e3);
     if span.is_disabled() {
+        if response.status().is_server_error() {
+            let id = response.headers().get("x-request-id").and_then(|id| id.to_str().ok()).unwrap_or_default();
+            info!(status, latency_ms, id, "responded to a probe");
+        }
         return;
     }
-    let (status, latency_ms) = (response.status().as_u16(), latency.as_secs_f64() * 1e3);
     span.record("http.response.status_code", status);
     info!(parent: span, status, latency_ms, "responded");
 }

@@ -2,7 +2,7 @@
 
 use crate::support::database::Database;
 use crate::support::program::{Home, PATIENCE, Running};
-use crate::support::{ClosedPort, wait_until};
+use crate::support::{ClosedPort, wait_for, wait_until};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
@@ -88,6 +88,79 @@ async fn logs_are_json_when_asked_for_and_name_the_route_and_no_ids() {
     let answered = lines.iter().find(|line| line["message"] == "responded").expect("a line of the request");
     assert_eq!(answered["status"], 404);
     assert_eq!(answered["span"]["route"], "/playlists/{id}");
+}
+
+#[tokio::test]
+async fn every_response_that_is_the_servers_fault_is_logged_under_its_id() {
+    let (home, database) = (Home::new(), Database::with_tables().await);
+    database.texts("CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE ''cursed''; END'").await;
+    database.texts("CREATE TRIGGER fail BEFORE INSERT ON users FOR EACH ROW EXECUTE FUNCTION fail()").await;
+    let (port, client) = (ClosedPort::new(), reqwest::Client::new());
+    let closed = format!("postgres://app@127.0.0.1:{}/music", port.number());
+    let flags = ["--max-requests", "1", "--max-connections", "3", "--request-timeout-seconds", "3600"];
+    for (url, requests) in [
+        (
+            database.url(),
+            vec![
+                ("PUT", "/users/u", 500, "cursed"),
+                ("GET", "/tracks/t/similar", 503, "no model is loaded"),
+                ("GET", "/health/ready", 503, "no model is loaded"),
+            ],
+        ),
+        (&closed, vec![("GET", "/playlists/0", 503, "the catalog is unavailable")]),
+    ] {
+        let serve = ["serve", "--listen", "127.0.0.1:0", "--database-url", url];
+        let server = home.segue(&[&serve, &flags[..]].concat()).start();
+        let address = server.url();
+        let send = async |method: &str, path: &str, status: u16| {
+            let id = format!("{method} {path}").replace(['/', ' '], "-");
+            let request = client.request(method.parse().expect("a method"), format!("{address}{path}"));
+            let response = request.header("x-request-id", &id).header("connection", "close").send().await;
+            assert_eq!(response.expect("a response").status(), status, "{method} {path}");
+            wait_for("its line", PATIENCE, || {
+                let log = server.log();
+                log.lines().find(|line| line.contains(&format!("status={status}")) && line.contains(&id)).map(drop)
+            });
+        };
+        for (method, path, status, reason) in requests {
+            send(method, path, status).await;
+            assert!(server.log().contains(reason), "{method} {path}: {}", server.log());
+        }
+        // One request whose body does not come takes the only place.
+        let head = "POST /playlists/complete HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n";
+        let connect = || TcpStream::connect(address.trim_start_matches("http://")).expect("a connection");
+        let mut held = connect();
+        held.write_all(format!("{head}content-length: 9\r\n\r\n").as_bytes()).expect("sent");
+        wait_until("the only place to be taken", async || {
+            let response = client.get(format!("{address}/tracks")).header("connection", "close").send().await;
+            (response.expect("a response").status() == 503).then_some(())
+        })
+        .await;
+        send("GET", "/tracks?q=overloaded", 503).await;
+        drop(held);
+    }
+}
+
+#[test]
+fn a_connection_that_is_rejected_is_logged() {
+    let home = Home::new();
+    let port = ClosedPort::new();
+    let url = format!("postgres://app@127.0.0.1:{}/music", port.number());
+    let flags = ["--database-url", &url, "--max-connections", "1"];
+    let server = home.segue(&[&["serve", "--listen", "127.0.0.1:0"], &flags[..]].concat()).start();
+    let address = server.url().trim_start_matches("http://").to_owned();
+    let connect = || TcpStream::connect(&address).expect("a connection");
+    let mut held = connect();
+    held.write_all(b"POST /playlists/complete HTTP/1.1\r\nhost: localhost\r\ncontent-length: 9\r\n\r\n").expect("sent");
+    // It has its place once another has none.
+    wait_for("a rejection", PATIENCE, || {
+        let mut other = connect();
+        other.write_all(b"GET /health/live HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").ok()?;
+        let mut response = String::new();
+        let _ = other.read_to_string(&mut response);
+        response.starts_with("HTTP/1.1 503").then_some(())
+    });
+    server.wait_for_log("rejected a connection: too many are open");
 }
 
 #[test]

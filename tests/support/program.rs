@@ -264,6 +264,11 @@ impl Running {
         self.child.try_wait().expect("its state").is_none()
     }
 
+    /// What it wrote to standard error until now.
+    pub fn log(&self) -> String {
+        self.stderr.text()
+    }
+
     /// Waits for a piece of text on standard error, and gives what follows it on its line.
     pub fn wait_for_log(&self, text: &str) -> String {
         wait_for(text, PATIENCE, || {

@@ -259,6 +259,24 @@ mod tests {
     }
 
     #[test]
+    fn requests_are_rejected_while_as_much_of_responses_as_fits_is_not_sent() {
+        let limits = Limits::new(0.0, 0.0, 0, 100);
+        let body = axum::body::Bytes::from(vec![0; MAX_UNSENT_BYTES / 4]);
+        let mut unsent = Vec::new();
+        for _ in 0..4 {
+            let permit = limits.admit().expect("memory");
+            let mut response = axum::body::Body::from(body.clone()).into_response();
+            limits.hold(permit, &mut response);
+            unsent.push(response);
+        }
+        assert!(limits.admit().is_none());
+        unsent.pop();
+        assert!(limits.admit().is_some(), "one is sent");
+        unsent.clear();
+        assert_eq!((limits.unsent.load(Ordering::Relaxed), limits.in_progress.available_permits()), (0, 100));
+    }
+
+    #[test]
     fn addresses_behind_a_proxy_are_those_that_it_saw() {
         let address = |proxies, forwarded: &str| {
             let mut request = Request::new(axum::body::Body::empty());

@@ -70,6 +70,7 @@ pub async fn run(
             }
         };
         let Some(place) = connections.admit().await else {
+            warn!(most, "rejected a connection: too many are open, and none is idle");
             if let Ok(rejection) = rejections.clone().try_acquire_owned() {
                 tokio::spawn(async move {
                     reject(stream).await;
