@@ -299,9 +299,15 @@ impl Catalog {
         (self.pool.size() as usize, self.pool.num_idle())
     }
 
-    /// Connects to PostgreSQL beside the pool, which waits and tries again where this fails at once.
+    /// Checks that PostgreSQL is up, beside the pool, which waits and tries again where connecting fails at once.
     pub async fn probe(&self) -> Result<(), CatalogError> {
-        Ok(PgConnection::connect_with(&self.pool.connect_options()).await?.close().await?)
+        match PgConnection::connect_with(&self.pool.connect_options()).await {
+            Ok(connection) => Ok(connection.close().await?),
+            // It is up and rejects this connection, since others use all that it allows, say; class 57P is starting up or
+            // shutting down.
+            Err(sqlx::Error::Database(error)) if error.code().is_none_or(|code| !code.starts_with("57P")) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Checks that the server responds.

@@ -125,12 +125,25 @@ async fn a_catalog_that_goes_away_and_comes_back_is_used_again() {
     app.get("/playlists/0").await.problem(404);
 
     stop(postgres).await.expect("stopped");
+    app.state.catalog.probe().await.expect_err("gone");
     assert_answers_what_it_can(&app).await;
 
     let postgres = start().await.expect("started");
     wait_until("the catalog", ready).await;
     app.get("/playlists/0").await.problem(404);
     stop(postgres).await.expect("stopped");
+}
+
+#[tokio::test]
+async fn a_catalog_without_a_connection_to_spare_is_not_taken_for_gone() {
+    let app = TestApp::spawn().await;
+    let mut administrator = app.database().connect().await;
+    app.state.catalog.probe().await.expect("up");
+    let reject = "UPDATE pg_database SET datallowconn = false WHERE datname = current_database()";
+    administrator.execute(reject).await.expect("changed");
+    app.state.catalog.probe().await.expect("still up");
+    let accept = "UPDATE pg_database SET datallowconn = true WHERE datname = current_database()";
+    administrator.execute(accept).await.expect("changed");
 }
 
 /// Sets or resets a setting of the database, ends the connections that have another value, and waits until the server has

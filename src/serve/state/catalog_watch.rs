@@ -13,7 +13,7 @@ use tracing::warn;
 use super::catalog_gate::CatalogGate;
 use super::hidden_tracks::HiddenTracks;
 use super::track_names::TrackNames;
-use crate::catalog::{Catalog, CatalogError, ChangeListener};
+use crate::catalog::{Catalog, CatalogError, ChangeListener, Changes};
 use crate::progress::Interrupt;
 use crate::serve::access::keys::KeyRing;
 
@@ -113,17 +113,33 @@ impl CatalogWatch {
 
     /// Reloads everything before the first request, which does not wait long for it.
     pub async fn refresh_at_start(&self) -> Result<(), CatalogError> {
-        let reading = async {
-            self.refresh().await?;
-            self.names.refresh().await
-        };
-        timeout(PATIENCE, reading).await.unwrap_or_else(|_| Err(no_reply("reply")))
+        timeout(PATIENCE, self.refresh_all()).await.unwrap_or_else(|_| Err(no_reply("reply")))
+    }
+
+    /// Reloads everything.
+    async fn refresh_all(&self) -> Result<(), CatalogError> {
+        self.refresh().await?;
+        self.names.refresh().await
     }
 
     /// Reloads what requests must not go without.
     async fn refresh(&self) -> Result<(), CatalogError> {
         self.keys.refresh(&self.catalog).await?;
         self.hidden_tracks.refresh(&self.catalog).await
+    }
+
+    /// Reloads what changed.
+    async fn refresh_changed(&self, changes: Changes) -> Result<(), CatalogError> {
+        if changes.api_keys {
+            self.keys.refresh(&self.catalog).await?;
+        }
+        if changes.hidden_tracks {
+            self.hidden_tracks.refresh(&self.catalog).await?;
+        }
+        if changes.names {
+            self.names.refresh().await?;
+        }
+        Ok(())
     }
 
     /// Follows the catalog until the connection breaks. Says whether it had everything that requests must not go without.
@@ -139,15 +155,7 @@ impl CatalogWatch {
             match timeout(HEARTBEAT, listener.next()).await {
                 Ok(Ok(Some(changes))) => {
                     let began = Instant::now();
-                    if changes.api_keys {
-                        self.while_up(self.keys.refresh(&self.catalog)).await?;
-                    }
-                    if changes.hidden_tracks {
-                        self.while_up(self.hidden_tracks.refresh(&self.catalog)).await?;
-                    }
-                    if changes.names {
-                        self.while_up(self.names.refresh()).await?;
-                    }
+                    self.while_up(self.refresh_changed(changes)).await?;
                     // A long list that changes all the time must not be read all the time.
                     tokio::time::sleep(began.elapsed()).await;
                 }
@@ -157,8 +165,7 @@ impl CatalogWatch {
                     timeout(PATIENCE, self.catalog.ping()).await.map_err(|_| no_reply("reply to a ping"))??;
                     if refreshed.elapsed() > REFRESH {
                         listener.subscribe().await?;
-                        self.while_up(self.refresh()).await?;
-                        self.while_up(self.names.refresh()).await?;
+                        self.while_up(self.refresh_all()).await?;
                         refreshed = Instant::now();
                     }
                 }
