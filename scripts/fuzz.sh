@@ -27,8 +27,8 @@ run() {
     [ ! -f "dictionaries/$target" ] || dictionary=(-dict="dictionaries/$target")
     # The limits: a minute of reading, 1 GiB in all, and 512 MiB at once are a fault, whatever the input is.
     if "$programs/$target" "${folders[@]}" "${dictionary[@]}" -artifact_prefix="artifacts/$target/" -max_len=16384 \
-        -max_total_time="$seconds" -seed="${SEED:-0}" -timeout=60 -rss_limit_mb=1024 -malloc_limit_mb=512 -print_final_stats=1 \
-        >"logs/$target" 2>&1; then
+        -max_total_time="$seconds" -seed="${SEED:-0}" -timeout=60 -rss_limit_mb=1024 -malloc_limit_mb=512 \
+        -print_final_stats=1 >"logs/$target" 2>&1; then
         local runs edges
         runs=$(sed -n 's/^stat::number_of_executed_units: *//p' "logs/$target")
         edges=$(grep -o 'cov: [0-9]*' "logs/$target" | tail -n 1)

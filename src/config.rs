@@ -158,11 +158,9 @@ fn write_table(command: &Command, prefix: &str, output: &mut String) {
             [] => output.push_str(&format!("# {key} is not set\n")),
             [value] => {
                 let shown = redact(&key, value);
-                let is_whole = shown == *value;
-                let setting = format!("{key} = {}", literal(&shown));
-                for line in setting.lines() {
-                    // A URL without its password would not connect; as a comment it still says where to.
-                    let mark = if is_whole { "" } else { "# " };
+                // A URL without its password would not connect; as a comment it still says where to.
+                let mark = if shown == *value { "" } else { "# " };
+                for line in format!("{key} = {}", literal(&shown)).lines() {
                     output.push_str(&format!("{mark}{line}\n"));
                 }
             }
