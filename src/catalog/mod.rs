@@ -45,6 +45,7 @@ pub use notifications::{ChangeListener, Changes};
 pub use placement_edits::{Edit, EditError, PlaylistState};
 pub use placements::{PlacementReader, TrackUsage};
 pub use playlists::{Playlist, PlaylistContents, PlaylistFields, PlaylistTrack};
+pub use prune::{NamedRows, Prunable, Pruned};
 pub use records::*;
 pub use tracks::{HiddenTrack, RenamedTrack, Track, TrackName};
 pub use users::User;

@@ -14,7 +14,7 @@ use super::error::{FormatError, ImportError, ReadError};
 use super::npy::{MAGIC, read_object_array};
 use super::pickle::Limits;
 use super::report::ImportReport;
-use super::sink::{NamedPlaylists, RowNumber, RowPlace, Sink};
+use super::sink::{RowNumber, RowPlace, Sink};
 use super::source::{Source, check_files};
 use crate::catalog::columns::{in_field, name, playlist_length};
 use crate::catalog::{ArtistId, ArtistRecord, Catalog, PlaylistId, PlaylistRecord, TrackId, TrackMention, TrackRecord};
@@ -49,11 +49,9 @@ pub async fn import_deezer(
 ) -> Result<ImportReport, ImportError> {
     check_names(paths)?;
     let reads = paths.iter().map(|file| {
-        FileToRead::new(file, false, NamedPlaylists::default(), move |file, count, sink| {
-            read(file, Source::open(file, count)?, options, sink)
-        })
+        FileToRead::new(file, false, move |file, count, sink| read(file, Source::open(file, count)?, options, sink))
     });
-    import_files(catalog, reads.collect(), rejects, interrupt).await
+    import_files(catalog, reads.collect(), None, rejects, interrupt).await
 }
 
 /// What playlists of a file are named after: `music_1` for `music_1.npy`.

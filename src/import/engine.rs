@@ -11,7 +11,7 @@ use tracing::{info, warn};
 use super::error::{FormatError, ImportError, ReadError};
 use super::report::{FailedFile, ImportReport, Outcome, Reject, RejectLog};
 use super::source::BytesRead;
-use crate::catalog::{Catalog, CatalogError};
+use crate::catalog::{Catalog, CatalogError, NamedRows};
 use crate::progress::{Interrupt, Progress};
 
 /// Time between two looks at how much was read.
@@ -24,9 +24,14 @@ pub trait ImportBatch: Send + 'static {
 
     /// Writes the rows. Returns what that did, and what was skipped, by the reader or by the catalog.
     fn write(
-        self,
+        &mut self,
         catalog: &Catalog,
     ) -> impl Future<Output = Result<(Self::Outcome, Vec<Reject>), CatalogError>> + Send;
+
+    /// Adds the rows, once they are written, to those that the import names.
+    fn name(&self, _: &mut NamedRows) -> impl Future<Output = Result<(), CatalogError>> + Send {
+        std::future::ready(Ok(()))
+    }
 
     /// Returns how many rows there are to write.
     fn rows(&self) -> usize;
@@ -58,7 +63,7 @@ enum Step<B> {
 
 /// Imports files, one after another.
 ///
-/// `rejects` is where skipped rows are listed. An interrupt stops after the batch in progress, or after the file; a pipe,
+/// The rows are added to `named`; `rejects` is where skipped ones are listed. An interrupt stops after the batch in progress, or after the file; a pipe,
 /// which may have no end, is not waited for.
 ///
 /// # Errors
@@ -67,6 +72,7 @@ enum Step<B> {
 pub async fn import_files<B: ImportBatch>(
     catalog: &Catalog,
     files: Vec<FileToRead<B>>,
+    mut named: Option<&mut NamedRows>,
     rejects: &Path,
     interrupt: &Interrupt,
 ) -> Result<ImportReport<B::Outcome>, ImportError> {
@@ -111,17 +117,22 @@ pub async fn import_files<B: ImportBatch>(
         };
         let Some(step) = step else { break };
         let may_stop = match step {
-            Step::Batch(batch, stops_within) => {
+            Step::Batch(mut batch, stops_within) => {
                 let rows = batch.rows() as u64;
                 has_rows |= rows > 0;
                 written += rows;
-                let mut writing = pin!(batch.write(catalog));
-                let (outcome, skipped) = loop {
-                    tokio::select! {
-                        outcome = &mut writing => break outcome?,
-                        _ = ticks.tick() => show(),
+                let (outcome, skipped) = {
+                    let mut writing = pin!(batch.write(catalog));
+                    loop {
+                        tokio::select! {
+                            outcome = &mut writing => break outcome?,
+                            _ = ticks.tick() => show(),
+                        }
                     }
                 };
+                if let Some(named) = &mut named {
+                    batch.name(named).await?;
+                }
                 report.outcome += outcome;
                 log.write(&skipped).map_err(|source| ImportError::Rejects { path: rejects.to_owned(), source })?;
                 stops_within

@@ -109,20 +109,20 @@ pub async fn import_kkbox(
         }),
         stops_within: true,
     });
-    import_files(catalog, reads.collect(), rejects, interrupt).await
+    import_files(catalog, reads.collect(), None, rejects, interrupt).await
 }
 
 impl ImportBatch for KkboxBatch {
     type Outcome = ListensOutcome;
 
-    async fn write(self, catalog: &Catalog) -> Result<(ListensOutcome, Vec<Reject>), CatalogError> {
+    async fn write(&mut self, catalog: &Catalog) -> Result<(ListensOutcome, Vec<Reject>), CatalogError> {
         let outcome = match &self.rows {
             KkboxRows::Users(users) => catalog.import_users(users).await?,
             KkboxRows::Songs(songs) => catalog.import_songs(songs).await?,
             KkboxRows::Recordings(recordings) => catalog.import_recordings(recordings).await?,
             KkboxRows::Listens(listens) => catalog.import_listens(listens).await?,
         };
-        Ok((outcome, self.rejects))
+        Ok((outcome, std::mem::take(&mut self.rejects)))
     }
 
     fn rows(&self) -> usize {

@@ -20,12 +20,12 @@ use time::OffsetDateTime;
 use super::engine::{FileToRead, import_files};
 use super::error::{FormatError, ImportError, ReadError};
 use super::report::{ImportReport, Reject, Skipped};
-use super::sink::{NamedPlaylists, RowNumber, RowPlace, Sink};
+use super::sink::{RowNumber, RowPlace, Sink};
 use super::source::Source;
 use crate::catalog::columns::playlist_length;
 use crate::catalog::fields::{Field, JsonError, LineId, Omissions, Omitted, Whole, from_json, repair};
 use crate::catalog::lines::{StatedPlaylist, StatedTrack};
-use crate::catalog::{Catalog, PlaylistId, PlaylistRecord, TrackId, TrackMention, TrackRecord};
+use crate::catalog::{Catalog, NamedRows, PlaylistId, PlaylistRecord, TrackId, TrackMention, TrackRecord};
 use crate::progress::Interrupt;
 
 /// The longest playlist, in bytes: one of 100,000 tracks has 35 MB.
@@ -51,21 +51,21 @@ pub async fn import_mpd(
     rejects: &Path,
     interrupt: &Interrupt,
 ) -> Result<ImportReport, ImportError> {
-    import_mpd_naming(catalog, paths, &NamedPlaylists::default(), rejects, interrupt).await
+    import_mpd_naming(catalog, paths, None, rejects, interrupt).await
 }
 
-/// The same, and adds the ids of all playlists to `named`.
+/// The same, and adds all playlists to `named`.
 pub async fn import_mpd_naming(
     catalog: &Catalog,
     paths: &[PathBuf],
-    named: &NamedPlaylists,
+    named: Option<&mut NamedRows>,
     rejects: &Path,
     interrupt: &Interrupt,
 ) -> Result<ImportReport, ImportError> {
-    let reads = find_slices(paths)?.into_iter().map(|file| {
-        FileToRead::new(&file, true, named.clone(), |file, count, sink| read(file, Source::open(file, count)?, sink))
-    });
-    import_files(catalog, reads.collect(), rejects, interrupt).await
+    let reads = find_slices(paths)?
+        .into_iter()
+        .map(|file| FileToRead::new(&file, true, |file, count, sink| read(file, Source::open(file, count)?, sink)));
+    import_files(catalog, reads.collect(), named, rejects, interrupt).await
 }
 
 /// A playlist; `T` is a parsed track, or a raw one where some track does not parse.

@@ -10,10 +10,9 @@ use std::path::{Path, PathBuf};
 use super::engine::{FileToRead, import_files};
 use super::error::{ImportError, ReadError};
 use super::report::ImportReport;
-use super::sink::{NamedPlaylists, Sink};
+use super::sink::Sink;
 use super::source::{Source, check_files};
-use crate::catalog::Catalog;
-use crate::catalog::lines;
+use crate::catalog::{Catalog, NamedRows, lines};
 use crate::progress::Interrupt;
 
 /// What the rows of a file are.
@@ -61,10 +60,10 @@ pub async fn import_ndjson(
     rejects: &Path,
     interrupt: &Interrupt,
 ) -> Result<ImportReport, ImportError> {
-    import_ndjson_naming(catalog, files, &NamedPlaylists::default(), rejects, interrupt).await
+    import_ndjson_naming(catalog, files, None, rejects, interrupt).await
 }
 
-/// The same, and adds the ids of all playlists to `named`.
+/// The same, and adds all rows to `named`.
 ///
 /// # Errors
 ///
@@ -72,17 +71,15 @@ pub async fn import_ndjson(
 pub async fn import_ndjson_naming(
     catalog: &Catalog,
     files: &NdjsonFiles,
-    named: &NamedPlaylists,
+    named: Option<&mut NamedRows>,
     rejects: &Path,
     interrupt: &Interrupt,
 ) -> Result<ImportReport, ImportError> {
     check_files(files.in_order().map(|(_, file)| file))?;
     let reads = files.in_order().map(|(kind, file)| {
-        FileToRead::new(file, false, named.clone(), move |file, count, sink| {
-            read(Source::open(file, count)?, kind, sink)
-        })
+        FileToRead::new(file, false, move |file, count, sink| read(Source::open(file, count)?, kind, sink))
     });
-    import_files(catalog, reads.collect(), rejects, interrupt).await
+    import_files(catalog, reads.collect(), named, rejects, interrupt).await
 }
 
 /// Reads lines of one kind into `sink`. Blank lines are passed over.

@@ -20,8 +20,8 @@ use super::source::{BytesRead, Source};
 use super::table::{CSV, Dialect, Row, Table};
 use crate::catalog::lines::genres_of;
 use crate::catalog::{
-    ArtistRecord, Catalog, CatalogError, RatingRecord, RatingScale, RatingsOutcome, TrackId, TrackRecord, UserId,
-    feedback_time,
+    ArtistRecord, Catalog, CatalogError, NamedRows, RatingRecord, RatingScale, RatingsOutcome, TrackId, TrackRecord,
+    UserId, feedback_time,
 };
 use crate::progress::{Interrupt, thousands};
 
@@ -94,6 +94,18 @@ pub async fn import_ratings(
     rejects: &Path,
     interrupt: &Interrupt,
 ) -> Result<ImportReport<RatingsOutcome>, ImportError> {
+    import_ratings_naming(catalog, files, scale, None, rejects, interrupt).await
+}
+
+/// The same, and adds all ratings to `named`.
+pub async fn import_ratings_naming(
+    catalog: &Catalog,
+    files: Vec<RatingsFile>,
+    scale: RatingScale,
+    named: Option<&mut NamedRows>,
+    rejects: &Path,
+    interrupt: &Interrupt,
+) -> Result<ImportReport<RatingsOutcome>, ImportError> {
     let off_scale = Arc::new(Mutex::new(None));
     let reads = files.into_iter().map(|file| {
         let off_scale = off_scale.clone();
@@ -111,7 +123,7 @@ pub async fn import_ratings(
             stops_within: true,
         }
     });
-    let mut report = import_files(catalog, reads.collect(), rejects, interrupt).await?;
+    let mut report = import_files(catalog, reads.collect(), named, rejects, interrupt).await?;
     if let Some(range) = off_scale.lock().ok().and_then(|range| *range) {
         report.hint = Some(range.hint(scale));
     }
@@ -121,13 +133,17 @@ pub async fn import_ratings(
 impl ImportBatch for ParsedRatings {
     type Outcome = RatingsOutcome;
 
-    async fn write(self, catalog: &Catalog) -> Result<(RatingsOutcome, Vec<Reject>), CatalogError> {
+    async fn write(&mut self, catalog: &Catalog) -> Result<(RatingsOutcome, Vec<Reject>), CatalogError> {
         let is_empty = self.rows() == 0;
         let outcome = match is_empty {
             true => RatingsOutcome::default(),
             false => catalog.import_ratings(&self.tracks, &self.ratings).await?,
         };
-        Ok((outcome, self.rejects))
+        Ok((outcome, std::mem::take(&mut self.rejects)))
+    }
+
+    async fn name(&self, named: &mut NamedRows) -> Result<(), CatalogError> {
+        named.add_ratings(&self.ratings).await
     }
 
     fn rows(&self) -> usize {

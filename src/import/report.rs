@@ -1,6 +1,6 @@
 //! What an import says of itself: how much it wrote, what it skipped and why.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::ops::AddAssign;
@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use crate::catalog::fields::shortened;
-use crate::catalog::{BatchOutcome, ListensOutcome, RatingsOutcome};
+use crate::catalog::{BatchOutcome, ListensOutcome, Prunable, Pruned, RatingsOutcome};
 use crate::progress::thousands;
 
 /// How much of a row was skipped.
@@ -196,9 +196,9 @@ pub struct ImportReport<O = BatchOutcome> {
     /// what could be done about rows that were skipped
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
-    /// playlists that were removed because the source does not have them, if that was asked for
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub playlists_removed: Option<u64>,
+    /// what became of rows that the source does not have, if it was asked for to remove them
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub pruned: BTreeMap<Prunable, Pruned>,
     /// wall time
     pub seconds: f64,
     /// true if it was asked to stop before the end; running it again completes it
@@ -214,6 +214,11 @@ impl<O> ImportReport<O> {
     /// Returns whether every row was skipped, and there were some.
     pub fn is_useless(&self) -> bool {
         self.rows > 0 && self.rows == self.rejected
+    }
+
+    /// Adds a hint.
+    pub fn add_hint(&mut self, hint: &str) {
+        self.hint = Some(self.hint.take().map_or_else(|| hint.to_owned(), |other| format!("{other}; {hint}")));
     }
 }
 

@@ -3,7 +3,6 @@
 use std::collections::HashSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
 
 use super::engine::{FileToRead, HandOver, ImportBatch};
 use super::error::ReadError;
@@ -11,7 +10,8 @@ use super::report::{Reject, Skipped};
 use super::source::{BytesRead, Line};
 use crate::catalog::fields::Omitted;
 use crate::catalog::{
-    BatchOutcome, Catalog, CatalogError, PlaylistId, PlaylistRecord, TrackMention, TrackRecord, UnknownTrack, UserId,
+    BatchOutcome, Catalog, CatalogError, NamedRows, PlaylistRecord, Prunable, TrackMention, TrackRecord, UnknownTrack,
+    UserId,
 };
 
 /// Playlists written in one transaction at most; a slice of the Million Playlist Dataset has 1,000.
@@ -24,29 +24,6 @@ const TEXT_BYTES: usize = 64 << 20;
 const OTHERS: usize = 20_000;
 /// Skipped rows held at most before they are listed.
 const REJECTS: usize = 20_000;
-
-/// The ids of the playlists that an import names, if they are collected. Cheap to clone.
-#[derive(Debug, Clone, Default)]
-pub struct NamedPlaylists(Option<Arc<Mutex<HashSet<String>>>>);
-
-impl NamedPlaylists {
-    /// Collects them.
-    pub fn collected() -> Self {
-        Self(Some(Arc::default()))
-    }
-
-    fn add(&self, id: &PlaylistId) {
-        if let Some(Ok(mut ids)) = self.0.as_ref().map(|ids| ids.lock()) {
-            ids.insert(id.to_string());
-        }
-    }
-
-    /// Returns those that were collected.
-    pub fn into_ids(self) -> Vec<String> {
-        let ids = self.0.as_ref().and_then(|ids| ids.lock().ok().map(|mut ids| std::mem::take(&mut *ids)));
-        ids.unwrap_or_default().into_iter().collect()
-    }
-}
 
 /// Where a row stands in its file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,7 +72,7 @@ pub struct Batch {
 impl ImportBatch for Batch {
     type Outcome = BatchOutcome;
 
-    async fn write(mut self, catalog: &Catalog) -> Result<(BatchOutcome, Vec<Reject>), CatalogError> {
+    async fn write(&mut self, catalog: &Catalog) -> Result<(BatchOutcome, Vec<Reject>), CatalogError> {
         let mut outcome = BatchOutcome::default();
         if !self.tracks.is_empty() {
             outcome += catalog.upsert_tracks(&self.tracks).await?;
@@ -113,7 +90,13 @@ impl ImportBatch for Batch {
                 Reject::new(Skipped::Part, &self.file, place.offset, item, reason)
             }));
         }
-        Ok((outcome, self.rejects))
+        Ok((outcome, std::mem::take(&mut self.rejects)))
+    }
+
+    async fn name(&self, named: &mut NamedRows) -> Result<(), CatalogError> {
+        named.add(Prunable::Playlists, self.playlists.iter().map(|playlist| playlist.id.as_str())).await?;
+        named.add(Prunable::Tracks, self.tracks.iter().map(|track| track.id.as_str())).await?;
+        named.add(Prunable::Users, self.users.iter().map(UserId::as_str)).await
     }
 
     fn rows(&self) -> usize {
@@ -127,11 +110,10 @@ impl FileToRead<Batch> {
     pub fn new(
         file: &Path,
         is_whole: bool,
-        named: NamedPlaylists,
         read: impl Fn(&Path, &BytesRead, &mut Sink<'_>) -> Result<(), ReadError> + Send + 'static,
     ) -> Self {
         let read = move |file: &Path, count: &BytesRead, hand_over: HandOver<'_, Batch>| {
-            let mut sink = Sink { named: named.clone(), ..Sink::new(file, hand_over) };
+            let mut sink = Sink::new(file, hand_over);
             let outcome = read(file, count, &mut sink);
             if is_whole && outcome.is_err() {
                 return outcome;
@@ -149,7 +131,6 @@ pub struct Sink<'a> {
     hand_over: HandOver<'a, Batch>,
     batch: Batch,
     ids: HashSet<String>,
-    named: NamedPlaylists,
     placements: usize,
     text_bytes: usize,
 }
@@ -162,7 +143,6 @@ impl<'a> Sink<'a> {
             hand_over,
             batch: Batch::default(),
             ids: HashSet::new(),
-            named: NamedPlaylists::default(),
             placements: 0,
             text_bytes: 0,
         }
@@ -171,7 +151,6 @@ impl<'a> Sink<'a> {
     /// Takes a playlist. Of several with one id in a file, the last one is right.
     pub fn playlist(&mut self, place: RowPlace, playlist: PlaylistRecord) -> Result<(), ReadError> {
         self.begin(playlist.id.as_str())?;
-        self.named.add(&playlist.id);
         self.placements += playlist.tracks.len();
         self.text_bytes += playlist.tracks.iter().map(text_bytes).sum::<usize>();
         self.text_bytes += playlist.description.as_ref().map_or(0, String::len);

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use super::engine::{FileToRead, import_files};
 use super::error::{FormatError, ImportError, ReadError};
 use super::report::ImportReport;
-use super::sink::{NamedPlaylists, Sink};
+use super::sink::Sink;
 use super::source::{BytesRead, Source};
 use crate::catalog::columns::{in_field, name, playlist_length};
 use crate::catalog::{ArtistRecord, Catalog, PlaylistId, PlaylistRecord, TrackId, TrackMention, TrackRecord, stated};
@@ -39,9 +39,8 @@ pub async fn import_yes_radio(
     rejects: &Path,
     interrupt: &Interrupt,
 ) -> Result<ImportReport, ImportError> {
-    let reads =
-        find_playlists(folders)?.into_iter().map(|file| FileToRead::new(&file, false, NamedPlaylists::default(), read));
-    import_files(catalog, reads.collect(), rejects, interrupt).await
+    let reads = find_playlists(folders)?.into_iter().map(|file| FileToRead::new(&file, false, read));
+    import_files(catalog, reads.collect(), None, rejects, interrupt).await
 }
 
 /// The files of playlists in `folders`: each has one, or folders below it do.

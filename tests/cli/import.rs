@@ -1,11 +1,12 @@
 //! `segue import`.
 
 use serde_json::{Value, json};
+use sqlx::Connection;
 
-use crate::support::ClosedPort;
 use crate::support::database::Database;
-use crate::support::program::{Home, text};
-use crate::support::slices::{bare_playlist, bare_tracks, slice, write};
+use crate::support::program::{Home, Running, text};
+use crate::support::slices::{bare_playlist, bare_tracks, gzip, slice, write};
+use crate::support::{ClosedPort, wait_until};
 
 /// The rest of a report's line, with single spaces.
 #[track_caller]
@@ -214,12 +215,8 @@ async fn an_import_in_which_no_row_was_right_ends_with_1_and_says_why_and_which_
 async fn an_import_from_a_pipe_that_never_ends_stops_when_it_is_asked_to() {
     let home = Home::new();
     let database = Database::new().await;
-    let pipe = home.path().join("pipe");
-    let made = std::process::Command::new("mkfifo").arg(&pipe).status().expect("mkfifo");
-    assert!(made.success());
-    let running = home.segue(&["import", "ndjson", "--tracks", "pipe", "--database-url", database.url()]).start();
-    // Opening waits for the reader: from here on it reads.
-    let mut writer = std::fs::OpenOptions::new().write(true).open(&pipe).expect("a reader");
+    let arguments = ["import", "ndjson", "--tracks", "pipe", "--database-url", database.url()];
+    let (running, mut writer) = start_from_pipe(&home, &arguments);
     std::io::Write::write_all(&mut writer, b"{\"id\": 1}\n").expect("written");
     running.terminate();
     let finished = running.finish();
@@ -246,6 +243,141 @@ async fn playlists_that_the_source_no_longer_has_are_removed_if_that_is_asked_fo
     assert_eq!(line(&printed, "removed"), "1 playlist that the source does not have");
     assert_eq!(database.texts(ids).await, ["1", "2"]);
     assert_eq!(database.texts("SELECT count(*)::text FROM playlist_tracks").await, ["4"]);
+}
+
+/// Starts an import whose first file is `pipe`, and returns it with the pipe once it reads, so that it has begun.
+fn start_from_pipe(home: &Home, arguments: &[&str]) -> (Running, std::fs::File) {
+    let pipe = home.path().join("pipe");
+    let _ = std::fs::remove_file(&pipe);
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status().expect("mkfifo");
+    assert!(made.success());
+    let running = home.segue(arguments).start();
+    // Opening waits for the reader.
+    let writer = std::fs::OpenOptions::new().write(true).open(&pipe).expect("a reader");
+    (running, writer)
+}
+
+const RATINGS: &str = "SELECT u.external_id || ' ' || t.uri FROM ratings r JOIN users u ON u.id = r.user_id
+                       JOIN tracks t ON t.id = r.track_id ORDER BY 1";
+
+#[tokio::test]
+async fn ratings_that_the_source_no_longer_has_are_removed_but_those_that_others_wrote_meanwhile() {
+    let (home, database) = (Home::new(), Database::new().await);
+    let table = |rows: &str| format!("user_id,track_id,rating\n{rows}");
+    write(home.path(), "all.csv", table("u1,a,1\nu1,b,2\nu2,a,3\nu2,c,4\nu3,c,5\n"));
+    let url = ["--database-url", database.url()];
+    home.segue(&[&["import", "ratings", "all.csv"], &url[..]].concat()).succeed();
+    let all = database.texts(RATINGS).await;
+    assert_eq!(all, ["u1 a", "u1 b", "u2 a", "u2 c", "u3 c"]);
+
+    // A rejected row, a damaged file, an interrupt and a file without rows remove nothing.
+    let packed = gzip(table(&"u1,a,1\n".repeat(5_000)).as_bytes());
+    write(home.path(), "rejected.csv", table("u1,a,1\nu2,c,none\n"));
+    write(home.path(), "cut.csv.gz", &packed[..packed.len() - 12]);
+    write(home.path(), "empty.csv", table(""));
+    for (file, hint) in [
+        ("rejected.csv", "nothing was removed, because the source was not imported as a whole"),
+        ("cut.csv.gz", "nothing was removed, because the source was not imported as a whole"),
+        ("empty.csv", "no ratings were removed, because the source has none at all"),
+    ] {
+        let finished = home.segue(&[&["import", "ratings", file, "--prune"], &url[..]].concat()).run();
+        assert_eq!(line(&finished.stdout, "hint"), hint, "{file}");
+        assert_eq!(database.texts(RATINGS).await, all, "{file}");
+    }
+    let prune = [&["import", "ratings", "pipe", "--prune"], &url[..]].concat();
+    let (running, mut pipe) = start_from_pipe(&home, &prune);
+    std::io::Write::write_all(&mut pipe, table("u1,a,1\n").as_bytes()).expect("written");
+    running.terminate();
+    assert_eq!(running.finish().code, Some(130));
+    assert_eq!(database.texts(RATINGS).await, all);
+
+    let (running, mut pipe) = start_from_pipe(&home, &prune);
+    let mut other = database.connect().await;
+    let meanwhile = "UPDATE ratings SET rating = 5, updated_at = now() WHERE rating = 2;
+                     INSERT INTO ratings SELECT u.id, t.id, 1, now() FROM users u, tracks t WHERE (external_id, uri) = ('u3', 'b')";
+    sqlx::raw_sql(meanwhile).execute(&mut other).await.expect("written");
+    std::io::Write::write_all(&mut pipe, table("u1,a,1\nu2,c,4\n").as_bytes()).expect("written");
+    drop(pipe);
+    let finished = running.finish();
+    assert_eq!(finished.code, Some(0), "{finished:?}");
+    assert_eq!(line(&finished.stdout, "removed"), "2 ratings that the source does not have");
+    assert_eq!(
+        line(&finished.stdout, "kept"),
+        "2 ratings that it does not have either: written since the import began"
+    );
+    assert_eq!(database.texts(RATINGS).await, ["u1 a", "u1 b", "u2 c", "u3 b"]);
+}
+
+#[tokio::test]
+async fn tracks_and_users_that_the_source_no_longer_has_are_removed_unless_something_refers_to_them() {
+    let (home, database) = (Home::new(), Database::new().await);
+    let lines = |ids: &[&str]| ids.iter().map(|id| format!("{{\"id\": \"{id}\"}}\n")).collect::<String>();
+    let ids = async || {
+        let all = "SELECT uri FROM tracks UNION ALL SELECT external_id FROM users ORDER BY 1";
+        database.texts(all).await
+    };
+    write(home.path(), "tracks", lines(&["t:placed", "t:rated", "t:played", "t:changed", "t:gone", "t:there"]));
+    write(home.path(), "users", lines(&["u:owner", "u:rater", "u:listener", "u:gone", "u:late", "u:there"]));
+    write(home.path(), "playlists", "{\"id\": 1, \"user_id\": \"u:owner\", \"tracks\": [\"t:placed\"]}\n");
+    let import = ["import", "ndjson", "--database-url", database.url()];
+    let all = ["--tracks", "tracks", "--users", "users", "--playlists", "playlists"];
+    home.segue(&[&import[..], &all].concat()).succeed();
+    let mut other = database.connect().await;
+    let feedback = "INSERT INTO ratings SELECT u.id, t.id, 1, now() FROM users u, tracks t
+                    WHERE (external_id, uri) = ('u:rater', 't:rated');
+                    INSERT INTO listens SELECT u.id, t.id, now() FROM users u, tracks t
+                    WHERE (external_id, uri) = ('u:listener', 't:played')";
+    sqlx::raw_sql(feedback).execute(&mut other).await.expect("written");
+
+    // Kinds without a file, or without a row, stay.
+    write(home.path(), "some-tracks", lines(&["t:there"]));
+    write(home.path(), "some-users", lines(&["u:there"]));
+    write(home.path(), "none", "");
+    let (running, mut pipe) =
+        start_from_pipe(&home, &[&import[..], &["--tracks", "pipe", "--users", "none", "--prune"]].concat());
+    let meanwhile =
+        "UPDATE tracks SET name = 'new' WHERE uri = 't:changed'; INSERT INTO tracks (uri, name) VALUES ('t:new', 'n')";
+    sqlx::raw_sql(meanwhile).execute(&mut other).await.expect("written");
+    std::io::Write::write_all(&mut pipe, lines(&["t:there"]).as_bytes()).expect("written");
+    drop(pipe);
+    let finished = running.finish();
+    assert_eq!(finished.code, Some(0), "{finished:?}");
+    let printed = finished.stdout;
+    assert_eq!(line(&printed, "removed"), "1 track that the source does not have");
+    assert!(line(&printed, "kept").starts_with("4 tracks that it does not have either"), "{printed}");
+    assert_eq!(line(&printed, "hint"), "no users were removed, because the source has none at all");
+    let tracks = ["t:changed", "t:new", "t:placed", "t:played", "t:rated", "t:there"];
+    let users = ["u:gone", "u:late", "u:listener", "u:owner", "u:rater", "u:there"];
+    assert_eq!(ids().await, [tracks, users].concat());
+    assert_eq!(database.texts("SELECT uri FROM removed_tracks").await, ["t:gone"]);
+
+    // A rating that is being written keeps its user.
+    let mut transaction = other.begin().await.expect("begun");
+    let late = "INSERT INTO ratings SELECT u.id, t.id, 1, now() FROM users u, tracks t
+                WHERE (external_id, uri) = ('u:late', 't:rated')";
+    sqlx::raw_sql(late).execute(&mut *transaction).await.expect("written");
+    let running =
+        home.segue(&[&import[..], &["--users", "some-users", "--prune", "--format", "json"]].concat()).start();
+    wait_until("a wait for the user", async || {
+        let waiting = "SELECT '' FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%FOR UPDATE%'
+                       AND datname = current_database()";
+        database.texts(waiting).await.first().map(drop)
+    })
+    .await;
+    transaction.commit().await.expect("committed");
+    let finished = running.finish();
+    assert_eq!(finished.code, Some(0), "{finished:?}");
+    let report: Value = serde_json::from_str(&finished.stdout).expect("JSON and nothing else");
+    assert_eq!(report["pruned"], json!({"users": {"removed": 1, "kept": 4}}));
+    assert_eq!(ids().await, [&tracks[..], &["u:late", "u:listener", "u:owner", "u:rater", "u:there"]].concat());
+    let rated = database.texts(RATINGS).await;
+    assert_eq!(rated, ["u:late t:rated", "u:rater t:rated"]);
+
+    // What is removed first no longer refers to the rest.
+    write(home.path(), "some-playlists", "{\"id\": 2, \"tracks\": [\"t:rated\"]}\n");
+    let all = ["--tracks", "some-tracks", "--users", "some-users", "--playlists", "some-playlists", "--prune"];
+    home.segue(&[&import[..], &all].concat()).succeed();
+    assert_eq!(ids().await, ["t:played", "t:rated", "t:there", "u:late", "u:listener", "u:rater", "u:there"]);
 }
 
 #[tokio::test]

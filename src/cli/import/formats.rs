@@ -41,11 +41,13 @@ pub enum ImportFormat {
         /// Files of playlists
         #[arg(long, value_name = "FILE", num_args = 1..)]
         playlists: Vec<PathBuf>,
-        /// Remove playlists that the files do not have
+        /// Remove tracks, users or playlists that the files do not have
         ///
-        /// Remove playlists of the catalog that the files do not have, whatever they came from. Nothing is removed if a file
-        /// or a row was rejected; playlists that changed since the import began stay.
-        #[arg(long, requires = "playlists")]
+        /// Remove rows of the catalog that the files do not have, whatever they came from; of tracks, users and playlists
+        /// only those with a file here. Nothing is removed if a file or a row was rejected, or of a kind that has no row.
+        /// Tracks in a playlist, rated or played stay, users with a playlist, a rating or a listen, and rows that changed
+        /// since the import began.
+        #[arg(long)]
         prune: bool,
         /// What to report
         #[command(flatten)]
@@ -121,6 +123,12 @@ pub struct RatingsArguments {
     /// CSV files, plain or gzip
     #[arg(required = true, value_name = "FILE")]
     pub paths: Vec<PathBuf>,
+    /// Remove ratings that the files do not have
+    ///
+    /// Remove ratings of the catalog that the files do not have, whatever they came from. Nothing is removed if a file or a
+    /// row was rejected; ratings that changed since the import began stay.
+    #[arg(long)]
+    pub prune: bool,
     /// how to import
     #[command(flatten)]
     pub how: RatingsImport,

@@ -11,12 +11,12 @@ use time::macros::format_description;
 
 use super::global::{Global, INTERRUPTED};
 use super::output::{Output, Report};
-use crate::catalog::{Catalog, RatingScale};
+use crate::catalog::{Catalog, NamedRows, Prunable, RatingScale};
 use crate::import::deezer::DeezerOptions;
 use crate::import::ndjson::NdjsonFiles;
 use crate::import::{
-    ImportReport, NamedPlaylists, Outcome, RatingsFile, find_movielens, import_deezer, import_kkbox, import_mpd_naming,
-    import_ndjson_naming, import_ratings, import_yes_radio,
+    ImportReport, Outcome, RatingsFile, find_movielens, import_deezer, import_kkbox, import_mpd_naming,
+    import_ndjson_naming, import_ratings, import_ratings_naming, import_yes_radio,
 };
 use crate::progress::Interrupt;
 
@@ -36,15 +36,21 @@ pub(super) async fn run(global: &Global, format: ImportFormat, interrupt: &Inter
     let catalog = global.catalog().await?;
     match format {
         ImportFormat::Mpd { paths, prune, .. } => {
-            let pruning = Pruning::begin(&catalog, prune).await?;
-            let report = import_mpd_naming(&catalog, &paths, &pruning.named, &rejects, interrupt).await?;
-            end(&catalog, output, pruning.end(&catalog, report).await?).await
+            let mut pruning = Pruning::begin(&catalog, prune, vec![Prunable::Playlists]).await?;
+            let report = import_mpd_naming(&catalog, &paths, pruning.named.as_mut(), &rejects, interrupt).await?;
+            end(&catalog, output, pruning.end(&catalog, report, interrupt).await?).await
         }
         ImportFormat::Ndjson { tracks, users, playlists, prune, .. } => {
             let files = NdjsonFiles { tracks, users, playlists };
-            let pruning = Pruning::begin(&catalog, prune).await?;
-            let report = import_ndjson_naming(&catalog, &files, &pruning.named, &rejects, interrupt).await?;
-            end(&catalog, output, pruning.end(&catalog, report).await?).await
+            let kinds = [
+                (Prunable::Tracks, &files.tracks),
+                (Prunable::Users, &files.users),
+                (Prunable::Playlists, &files.playlists),
+            ];
+            let kinds = kinds.into_iter().filter(|(_, files)| !files.is_empty()).map(|(kind, _)| kind).collect();
+            let mut pruning = Pruning::begin(&catalog, prune, kinds).await?;
+            let report = import_ndjson_naming(&catalog, &files, pruning.named.as_mut(), &rejects, interrupt).await?;
+            end(&catalog, output, pruning.end(&catalog, report, interrupt).await?).await
         }
         ImportFormat::Deezer { paths, placeholder_artists, .. } => {
             let options = DeezerOptions { placeholder_artists };
@@ -60,34 +66,49 @@ pub(super) async fn run(global: &Global, format: ImportFormat, interrupt: &Inter
             let (files, scale) = (find_movielens(&folder)?, scale(&how)?);
             end(&catalog, output, import_ratings(&catalog, files, scale, &rejects, interrupt).await?).await
         }
-        ImportFormat::Ratings(RatingsArguments { paths, how }) => {
+        ImportFormat::Ratings(RatingsArguments { paths, prune, how }) => {
             let (files, scale) = (paths.into_iter().map(RatingsFile::Table).collect(), scale(&how)?);
-            end(&catalog, output, import_ratings(&catalog, files, scale, &rejects, interrupt).await?).await
+            let mut pruning = Pruning::begin(&catalog, prune, vec![Prunable::Ratings]).await?;
+            let named = pruning.named.as_mut();
+            let report = import_ratings_naming(&catalog, files, scale, named, &rejects, interrupt).await?;
+            end(&catalog, output, pruning.end(&catalog, report, interrupt).await?).await
         }
     }
 }
 
-/// Removes the playlists that an import does not name.
+/// Removes the rows that an import does not name.
 struct Pruning {
-    /// when the import began, by PostgreSQL's clock; none if nothing is removed
-    since: Option<OffsetDateTime>,
-    named: NamedPlaylists,
+    kinds: Vec<Prunable>,
+    /// none if nothing is removed
+    named: Option<NamedRows>,
 }
 
 impl Pruning {
-    async fn begin(catalog: &Catalog, is_asked_for: bool) -> anyhow::Result<Self> {
-        Ok(match is_asked_for {
-            false => Self { since: None, named: NamedPlaylists::default() },
-            true => Self { since: Some(catalog.now().await?), named: NamedPlaylists::collected() },
-        })
+    async fn begin(catalog: &Catalog, is_asked_for: bool, kinds: Vec<Prunable>) -> anyhow::Result<Self> {
+        let named = if is_asked_for { Some(catalog.begin_pruning(&kinds).await?) } else { None };
+        Ok(Self { kinds, named })
     }
 
-    async fn end(self, catalog: &Catalog, mut report: ImportReport) -> anyhow::Result<ImportReport> {
-        let Some(since) = self.since else { return Ok(report) };
-        if report.is_whole() && report.rows > 0 {
-            report.playlists_removed = Some(catalog.prune_playlists(&self.named.into_ids(), since).await?);
-        } else {
-            report.hint = Some("nothing was removed, because the source was not imported as a whole".to_owned());
+    async fn end<O>(
+        self,
+        catalog: &Catalog,
+        mut report: ImportReport<O>,
+        interrupt: &Interrupt,
+    ) -> anyhow::Result<ImportReport<O>> {
+        let Some(named) = self.named else { return Ok(report) };
+        if !report.is_whole() {
+            report.add_hint("nothing was removed, because the source was not imported as a whole");
+            return Ok(report);
+        }
+        report.pruned = named.prune(|| interrupt.is_raised()).await?;
+        report.interrupted = interrupt.is_raised();
+        for kind in self.kinds {
+            if !report.interrupted && !report.pruned.contains_key(&kind) {
+                report.add_hint(&format!("no {} were removed, because the source has none at all", kind.table()));
+            }
+        }
+        if report.pruned.values().any(|pruned| pruned.removed > 0) {
+            catalog.analyze().await?;
         }
         Ok(report)
     }

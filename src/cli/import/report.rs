@@ -1,6 +1,6 @@
 //! The report of an import, for people.
 
-use crate::catalog::{BatchOutcome, ListensOutcome, RatingsOutcome};
+use crate::catalog::{BatchOutcome, ListensOutcome, Prunable, Pruned, RatingsOutcome};
 use crate::cli::output::{Cell, Fields, Report, Table, count, counted, or_dash};
 use crate::import::{ImportReport, Outcome, Reason};
 
@@ -70,8 +70,18 @@ impl<O: Counts> Report for ImportReport<O> {
         if let Some(rejects) = &self.rejects_file {
             fields.add("listed in", rejects.display());
         }
-        if let Some(removed) = self.playlists_removed {
-            fields.add("removed", format!("{} that the source does not have", counted(removed, "playlist")));
+        for (kind, Pruned { removed, kept }) in &self.pruned {
+            let singular = kind.table().trim_end_matches('s');
+            fields.add("removed", format!("{} that the source does not have", counted(*removed, singular)));
+            if *kept > 0 {
+                let why = match kind {
+                    Prunable::Ratings => "written since the import began",
+                    Prunable::Playlists => "changed since the import began",
+                    Prunable::Tracks => "in a playlist, rated, played, or changed since the import began",
+                    Prunable::Users => "with a playlist, a rating or a listen, or changed since the import began",
+                };
+                fields.add("kept", format!("{} that it does not have either: {why}", counted(*kept, singular)));
+            }
         }
         if let Some(hint) = &self.hint {
             fields.add("hint", hint);
