@@ -31,6 +31,7 @@ fmt: ## format the code
 deny: ## check licenses, bans and sources of the dependencies, and that the server has no LibTorch
 	@scripts/setup.sh python
 	scripts/cargo-deny.sh --locked --all-features check licenses bans sources
+	scripts/cargo-deny.sh --manifest-path fuzz/Cargo.toml --locked check licenses bans sources
 	! cargo tree --locked --no-default-features --edges normal,build --prefix none | grep -E '^(tch|torch-sys) '
 
 openapi: setup ## regenerate openapi.yaml

@@ -14,7 +14,7 @@
 
 use std::path::{Path, PathBuf};
 
-use clap::{Arg, Command};
+use clap::{Arg, Command, Id};
 use toml::{Table, Value};
 
 /// What is wrong with a configuration file.
@@ -83,11 +83,15 @@ fn share(command: Command, long: &str, values: &[String]) -> Command {
         argument.get_long() == Some(long) || argument.get_all_aliases().unwrap_or_default().contains(&long)
     });
     let command = match found.map(|argument| argument.get_id().clone()) {
-        Some(id) => command.mut_arg(id, |argument| argument.default_values(values.to_vec())),
+        Some(id) => in_place(command, &id, |argument| argument.default_values(values.to_vec())),
         None => command,
     };
-    let names: Vec<String> = command.get_subcommands().map(|one| one.get_name().to_owned()).collect();
-    names.into_iter().fold(command, |command, name| command.mut_subcommand(name, |one| share(one, long, values)))
+    command.mut_subcommands(|one| share(one, long, values))
+}
+
+/// Changes an argument where it stands; clap's `mut_arg` moves it to the end.
+fn in_place(command: Command, id: &Id, change: impl Fn(Arg) -> Arg) -> Command {
+    command.mut_args(|argument| if argument.get_id() == id { change(argument) } else { argument })
 }
 
 fn apply(mut command: Command, path: &Path, table: &Table, prefix: &str) -> Result<Command, ConfigError> {
@@ -102,15 +106,16 @@ fn apply(mut command: Command, path: &Path, table: &Table, prefix: &str) -> Resu
         if let Value::Table(table) = value {
             let name = key.replace('_', "-");
             let subcommand = command.find_subcommand(&name).ok_or_else(unknown)?.clone();
-            let subcommand = apply(subcommand, path, table, &full)?;
-            command = command.mut_subcommand(name, |_| subcommand);
+            let changed = apply(subcommand, path, table, &full)?;
+            // Where it stands: `mut_subcommand` moves it to the end.
+            command = command.mut_subcommands(|one| if one.get_name() == name { changed.clone() } else { one });
             continue;
         }
         let long = key.replace('_', "-");
         let id = command.get_arguments().find(|argument| argument.get_long() == Some(&long)).ok_or_else(unknown)?;
         let id = id.get_id().clone();
         let values = texts(value).ok_or_else(|| ConfigError::Type { path: path.to_owned(), key: full.clone() })?;
-        command = command.mut_arg(id, |argument| argument.default_values(values).required(false));
+        command = in_place(command, &id, |argument| argument.default_values(values.clone()).required(false));
     }
     Ok(command)
 }

@@ -191,8 +191,11 @@ pub struct ImportReport<O = BatchOutcome> {
     pub omitted: u64,
     /// the commonest reasons for that
     pub omitted_reasons: Vec<Reason>,
-    /// where all that was skipped is listed, if there is any
+    /// where what was skipped is listed, if there is any
     pub rejects_file: Option<PathBuf>,
+    /// rows, and parts of rows, that are not listed there, because it was full
+    #[serde(skip_serializing_if = "is_none")]
+    pub unlisted: u64,
     /// what could be done about rows that were skipped
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
@@ -222,11 +225,21 @@ impl<O> ImportReport<O> {
     }
 }
 
+fn is_none(count: &u64) -> bool {
+    *count == 0
+}
+
+/// Size of a rejects file, or little more: a file that is all wrong must not fill the disk.
+pub const MAX_REJECTS_BYTES: usize = 100_000_000;
+
 /// Writes rejects to a file that comes into being with the first of them.
 #[derive(Debug)]
 pub struct RejectLog {
     path: PathBuf,
     writer: Option<BufWriter<File>>,
+    /// bytes that may still be written
+    room: usize,
+    unlisted: u64,
     rows: Reasons,
     parts: Reasons,
 }
@@ -234,10 +247,11 @@ pub struct RejectLog {
 impl RejectLog {
     /// A log that will be at `path`.
     pub fn new(path: &Path) -> Self {
-        Self { path: path.to_owned(), writer: None, rows: Reasons::default(), parts: Reasons::default() }
+        let (rows, parts) = (Reasons::default(), Reasons::default());
+        Self { path: path.to_owned(), writer: None, room: MAX_REJECTS_BYTES, unlisted: 0, rows, parts }
     }
 
-    /// Appends rejects.
+    /// Appends rejects, and counts those for which there is no room.
     pub fn write(&mut self, rejects: &[Reject]) -> io::Result<()> {
         if rejects.is_empty() {
             return Ok(());
@@ -252,8 +266,14 @@ impl RejectLog {
             }
         };
         for reject in rejects {
-            serde_json::to_writer(&mut *writer, reject)?;
-            writer.write_all(b"\n")?;
+            if self.room > 0 {
+                let mut line = serde_json::to_vec(reject)?;
+                line.push(b'\n');
+                writer.write_all(&line)?;
+                self.room = self.room.saturating_sub(line.len());
+            } else {
+                self.unlisted += 1;
+            }
             match reject.skipped {
                 Skipped::Row => self.rows.add(&reject.reason),
                 Skipped::Part => self.parts.add(&reject.reason),
@@ -273,12 +293,31 @@ impl RejectLog {
         report.rejected_reasons = self.rows.commonest();
         report.omitted_reasons = self.parts.commonest();
         report.rejects_file = self.writer.is_some().then_some(self.path);
+        report.unlisted = self.unlisted;
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_full_file_of_rejects_grows_no_more_and_what_is_not_in_it_is_counted() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("rejects");
+        let reject = Reject::new(Skipped::Row, Path::new("f"), 0, "line 1".to_owned(), "no".to_owned());
+        let line = serde_json::to_vec(&reject).expect("JSON").len() + 1;
+        let mut log = RejectLog { room: 2 * line + 1, ..RejectLog::new(&path) };
+        for _ in 0..5 {
+            log.write(&[reject.clone(), reject.clone()]).expect("written");
+        }
+        let mut report = ImportReport::<BatchOutcome>::default();
+        log.finish(&mut report);
+        assert_eq!((report.rejected, report.unlisted), (10, 7));
+        assert_eq!(report.rejected_reasons, [Reason { reason: "no".to_owned(), count: 10 }]);
+        let text = std::fs::read_to_string(&path).expect("text");
+        assert_eq!((text.len(), text.lines().count()), (3 * line, 3));
+    }
 
     #[test]
     fn reasons_that_differ_in_a_value_are_one() {

@@ -143,6 +143,24 @@ async fn a_time_that_no_column_can_hold_is_named_at_every_door_and_one_that_is_s
             );
         }
     }
+    // Nothing is ordered by a playlist's time, so that it may be in the future; ratings and listens must not.
+    let future = "9999-12-31T23:59:59Z";
+    app.post("/playlists", &json!({"id": "future:1", "modified_at": future})).await;
+    send(&app, "/playlists", json!({"id": "future:2", "modified_at": future}).to_string()).await;
+    for id in ["future:1", "future:2"] {
+        assert_eq!(app.get(&format!("/playlists/{id}")).await.ok()["modified_at"], future, "{id}");
+        send(&app, "/playlists", json!({"id": id, "modified_at": "2023-11-14T22:13:20Z"}).to_string()).await;
+        assert_eq!(app.get(&format!("/playlists/{id}")).await.ok()["modified_at"], "2023-11-14T22:13:20Z", "{id}");
+    }
+    let track = "synthetic:track:1";
+    for (path, row) in [
+        ("/ratings", json!({"user_id": "u", "track_id": track, "rating": 3, "rated_at": future})),
+        ("/listens", json!({"user_id": "u", "track_id": track, "listened_at": future})),
+    ] {
+        let request = app.request(Method::POST, path).header("content-type", "application/x-ndjson");
+        let answer = Answer::to(request.body(row.to_string())).await.ok();
+        assert!(answer["problems"].to_string().contains("must not be in the future"), "{answer}");
+    }
     app.post("/playlists", &json!({"id": "old", "modified_at": "2023-11-14T22:13:20Z"})).await;
     let set = "UPDATE playlists SET modified_at = '0900-01-01 BC' WHERE external_id = 'old' RETURNING external_id";
     assert_eq!(app.database().texts(set).await, ["old"]);

@@ -29,6 +29,20 @@ fn the_file_and_the_environment_set_what_config_prints() {
 }
 
 #[test]
+fn the_order_in_which_config_prints_settings_does_not_depend_on_where_they_come_from() {
+    let order = |text: &str| -> Vec<String> {
+        let is_line = |line: &&str| line.starts_with('[') || line.contains('=') || line.ends_with(" is not set");
+        let name = |line: &str| line.trim_start_matches("# ").split([' ', '=']).next().unwrap_or_default().to_owned();
+        text.lines().filter(is_line).map(name).collect()
+    };
+    let bare = order(&Home::new().segue(&["config"]).succeed());
+    assert!(bare.len() > 100, "{bare:?}");
+    let file =
+        "log_format = \"json\"\nrating_highest = 10\n[train.similarity]\ndim = 17\n[serve]\nengine_threads = 3\n";
+    assert_eq!(order(&with_file(file).segue(&["config"]).succeed()), bare);
+}
+
+#[test]
 fn what_config_prints_is_a_file_that_sets_the_same() {
     let home =
         with_file("[train.similarity]\ndim = 17\narchitecture = \"cosine\"\n[serve]\nlisten = \"127.0.0.1:99\"\n");

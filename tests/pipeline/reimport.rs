@@ -1,6 +1,9 @@
 //! Importing again: the same, a changed playlist, a source that says less or more.
 
-use segue::import::ImportReport;
+use segue::catalog::RatingScale;
+use segue::import::ndjson::NdjsonFiles;
+use segue::import::{ImportReport, RatingsFile, import_ndjson, import_ratings};
+use segue::progress::Interrupt;
 use serde_json::{Value, json};
 
 use crate::import;
@@ -57,6 +60,36 @@ async fn importing_the_same_again_changes_nothing() {
     assert_eq!([again.outcome.tracks_added, again.outcome.artists_added, again.outcome.albums_added], [0, 0, 0]);
     // Row ids and times of change included.
     assert_eq!(imports.database.rows().await, before);
+}
+
+#[tokio::test]
+async fn importing_the_same_again_uses_up_no_numbers_of_rows() {
+    let imports = Imports::new().await;
+    let (folder, interrupt) = (imports.folder.path(), Interrupt::default());
+    let rejects = folder.join("rejects");
+    let track = json!({"id": "n:1", "name": "N", "artist": "A", "artist_id": "a:n", "album": "B", "album_id": "b:n"});
+    let files = NdjsonFiles {
+        tracks: vec![write(folder, "tracks", track.to_string())],
+        users: vec![write(folder, "users", "{\"id\": \"u\"}")],
+        playlists: vec![write(folder, "playlists", json!({"id": "p", "user_id": "v", "tracks": ["n:1"]}).to_string())],
+    };
+    let table = write(folder, "ratings", "user_id,track_id,rating,track_name,artist_name\nw,r:1,3,R,A\n");
+    let scale = RatingScale { lowest: 1.0, highest: 5.0 };
+    let numbers = "SELECT sequencename || ' ' || COALESCE(last_value, 0) FROM pg_sequences
+                   WHERE schemaname NOT LIKE 'pg%' ORDER BY sequencename";
+    let mut first: Option<Vec<String>> = None;
+    for _ in 0..3 {
+        // Artists and albums with ids, and with names alone.
+        imports.import(&[full_playlist(), bare_playlist(2, bare_tracks("t", 3))]).await;
+        let catalog = imports.database.catalog().await;
+        import_ndjson(&catalog, &files, &rejects, &interrupt).await.expect("an import");
+        let ratings = vec![RatingsFile::Table(table.clone())];
+        import_ratings(&catalog, ratings, scale, &rejects, &interrupt).await.expect("an import");
+        catalog.close().await;
+        let now = imports.database.texts(numbers).await;
+        assert!(now.len() >= 5, "{now:?}");
+        assert_eq!(first.get_or_insert_with(|| now.clone()), &now);
+    }
 }
 
 #[tokio::test]

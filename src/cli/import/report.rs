@@ -69,6 +69,9 @@ impl<O: Counts> Report for ImportReport<O> {
         }
         if let Some(rejects) = &self.rejects_file {
             fields.add("listed in", rejects.display());
+            if self.unlisted > 0 {
+                fields.add("", format!("the first 100 MB; {} more are not listed", count(self.unlisted)));
+            }
         }
         for (kind, Pruned { removed, kept }) in &self.pruned {
             let singular = kind.table().trim_end_matches('s');
@@ -96,5 +99,19 @@ impl<O: Counts> Report for ImportReport<O> {
             () => "",
         };
         format!("{table}\n{fields}{end}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_listed_is_counted() {
+        let rejects_file = Some("rejects".into());
+        let report = ImportReport::<BatchOutcome> { rejects_file, unlisted: 1_234, ..ImportReport::default() };
+        let text = report.text();
+        assert!(text.contains("the first 100 MB; 1,234 more are not listed"), "{text}");
+        assert!(!ImportReport::<BatchOutcome>::default().text().contains("not listed"));
     }
 }

@@ -11,9 +11,14 @@ pub fn in_field<T>(field: &str, value: Result<T, TextError>) -> Result<T, ApiErr
 }
 
 // The ids of the catalog check what this says in the contract.
-/// An id of the app.
+/// An id of the app: up to 1,000 bytes of UTF-8 without control characters and U+FFFD, and not white space alone. White
+/// space around it is removed.
 #[derive(ToSchema)]
-#[schema(min_length = 1, max_length = 1000, pattern = r"^[^\x00-\x1f\x7f-\x9f]+$")]
+#[schema(
+    min_length = 1,
+    max_length = 1000,
+    pattern = r"^[^\x00-\x1f\x7f-\x9f\ufffd]*[^\s\x00-\x1f\x7f-\x9f\ufffd][^\x00-\x1f\x7f-\x9f\ufffd]*$"
+)]
 #[expect(dead_code, reason = "a schema")]
 pub struct Id(String);
 
