@@ -192,7 +192,6 @@ impl From<EditError> for ApiError {
     fn from(error: EditError) -> Self {
         match error {
             EditError::NoSuchPlaylist(id) => Self::UnknownPlaylist(id.into()),
-            EditError::Stale => Self::PreconditionFailed("If-Match"),
             EditError::Raced => Self::Conflict,
             EditError::UnknownTracks(indices) => {
                 let reason = UNKNOWN_TRACK_ID.to_owned();

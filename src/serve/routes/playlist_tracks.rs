@@ -10,7 +10,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::playlists::{Position, playlist_id, track_ids};
-use crate::catalog::{Edit, EditError};
+use crate::catalog::Edit;
 use crate::serve::http::extract::{Id, JsonBody, Preconditions, QueryParameters, entity_tag};
 use crate::serve::http::problem::ApiError;
 use crate::serve::state::AppState;
@@ -156,17 +156,8 @@ async fn rearrange(
 async fn apply(state: &AppState, id: String, edit: Edit, preconditions: &Preconditions) -> Result<Response, ApiError> {
     let id = playlist_id(id)?;
     let catalog = state.catalog_to_edit(&id).await?;
-    let edited = if preconditions.excludes() {
-        // What the state may be is known once it has been read; the edit is then made in that state or not at all.
-        let current = catalog.playlist(&id).await?.ok_or_else(|| ApiError::UnknownPlaylist(id.to_string()))?;
-        preconditions.check(Some(&entity_tag(current.tag)))?;
-        match catalog.edit_playlist(&id, &edit, Some(&[current.tag])).await {
-            Err(EditError::Stale) => return Err(ApiError::Conflict),
-            edited => edited?,
-        }
-    } else {
-        catalog.edit_playlist(&id, &edit, preconditions.expected().as_deref()).await?
-    };
+    let check = |tag| preconditions.check(Some(&entity_tag(tag)));
+    let edited = catalog.edit_playlist(&id, &edit, preconditions.expected().as_deref(), check).await?;
     let body = ChangedPlaylist { id: id.into(), num_tracks: edited.num_tracks };
     Ok(([(ETAG, entity_tag(edited.tag))], Json(body)).into_response())
 }

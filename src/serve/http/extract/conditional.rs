@@ -91,15 +91,14 @@ impl Preconditions {
         self.if_match.is_none() && self.if_none_match.is_none()
     }
 
-    /// Returns whether `If-None-Match` is there.
-    pub fn excludes(&self) -> bool {
-        self.if_none_match.is_some()
-    }
-
-    /// Returns the numbers of the entity tags; `None` without tags or for `*`. Foreign tags match nothing.
+    /// Returns the numbers of states that pass, however much else is checked; `None` if all do. Foreign tags match nothing.
     pub fn expected(&self) -> Option<Vec<i64>> {
+        if self.if_none_match.is_some() {
+            return Some(Vec::new());
+        }
         let tags = self.if_match.as_ref().filter(|tags| !tags.iter().any(|tag| tag == "*"))?;
-        Some(tags.iter().filter_map(|tag| i64::from_str_radix(tag.trim_matches('"'), 16).ok()).collect())
+        let number = |tag: &String| i64::from_str_radix(tag.trim_matches('"'), 16).ok();
+        Some(tags.iter().filter_map(|tag| number(tag).filter(|&number| entity_tag(number) == *tag)).collect())
     }
 }
 
