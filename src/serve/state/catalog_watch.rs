@@ -22,6 +22,8 @@ const RETRY: Duration = Duration::from_millis(250);
 /// How often the server pings it, and how long a reply may take.
 const HEARTBEAT: Duration = Duration::from_secs(2);
 const PATIENCE: Duration = Duration::from_secs(2);
+/// Attempts to follow a catalog that accepts connections, after which requests do without it.
+const FAILURES: u32 = 2;
 /// Pause after a failed restart of the private PostgreSQL; doubled each time, up to the longest.
 const REVIVAL_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_REVIVAL_PAUSE: Duration = Duration::from_secs(60);
@@ -85,6 +87,8 @@ impl CatalogWatch {
         let following = async {
             let mut reported = String::new();
             let mut revival = Revival::default();
+            // Attempts without all that requests must not go without. The first one of all is the server's start.
+            let mut failures = FAILURES - 1;
             loop {
                 let mut has_followed = false;
                 if let Err(error) = self.follow(&mut has_followed).await {
@@ -96,8 +100,10 @@ impl CatalogWatch {
                 } else {
                     reported.clear();
                 }
-                // Whoever needs it may have started it again before the loss was noticed here.
-                let is_back = has_followed && self.probe().await.is_ok();
+                failures = if has_followed { 0 } else { failures + 1 };
+                // Whoever needs it may have started it again before the loss was noticed here. The first attempt after that
+                // may still meet what is left of the old one.
+                let is_back = failures < FAILURES && self.probe().await.is_ok();
                 if !is_back {
                     self.gate.set(false);
                     revival.attempt(&self.catalog).await;
