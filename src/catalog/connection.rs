@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
-use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, Postgres, Row, Transaction, migrate::Migrator};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, Row, migrate::Migrator};
 
 use super::embedded::EmbeddedPostgres;
 use super::error::CatalogError;
@@ -274,26 +274,6 @@ impl Catalog {
         Ok(true)
     }
 
-    /// Begins a transaction for a search, with its threshold of similarity and its time limit. Returns the text as names are
-    /// compared with it: folded here once, since a plan that is kept for several searches would fold it again for each row.
-    pub(super) async fn begin_search(
-        &self,
-        text: &str,
-    ) -> Result<(Transaction<'static, Postgres>, String), CatalogError> {
-        let mut transaction = self.pool.begin().await?;
-        let folded = sqlx::query!(
-            r#"SELECT segue_search_text($1, true) AS "text!",
-                      set_config('pg_trgm.word_similarity_threshold', '0.45', true) AS threshold,
-                      set_config('statement_timeout', '3s', true) AS timeout,
-                      -- The planner takes comparing words for cheap, and would compare those of all tracks.
-                      set_config('enable_seqscan', 'off', true) AS scans"#,
-            text
-        )
-        .fetch_one(&mut *transaction)
-        .await?;
-        Ok((transaction, folded.text))
-    }
-
     /// Returns how many connections are open, and how many of them are idle.
     pub fn connections(&self) -> (usize, usize) {
         (self.pool.size() as usize, self.pool.num_idle())
@@ -328,7 +308,7 @@ impl Catalog {
         sqlx::query!("ANALYZE artists, albums, tracks, playlists, playlist_tracks, users, ratings, listens")
             .execute(&self.pool)
             .await?;
-        self.estimate_popularity().await
+        self.estimate_popular_tracks().await
     }
 
     /// Counts the rows of every table, by scanning them.

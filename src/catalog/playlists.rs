@@ -135,33 +135,6 @@ impl Catalog {
         Ok(playlists)
     }
 
-    /// Searches titles for `text`, misspelt or not, whatever its accents and punctuation. Returns up to `limit` playlists
-    /// after the first `offset`, best first; with `user`, only that user's.
-    pub async fn search_playlists(
-        &self,
-        text: &str,
-        user: Option<&UserId>,
-        offset: i64,
-        limit: i64,
-    ) -> Result<Vec<Playlist>, CatalogError> {
-        let (mut transaction, folded) = self.begin_search(text).await?;
-        let playlists = select_playlists!(
-            "WHERE segue_search_text(p.title) %> $1
-                   AND ($4::text IS NULL OR u.external_id = $4)
-               ORDER BY word_similarity($1, segue_search_text(p.title)) DESC,
-                        similarity($1, segue_search_text(p.title)) DESC,
-                        p.num_followers DESC NULLS LAST, p.external_id
-               OFFSET $2 LIMIT $3",
-            folded,
-            offset,
-            limit,
-            user.map(UserId::as_str)
-        )
-        .fetch_all(&mut *transaction)
-        .await?;
-        Ok(playlists)
-    }
-
     /// Creates or changes the playlist `id` to what `decide` makes of its current state, which no one else can change
     /// meanwhile; without `tracks`, the playlist keeps its tracks. Calls `decide` again if the change is repeated because of
     /// another writer.
@@ -278,6 +251,15 @@ impl Catalog {
         .await?;
         Ok(id)
     }
+}
+
+/// Returns the playlists of `rows`, in that order.
+pub(super) async fn playlists_of_rows(connection: &mut PgConnection, rows: &[i32]) -> sqlx::Result<Vec<Playlist>> {
+    let playlists = select_playlists!(
+        "JOIN unnest($1::int[]) WITH ORDINALITY AS listed (row, place) ON listed.row = p.id ORDER BY listed.place",
+        rows
+    );
+    playlists.fetch_all(connection).await
 }
 
 async fn write_playlist(

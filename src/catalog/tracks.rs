@@ -91,25 +91,6 @@ impl Catalog {
         Ok(tracks)
     }
 
-    /// Searches titles and artists for `text`, misspelt or not, whatever its accents and punctuation. Returns up to `limit`
-    /// tracks after the first `offset`, best first; of equally good ones, those in more playlists.
-    pub async fn search_tracks(&self, text: &str, offset: i64, limit: i64) -> Result<Vec<Track>, CatalogError> {
-        let (mut transaction, folded) = self.begin_search(text).await?;
-        let tracks = select_tracks!(
-            "LEFT JOIN track_popularity p ON p.track_id = t.id
-             WHERE t.search_text %> $1
-             ORDER BY word_similarity($1, t.search_text) DESC, p.placements DESC NULLS LAST,
-                      similarity($1, t.search_text) DESC, t.uri
-             OFFSET $2 LIMIT $3",
-            folded,
-            offset,
-            limit
-        )
-        .fetch_all(&mut *transaction)
-        .await?;
-        Ok(tracks)
-    }
-
     /// Returns the names of the tracks that the catalog has. Ids are a model's, unchecked.
     pub async fn track_names(&self, ids: &[String]) -> Result<HashMap<String, TrackName>, CatalogError> {
         let rows = sqlx::query!(
@@ -265,6 +246,15 @@ impl Catalog {
         );
         Ok(rows.fetch_all(&self.pool).await?)
     }
+}
+
+/// Returns the tracks of `rows`, in that order.
+pub(super) async fn tracks_of_rows(connection: &mut PgConnection, rows: &[i32]) -> sqlx::Result<Vec<Track>> {
+    let tracks = select_tracks!(
+        "JOIN unnest($1::int[]) WITH ORDINALITY AS listed (row, place) ON listed.row = t.id ORDER BY listed.place",
+        rows
+    );
+    tracks.fetch_all(connection).await
 }
 
 async fn fetch(connection: &mut PgConnection, id: &TrackId) -> sqlx::Result<Option<Track>> {

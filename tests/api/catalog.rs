@@ -240,10 +240,57 @@ async fn of_equal_names_the_one_in_more_playlists_comes_first() {
     for (playlist, tracks) in [("a", json!(["c:2", "c:1"])), ("b", json!(["c:2"])), ("c", json!(["c:2"]))] {
         put(&app, &format!("/playlists/{playlist}"), &json!({"title": playlist, "tracks": tracks})).await;
     }
-    app.database().catalog().await.refresh_popularity().await.expect("estimated");
+    app.database().catalog().await.refresh_popular_tracks().await.expect("estimated");
     let found = app.get("/tracks?q=bohemian%20rhapsody").await.ok();
     let found: Vec<&Value> = found["items"].as_array().expect("items").iter().map(|item| &item["id"]).collect();
     assert_eq!(found[..3], ["c:2", "c:1", "c:3"]);
+}
+
+#[tokio::test]
+async fn a_search_of_a_large_catalog_lists_popular_tracks_first_and_finds_all() {
+    let app = TestApp::spawn().await;
+    let names = [
+        ("s:1", "Common Ground", "Rare Band"),
+        ("s:2", "Common People", "Pulp"),
+        ("s:3", "Commonplace", "Pulp"),
+        ("s:4", "Uncommon Grounds", "Rare Band"),
+    ];
+    for (id, name, artist) in names {
+        assert_eq!(app.post("/tracks", &json!({"id": id, "name": name, "artist": artist})).await.status, 201);
+    }
+    put(&app, "/playlists/s", &json!({"title": "s", "tracks": ["s:2"]})).await;
+    app.database().catalog().await.refresh_popular_tracks().await.expect("estimated");
+    // As in a catalog with more tracks than count as popular.
+    for sql in [
+        "DELETE FROM popular_tracks WHERE search_text !~ 'common people' RETURNING search_text",
+        "UPDATE popular_tracks_estimate SET is_all = false RETURNING ''",
+    ] {
+        app.database().texts(sql).await;
+    }
+    let text = |id: &Value| id.as_str().expect("an id").to_owned();
+    let search = async |q: &str, limit: usize| -> Vec<String> {
+        let (mut all, mut cursor) = (Vec::new(), String::new());
+        loop {
+            let page = app.get(&format!("/tracks?q={}&limit={limit}{cursor}", encode(q))).await.ok();
+            all.extend(page["items"].as_array().expect("items").iter().map(|item| text(&item["id"])));
+            let Some(next) = page["next"].as_str() else { return all };
+            cursor = format!("&cursor={next}");
+        }
+    };
+    for limit in [1, 2, 50] {
+        // Whole words, popular first; then beginnings.
+        assert_eq!(search("common", limit).await, ["s:2", "s:1", "s:3"], "{limit}");
+        assert_eq!(search("rare band ground", limit).await[..2], ["s:1", "s:4"], "{limit}");
+    }
+    assert_eq!(search("comon peeple", 1).await[0], "s:2", "similar and popular");
+    let similar = search("rare baand", 50).await;
+    assert!(similar.contains(&"s:4".to_owned()), "similar to none that is popular: {similar:?}");
+    // What is popular has a new name, or is gone.
+    patch(&app, "/tracks/s:2", &json!({"name": "Disco 2000"})).await.ok();
+    assert_eq!(search("disco", 1).await, ["s:2"]);
+    assert_eq!(search("common", 50).await, ["s:1", "s:3"]);
+    delete(&app, "/tracks/s:3").await;
+    assert!(!search("commonplace", 50).await.contains(&"s:3".to_owned()));
 }
 
 #[tokio::test]

@@ -145,7 +145,7 @@ fn a_backup_is_restored_as_documented_and_a_restore_that_fails_changes_nothing()
         text(&old)
     ));
     other.succeed(&restore);
-    let tables = "psql -Atc \"SELECT schemaname FROM pg_tables WHERE tablename IN ('tracks', 'track_popularity')\"";
+    let tables = "psql -Atc \"SELECT schemaname FROM pg_tables WHERE tablename IN ('tracks', 'popular_tracks')\"";
     assert_eq!(other.succeed(tables), "public\n");
     other.segue(&["migrate"]);
     assert_eq!(other.succeed(tables), "public\npublic\n");

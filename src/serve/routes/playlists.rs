@@ -356,7 +356,8 @@ pub fn playlist_id(id: String) -> Result<PlaylistId, ApiError> {
 
 /// List or search playlists
 ///
-/// Playlists are in the order of their ids; with `q`, those whose title matches best, typos tolerated.
+/// Playlists are in the order of their ids. With `q`, they are those whose title has all its words (the last may be
+/// unfinished), shortest titles first; if there are none, those with similar words, so that typos are tolerated.
 #[utoipa::path(get, path = "/playlists", tag = "playlists", params(PlaylistsQuery),
     responses((status = 200, description = "A page of playlists", body = PlaylistList)))]
 async fn list(
@@ -365,13 +366,13 @@ async fn list(
 ) -> Result<Json<PlaylistList>, ApiError> {
     let PlaylistsQuery { limit, cursor, q, user_id } = query;
     let query = ListQuery { limit, cursor, q };
-    let (page, limit) = (query.page()?, limit.get() as i64);
+    let (page, limit) = (query.page()?, limit.get());
     let playlists = match (&page, user_id.map(UserId::storable).transpose()) {
         // A text that can't be an id is nobody's.
         (_, Err(_)) => Vec::new(),
-        (Page::After(id), Ok(user)) => state.catalog()?.playlists_after(id, user.as_ref(), limit).await?,
+        (Page::After(id), Ok(user)) => state.catalog()?.playlists_after(id, user.as_ref(), limit as i64).await?,
         (Page::Search(text, offset), Ok(user)) => {
-            state.catalog()?.search_playlists(text, user.as_ref(), (*offset).into(), limit).await?
+            state.catalog()?.search_playlists(text, user.as_ref(), *offset as usize, limit).await?
         }
     };
     let next = query.next(&page, playlists.len(), playlists.last().map(|playlist| playlist.id.as_str()));

@@ -268,17 +268,18 @@ fn track_id(id: String) -> Result<TrackId, ApiError> {
 
 /// List or search tracks
 ///
-/// Tracks are in the order of their ids; with `q`, those whose title and artist match best, typos tolerated.
+/// Tracks are in the order of their ids. With `q`, those come first whose title and artist have all its words (the last may be
+/// unfinished), the ones in most playlists first; then those with similar words, so that typos are tolerated.
 #[utoipa::path(get, path = "/tracks", tag = "tracks", params(ListQuery),
     responses((status = 200, description = "A page of tracks", body = TrackList)))]
 async fn list(
     State(state): State<AppState>,
     QueryParameters(query): QueryParameters<ListQuery>,
 ) -> Result<Json<TrackList>, ApiError> {
-    let (page, limit) = (query.page()?, query.limit.get() as i64);
+    let (page, limit) = (query.page()?, query.limit.get());
     let tracks = match &page {
-        Page::After(id) => state.catalog()?.tracks_after(id, limit).await?,
-        Page::Search(text, offset) => state.catalog()?.search_tracks(text, (*offset).into(), limit).await?,
+        Page::After(id) => state.catalog()?.tracks_after(id, limit as i64).await?,
+        Page::Search(text, offset) => state.catalog()?.search_tracks(text, *offset as usize, limit).await?,
     };
     let next = query.next(&page, tracks.len(), tracks.last().map(|track| track.id.as_str()));
     Ok(Json(TrackList { items: tracks.into_iter().map(TrackBody::from).collect(), next }))
