@@ -1,7 +1,7 @@
 # The commands that a person types. Each target installs what it needs first.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo server test lint fmt deny openapi sqlx drift bench kernels load chaos soak contract fuzz up clean
+.PHONY: help setup demo server test lint fmt deny openapi sqlx drift bench kernels load chaos soak scale contract fuzz up clean
 
 help: ## list these targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
@@ -64,6 +64,10 @@ chaos: setup ## overload the server, swap models and stop PostgreSQL under load,
 soak: setup ## MINUTES=20 of mixed load with model swaps and restarts of PostgreSQL
 	cargo build --release --locked
 	cargo bench --locked --bench load -- --soak --minutes $(or $(MINUTES),20) $(if $(DATA),--data $(abspath $(DATA)))
+
+scale: setup ## measure all stages by size; PARTS="1/64 1/16 1/4 1" of 66 million placements, NEUMF=1; goes on where it was stopped
+	cargo build --release --locked
+	cargo bench --locked --bench scale -- $(if $(PARTS),--parts "$(PARTS)") $(if $(NEUMF),--neumf)
 
 contract: setup ## test a live server against openapi.yaml with Schemathesis; CASES=5000
 	scripts/contract.sh $(or $(CASES),5000)

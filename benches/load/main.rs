@@ -35,6 +35,7 @@ fn main() {
     let flag = |name: &str| arguments.iter().skip_while(|argument| *argument != name).nth(1);
     let home = tempfile::tempdir().expect("a temporary folder");
     let playlists = support::prepare(home.path());
+    support::copy_bundles(home.path());
     let (server, url) = support::serve_with(home.path(), &[]);
     let bench =
         Bench { address: url.trim_start_matches("http://").to_owned(), home: home.path(), pid: server.id(), playlists };
@@ -245,7 +246,7 @@ async fn overload(bench: &Bench<'_>, seconds: f64) {
 
 async fn swaps(bench: &Bench<'_>, seconds: f64) {
     let (_, models) = bench.json("GET", "/models", None).await;
-    let kinds: Vec<(String, String)> = models["models"]
+    let mut kinds: Vec<(String, String)> = models["models"]
         .as_array()
         .map(|models| models.iter())
         .into_iter()
@@ -260,10 +261,12 @@ async fn swaps(bench: &Bench<'_>, seconds: f64) {
     println!("\n20 swaps of each kind of model while asked");
     let stored = bench.stored();
     let asking = run(&bench.address, stored, 60.0, Duration::from_secs_f64(2.0 * seconds), CONNECTIONS);
+    let swaps = 20 * kinds.len();
     let swapping = async {
         let mut failed = 0;
         for _ in 0..20 {
-            for (kind, version) in &kinds {
+            for (kind, version) in &mut kinds {
+                *version = support::other(version);
                 let path = format!("/models/{kind}/activate");
                 let (status, _) = bench.json("POST", &path, Some(json!({"version": version}))).await;
                 failed += usize::from(status != 200);
@@ -272,7 +275,7 @@ async fn swaps(bench: &Bench<'_>, seconds: f64) {
         failed
     };
     let (samples, failed) = tokio::join!(asking, swapping);
-    println!("  swaps {}, failed {failed}; requests {}", 20 * kinds.len(), statuses(&samples));
+    println!("  swaps {swaps}, failed {failed}; requests {}", statuses(&samples));
 }
 
 async fn database_away(bench: &Bench<'_>, seconds: f64, what: &str, signal: &str) {
@@ -374,7 +377,9 @@ async fn soak(bench: &Bench<'_>, minutes: f64) {
             memory.push((began.elapsed().as_secs_f64() / 60.0, bench.memory()));
             for model in models["models"].as_array().into_iter().flatten() {
                 let path = format!("/models/{}/activate", model["kind"].as_str().unwrap_or_default());
-                bench.json("POST", &path, Some(json!({"version": model["version"]}))).await;
+                let version = model["version"].as_str().unwrap_or_default();
+                let version = if memory.len() % 2 == 1 { support::other(version) } else { version.to_owned() };
+                bench.json("POST", &path, Some(json!({"version": version}))).await;
             }
             if memory.len() % SWAPS_BETWEEN_RESTARTS == 0 {
                 bench.postgres("-INT"); // a fast stop

@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_xoshiro::Xoshiro256PlusPlus;
+use segue::bundle::{Kind, current_version};
 use segue::catalog::PlaylistRecord;
 use segue::import::mpd::{find_slices, parse_slice};
 use segue::import::{BytesRead, read_file};
@@ -39,6 +40,36 @@ pub fn prepare(home: &Path) -> Vec<PlaylistRecord> {
     }
     playlists.shuffle(&mut Xoshiro256PlusPlus::seed_from_u64(1));
     playlists
+}
+
+/// What a version's copy is called beside it.
+const COPY: &str = "-copy";
+
+/// Publishes a copy of each bundle beside it, so that there is something to swap.
+pub fn copy_bundles(home: &Path) {
+    for kind in Kind::ALL {
+        let models = home.join("models");
+        let Some(version) = current_version(&models, kind) else { continue };
+        let (from, to) = (models.join(kind.as_str()).join(&version), models.join(kind.as_str()).join(other(&version)));
+        if version.ends_with(COPY) || to.exists() {
+            continue;
+        }
+        std::fs::create_dir(&to).expect("a folder");
+        for entry in std::fs::read_dir(&from).expect("a bundle").flatten() {
+            if entry.file_name() != "manifest.json" {
+                std::fs::hard_link(entry.path(), to.join(entry.file_name())).expect("a link");
+            }
+        }
+        let manifest = std::fs::read(from.join("manifest.json")).expect("a manifest");
+        let mut manifest: serde_json::Value = serde_json::from_slice(&manifest).expect("JSON");
+        manifest["version"] = other(&version).into();
+        std::fs::write(to.join("manifest.json"), manifest.to_string()).expect("a manifest");
+    }
+}
+
+/// The version to swap `version` for.
+pub fn other(version: &str) -> String {
+    version.strip_suffix(COPY).map_or_else(|| format!("{version}{COPY}"), ToOwned::to_owned)
 }
 
 /// A path as an argument.
