@@ -15,6 +15,7 @@ use reqwest::Client;
 use segue::catalog::{PlaylistRecord, TrackId, TrackMention};
 use serde_json::json;
 
+#[expect(dead_code, reason = "each benchmark uses its own part of it")]
 mod support;
 
 use support::{prepare, serve, stop};

@@ -249,9 +249,28 @@ impl Catalog {
         // A pool of its own, closed at the end: after a failed migration, its connection still holds the migration lock.
         let pool =
             session.of(PgPoolOptions::new().max_connections(1)).connect_lazy_with(PgConnectOptions::clone(&options));
-        let migrated = MIGRATOR.run(&pool).await;
+        let migrated = async {
+            self.build_indexes_to_migrate().await?;
+            Ok(MIGRATOR.run(&pool).await?)
+        };
+        let migrated = migrated.await;
         pool.close().await;
-        Ok(migrated?)
+        migrated
+    }
+
+    /// Builds what an import deferred, if there are migrations to apply: they may be about these indexes.
+    async fn build_indexes_to_migrate(&self) -> Result<(), CatalogError> {
+        let has_table = sqlx::query_scalar!(r#"SELECT to_regclass('deferred_indexes') IS NOT NULL AS "has!""#);
+        if !has_table.fetch_one(&self.pool).await? {
+            return Ok(());
+        }
+        // Not checked when this is compiled: sqlx makes the table.
+        let applied: i64 =
+            sqlx::query_scalar("SELECT COALESCE(max(version), 0) FROM _sqlx_migrations").fetch_one(&self.pool).await?;
+        if applied < MIGRATOR.iter().map(|migration| migration.version).max().unwrap_or(0) {
+            self.build_deferred_indexes(None).await?;
+        }
+        Ok(())
     }
 
     /// Closes the connections and releases the private PostgreSQL, even while other handles exist: a program that ends

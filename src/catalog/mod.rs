@@ -8,6 +8,7 @@
 //! * `upsert`: writes batches of them; `copy` moves rows in and out by PostgreSQL's COPY
 //! * a file a resource with its queries: `tracks`, `playlists`, `users`, `ratings`, `listens`, `api_keys`
 //! * what training reads: `placements`, `descriptions`, `feedback`, `attributes`
+//! * `deferred_indexes`: what a first import builds at its end
 //! * `attempts`: repeats transactions that gave way to another writer
 //! * `connection`, `notifications` (LISTEN), and the private PostgreSQL, [`embedded`]
 
@@ -16,6 +17,7 @@ mod attempts;
 mod attributes;
 mod connection;
 mod copy;
+mod deferred_indexes;
 mod descriptions;
 pub mod embedded;
 mod error;
@@ -37,6 +39,7 @@ mod users;
 pub use api_keys::{ApiKey, KeyHash, Scope};
 pub use attributes::{TrackAttributes, UserAttributes};
 pub use connection::{Catalog, CatalogCounts, MIGRATOR, SCHEMA};
+pub use deferred_indexes::DeferredIndexes;
 pub use descriptions::TrackDescription;
 pub use embedded::{EmbeddedError, EmbeddedPostgres, postgres_programs};
 pub use error::CatalogError;
@@ -49,4 +52,5 @@ pub use playlists::{Playlist, PlaylistContents, PlaylistFields, PlaylistTrack};
 pub use prune::{NamedRows, Prunable, Pruned};
 pub use records::*;
 pub use tracks::{HiddenTrack, RenamedTrack, Track, TrackName};
+pub(crate) use upsert::KnownTracks;
 pub use users::User;

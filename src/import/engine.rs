@@ -11,11 +11,22 @@ use tracing::{info, warn};
 use super::error::{FormatError, ImportError, ReadError};
 use super::report::{FailedFile, ImportReport, Outcome, Reject, RejectLog};
 use super::source::BytesRead;
-use crate::catalog::{Catalog, CatalogError, NamedRows};
+use crate::catalog::{Catalog, CatalogError, KnownTracks, NamedRows};
 use crate::progress::{Interrupt, Progress};
 
 /// Time between two looks at how much was read.
 const TICK: Duration = Duration::from_millis(500);
+/// Bytes of files from which on a first import builds indexes at its end: of a few playlists that takes longer.
+const DEFER_INDEXES_FROM: u64 = 16 << 20;
+
+/// Where batches are written to.
+#[derive(Debug)]
+pub struct Writer {
+    /// the catalog
+    pub catalog: Catalog,
+    /// tracks that earlier batches wrote
+    pub(super) known: KnownTracks,
+}
 
 /// Rows of one file that are written in one transaction.
 pub trait ImportBatch: Send + 'static {
@@ -25,7 +36,7 @@ pub trait ImportBatch: Send + 'static {
     /// Writes the rows. Returns what that did, and what was skipped, by the reader or by the catalog.
     fn write(
         &mut self,
-        catalog: &Catalog,
+        writer: &mut Writer,
     ) -> impl Future<Output = Result<(Self::Outcome, Vec<Reject>), CatalogError>> + Send;
 
     /// Adds the rows, once they are written, to those that the import names.
@@ -96,6 +107,9 @@ pub async fn import_files<B: ImportBatch>(
     });
     reader.map_err(|error| ImportError::Reader(error.to_string()))?;
 
+    let mut writer = Writer { catalog: catalog.clone(), known: KnownTracks::default() };
+    let is_large = size.is_none_or(|size| size >= DEFER_INDEXES_FROM);
+    let deferred = if is_large { catalog.defer_indexes().await? } else { None };
     let mut report = ImportReport::<B::Outcome>::default();
     let mut log = RejectLog::new(rejects);
     let mut has_rows = false;
@@ -122,7 +136,7 @@ pub async fn import_files<B: ImportBatch>(
                 has_rows |= rows > 0;
                 written += rows;
                 let (outcome, skipped) = {
-                    let mut writing = pin!(batch.write(catalog));
+                    let mut writing = pin!(batch.write(&mut writer));
                     loop {
                         tokio::select! {
                             outcome = &mut writing => break outcome?,
@@ -162,6 +176,10 @@ pub async fn import_files<B: ImportBatch>(
     drop(receiver);
     if !report.interrupted && end.await.is_err() {
         return Err(ImportError::Reader("it panicked".to_owned()));
+    }
+    // Who stops an import does not want to wait; the next one, or a server, builds them.
+    if !report.interrupted {
+        catalog.build_deferred_indexes(deferred).await?;
     }
     if report.outcome.has_changes() {
         catalog.analyze().await?;

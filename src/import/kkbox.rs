@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 use time::{Duration, OffsetDateTime};
 
-use super::engine::{FileToRead, HandOver, ImportBatch, import_files};
+use super::engine::{FileToRead, HandOver, ImportBatch, Writer, import_files};
 use super::error::{FormatError, ImportError, ReadError};
 use super::report::{ImportReport, Reject, Skipped};
 use super::source::{BytesRead, Source};
@@ -115,12 +115,12 @@ pub async fn import_kkbox(
 impl ImportBatch for KkboxBatch {
     type Outcome = ListensOutcome;
 
-    async fn write(&mut self, catalog: &Catalog) -> Result<(ListensOutcome, Vec<Reject>), CatalogError> {
+    async fn write(&mut self, writer: &mut Writer) -> Result<(ListensOutcome, Vec<Reject>), CatalogError> {
         let outcome = match &self.rows {
-            KkboxRows::Users(users) => catalog.import_users(users).await?,
-            KkboxRows::Songs(songs) => catalog.import_songs(songs).await?,
-            KkboxRows::Recordings(recordings) => catalog.import_recordings(recordings).await?,
-            KkboxRows::Listens(listens) => catalog.import_listens(listens).await?,
+            KkboxRows::Users(users) => writer.catalog.import_users(users).await?,
+            KkboxRows::Songs(songs) => writer.catalog.import_songs(songs).await?,
+            KkboxRows::Recordings(recordings) => writer.catalog.import_recordings(recordings).await?,
+            KkboxRows::Listens(listens) => writer.catalog.import_listens(listens).await?,
         };
         Ok((outcome, std::mem::take(&mut self.rejects)))
     }

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex};
 
 use time::OffsetDateTime;
 
-use super::engine::{FileToRead, HandOver, ImportBatch, import_files};
+use super::engine::{FileToRead, HandOver, ImportBatch, Writer, import_files};
 use super::error::{ImportError, ReadError};
 use super::report::{ImportReport, Reject, Skipped};
 use super::source::{BytesRead, Source};
@@ -133,11 +133,11 @@ pub async fn import_ratings_naming(
 impl ImportBatch for ParsedRatings {
     type Outcome = RatingsOutcome;
 
-    async fn write(&mut self, catalog: &Catalog) -> Result<(RatingsOutcome, Vec<Reject>), CatalogError> {
+    async fn write(&mut self, writer: &mut Writer) -> Result<(RatingsOutcome, Vec<Reject>), CatalogError> {
         let is_empty = self.rows() == 0;
         let outcome = match is_empty {
             true => RatingsOutcome::default(),
-            false => catalog.import_ratings(&self.tracks, &self.ratings).await?,
+            false => writer.catalog.import_ratings(&self.tracks, &self.ratings).await?,
         };
         Ok((outcome, std::mem::take(&mut self.rejects)))
     }

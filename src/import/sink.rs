@@ -4,14 +4,13 @@ use std::collections::HashSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use super::engine::{FileToRead, HandOver, ImportBatch};
+use super::engine::{FileToRead, HandOver, ImportBatch, Writer};
 use super::error::ReadError;
 use super::report::{Reject, Skipped};
 use super::source::{BytesRead, Line};
 use crate::catalog::fields::Omitted;
 use crate::catalog::{
-    BatchOutcome, Catalog, CatalogError, NamedRows, PlaylistRecord, Prunable, TrackMention, TrackRecord, UnknownTrack,
-    UserId,
+    BatchOutcome, CatalogError, NamedRows, PlaylistRecord, Prunable, TrackMention, TrackRecord, UnknownTrack, UserId,
 };
 
 /// Playlists written in one transaction at most; a slice of the Million Playlist Dataset has 1,000.
@@ -72,16 +71,16 @@ pub struct Batch {
 impl ImportBatch for Batch {
     type Outcome = BatchOutcome;
 
-    async fn write(&mut self, catalog: &Catalog) -> Result<(BatchOutcome, Vec<Reject>), CatalogError> {
+    async fn write(&mut self, writer: &mut Writer) -> Result<(BatchOutcome, Vec<Reject>), CatalogError> {
         let mut outcome = BatchOutcome::default();
         if !self.tracks.is_empty() {
-            outcome += catalog.upsert_tracks(&self.tracks).await?;
+            outcome += writer.catalog.upsert_tracks(&self.tracks).await?;
         }
         if !self.users.is_empty() {
-            outcome += catalog.upsert_users(&self.users).await?;
+            outcome += writer.catalog.upsert_users(&self.users).await?;
         }
         if !self.playlists.is_empty() {
-            let upserted = catalog.upsert_playlists(&self.playlists).await?;
+            let upserted = writer.catalog.import_playlists(&self.playlists, Some(&mut writer.known)).await?;
             outcome += upserted.outcome;
             self.rejects.extend(upserted.unknown_tracks.into_iter().map(|UnknownTrack { playlist, track }| {
                 let (place, id) = (self.places[playlist], self.playlists[playlist].tracks[track].id());

@@ -48,7 +48,7 @@ pub async fn serve(
     }
     let catalog_watch = tokio::spawn(catalog_watch.run(interrupt.clone()));
     let catching_up = tokio::spawn(state::listen_feed::catch_up(state.catalog.clone(), state.models.clone()));
-    let popular_tracks = tokio::spawn(state::popular_tracks::follow(state.catalog.clone()));
+    let upkeep = tokio::spawn(state::upkeep::follow(state.catalog.clone()));
     info!("listening on http://{}", listener.local_addr()?);
     if !(settings.needs_keys() || settings.is_local()) {
         warn!("requests need no API key: anyone who can reach {} can read and change everything", settings.listen);
@@ -81,7 +81,7 @@ pub async fn serve(
     models_watch.abort();
     catalog_watch.abort();
     catching_up.abort();
-    popular_tracks.abort();
+    upkeep.abort();
     if let Some(metrics) = metrics {
         metrics.abort();
     }

@@ -6,7 +6,7 @@ use std::collections::hash_map::Entry;
 use crate::catalog::records::{AlbumRecord, ArtistRecord, PlaylistRecord, TrackId, TrackMention, TrackRecord};
 
 /// A row of `artists` or `albums` as a batch describes it: by uri, by name, or both.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Named<'a> {
     pub(super) uri: Option<&'a str>,
     pub(super) name: Option<&'a str>,
@@ -42,7 +42,7 @@ pub(super) struct BatchTrack<'a> {
 }
 
 /// What the records of one track in a batch say together: the first one that says something counts.
-#[derive(Default)]
+#[derive(Default, Hash)]
 pub(super) struct Description<'a> {
     pub(super) name: Option<&'a str>,
     pub(super) artist: Option<Named<'a>>,

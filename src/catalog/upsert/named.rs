@@ -34,6 +34,8 @@ pub(super) struct NamedRecords<'a> {
     records: Vec<NamedRecord<'a>>,
     of_uri: HashMap<&'a str, usize>,
     of_name: HashMap<(i32, &'a str), usize>,
+    /// whether records say different names of one uri: the first one counts
+    pub(super) has_contradictions: bool,
 }
 
 impl<'a> NamedRecords<'a> {
@@ -49,6 +51,9 @@ impl<'a> NamedRecords<'a> {
             None => self.records.push(record),
             Some(known) => {
                 known.scope = known.scope.or(record.scope);
+                self.has_contradictions |= !known.is_inferred
+                    && !record.is_inferred
+                    && known.named.name.zip(record.named.name).is_some_and(|(known, said)| known != said);
                 if known.named.name.is_none() || (known.is_inferred && record.named.name.is_some()) {
                     (known.named.name, known.is_inferred) = (record.named.name, record.is_inferred);
                 }
@@ -269,6 +274,8 @@ pub(super) struct UpsertedRows {
     pub(super) added: u64,
     /// how many have another name now, or a uri
     pub(super) changed: u64,
+    /// whether anything is different now in rows that were stored before, their artists included
+    pub(super) is_different: bool,
     /// rows that became one with another, and that one
     merged: HashMap<i32, i32>,
 }
@@ -331,7 +338,9 @@ pub(super) async fn upsert<T: NamedTable>(
         let (gone, into): (Vec<i32>, Vec<i32>) = merged.iter().map(|(gone, into)| (*gone, *into)).unzip();
         T::merge(connection, &gone, &into).await?;
     }
-    Ok(UpsertedRows { ids: resolved.ids, added, changed: (adopted.len() + renamed.len()) as u64, merged })
+    let changed = (adopted.len() + renamed.len()) as u64;
+    let is_different = changed > 0 || !placed.is_empty() || !merged.is_empty();
+    Ok(UpsertedRows { ids: resolved.ids, added, changed, is_different, merged })
 }
 
 /// What is stored of a batch's rows.

@@ -6,7 +6,8 @@ use sqlx::PgConnection;
 use time::OffsetDateTime;
 
 use super::batch::Batch;
-use super::tracks::upsert_tracks;
+use super::known_tracks::KnownTracks;
+use super::tracks::{remember, upsert_unknown_tracks};
 use super::transaction::begin_bulk;
 use super::users::upsert_users;
 use crate::catalog::attempts::Attempts;
@@ -24,16 +25,29 @@ impl Catalog {
     /// ones given, if any are stated, less those that are named by an id that the catalog does not have: these are
     /// returned. Until it is done, other batches and edits of the same playlists wait; readers don't.
     pub async fn upsert_playlists(&self, playlists: &[PlaylistRecord]) -> Result<UpsertedPlaylists, CatalogError> {
+        self.import_playlists(playlists, None).await
+    }
+
+    /// The same for one of many batches, which have tracks in common.
+    pub(crate) async fn import_playlists(
+        &self,
+        playlists: &[PlaylistRecord],
+        mut known: Option<&mut KnownTracks>,
+    ) -> Result<UpsertedPlaylists, CatalogError> {
         let mut attempts = Attempts::default();
         loop {
-            match self.try_upsert_playlists(playlists).await {
+            match self.try_upsert_playlists(playlists, known.as_deref_mut()).await {
                 Err(error) if attempts.again(&error).await => {}
                 outcome => return outcome,
             }
         }
     }
 
-    async fn try_upsert_playlists(&self, playlists: &[PlaylistRecord]) -> Result<UpsertedPlaylists, CatalogError> {
+    async fn try_upsert_playlists(
+        &self,
+        playlists: &[PlaylistRecord],
+        mut known: Option<&mut KnownTracks>,
+    ) -> Result<UpsertedPlaylists, CatalogError> {
         let mut transaction = begin_bulk(&self.pool).await?;
         let ids: Vec<String> = playlists.iter().map(|playlist| playlist.id.to_string()).collect();
         let present = sqlx::query!(
@@ -43,7 +57,7 @@ impl Catalog {
         let present = present.fetch_all(&mut *transaction).await?;
         let present: HashMap<String, i32> = present.into_iter().map(|row| (row.external_id, row.id)).collect();
         let batch = Batch::of_playlists(playlists);
-        let tracks = upsert_tracks(&mut transaction, &batch, false).await?;
+        let tracks = upsert_unknown_tracks(&mut transaction, &batch, known.as_deref_mut()).await?;
         let mut outcome = tracks.outcome;
         let named = playlists.iter().filter_map(|playlist| playlist.user.as_ref());
         let (users, users_added) = upsert_users(&mut transaction, named).await?;
@@ -65,6 +79,9 @@ impl Catalog {
         let changes =
             replace_playlists(&mut transaction, playlists, present, &placements, &users, &mut outcome).await?;
         transaction.commit().await?;
+        if let Some(known) = known {
+            remember(known, &batch, &tracks);
+        }
         Ok(UpsertedPlaylists { outcome, unknown_tracks, changes })
     }
 }

@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeSet, HashSet};
 
-use sqlx::PgConnection;
+use sqlx::{Connection, PgConnection};
 
-use super::batch::{Batch, Description, Named};
+use super::batch::{Batch, BatchTrack, Description, Named};
+use super::known_tracks::KnownTracks;
 use super::named::{Albums, Artists, EVERYWHERE, NamedRecord, NamedRecords, UpsertedRows, upsert};
 use super::transaction::begin_bulk;
 use crate::catalog::attempts::Attempts;
@@ -24,6 +25,10 @@ pub(in crate::catalog) struct UpsertedTracks {
     pub(in crate::catalog) changes: Vec<RowChange>,
     /// in numbers
     pub(in crate::catalog) outcome: BatchOutcome,
+    /// whether artists or albums that were stored before are different now
+    has_other_names: bool,
+    /// whether what the batch says would be the same if it were said again
+    is_settled: bool,
 }
 
 impl UpsertedTracks {
@@ -80,7 +85,8 @@ pub(in crate::catalog) async fn upsert_track_records<'a>(
     connection: &mut PgConnection,
     tracks: impl IntoIterator<Item = &'a TrackRecord>,
 ) -> Result<UpsertedTracks, CatalogError> {
-    upsert_tracks(connection, &Batch::of_tracks(tracks), false).await
+    let batch = Batch::of_tracks(tracks);
+    upsert_tracks(connection, &all(&batch), false).await
 }
 
 /// Upserts a track under the same locks; its artist and album are what the record says, whatever the catalog knows.
@@ -88,7 +94,8 @@ pub(in crate::catalog) async fn replace_track_record(
     connection: &mut PgConnection,
     track: &TrackRecord,
 ) -> Result<(), CatalogError> {
-    upsert_tracks(connection, &Batch::of_tracks([track]), true).await.map(drop)
+    let batch = Batch::of_tracks([track]);
+    upsert_tracks(connection, &all(&batch), true).await.map(drop)
 }
 
 /// Adds tracks that are missing, named by their ids, under the same lock. Returns their number.
@@ -105,18 +112,74 @@ pub(in crate::catalog) async fn add_tracks<'a>(
     Ok(upsert_track_records(connection, &unknown).await?.outcome.tracks_added)
 }
 
+/// The tracks of a batch.
+fn all<'b, 'a>(batch: &'b Batch<'a>) -> Vec<&'b BatchTrack<'a>> {
+    batch.tracks.iter().collect()
+}
+
+/// Writes what a batch says of its tracks, but of those that are known to be as it says. Returns what it would have done
+/// to all of them: the result is the same, whatever is known.
+pub(super) async fn upsert_unknown_tracks(
+    connection: &mut PgConnection,
+    batch: &Batch<'_>,
+    known: Option<&mut KnownTracks>,
+) -> Result<UpsertedTracks, CatalogError> {
+    let Some(known) = known else { return upsert_tracks(connection, &all(batch), false).await };
+    known.check(&mut *connection).await?;
+    let mut rows: Vec<Option<i32>> = batch.tracks.iter().map(|track| known.row(track)).collect();
+    let unknown: Vec<usize> = (0..rows.len()).filter(|&index| rows[index].is_none()).collect();
+    let mut upserted = None;
+    if unknown.len() < rows.len() {
+        let mut changes = vec![RowChange::Unchanged; rows.len()];
+        let tracks: Vec<&BatchTrack<'_>> = unknown.iter().map(|&index| &batch.tracks[index]).collect();
+        let mut savepoint = connection.begin().await?;
+        let some = upsert_tracks(&mut savepoint, &tracks, false).await?;
+        if some.has_other_names || !some.is_settled {
+            // What the known tracks say of the same artists and albums may come first.
+            savepoint.rollback().await?;
+        } else {
+            savepoint.commit().await?;
+            for ((index, row), change) in unknown.into_iter().zip(&some.rows).zip(&some.changes) {
+                (rows[index], changes[index]) = (*row, *change);
+            }
+            upserted = Some(UpsertedTracks { rows, changes, ..some });
+        }
+    }
+    let upserted = match upserted {
+        Some(upserted) => upserted,
+        None => upsert_tracks(&mut *connection, &all(batch), false).await?,
+    };
+    if upserted.has_other_names {
+        known.clear();
+    }
+    known.keep(connection).await?;
+    Ok(upserted)
+}
+
+/// Adds the tracks of a batch that was written and committed to those that are known.
+pub(super) fn remember(known: &mut KnownTracks, batch: &Batch<'_>, upserted: &UpsertedTracks) {
+    if upserted.has_other_names || !upserted.is_settled {
+        return;
+    }
+    for (track, row) in batch.tracks.iter().zip(&upserted.rows) {
+        if let Some(row) = *row {
+            known.add(track, row);
+        }
+    }
+}
+
 /// Writes what a batch says of its tracks, their artists and albums. What it does not say stays; unless it `replaces` what
 /// is there, it completes what the catalog knows of a track's artist and album.
 pub(super) async fn upsert_tracks(
     connection: &mut PgConnection,
-    batch: &Batch<'_>,
+    tracks: &[&BatchTrack<'_>],
     replaces: bool,
 ) -> Result<UpsertedTracks, CatalogError> {
     let mut outcome = BatchOutcome::default();
-    let uris: Vec<String> = batch.tracks.iter().map(|track| track.id.to_string()).collect();
+    let uris: Vec<String> = tracks.iter().map(|track| track.id.to_string()).collect();
     let mut stored = stored_tracks(&mut *connection, &uris).await?;
     let mut records = NamedRecords::default();
-    let found: Vec<Found> = (batch.tracks.iter().zip(&stored))
+    let found: Vec<Found> = (tracks.iter().zip(&stored))
         .map(|(track, stored)| {
             let stored = stored.as_ref().and_then(|track| track.artist.as_ref());
             match track.described.as_ref().and_then(|track| track.artist) {
@@ -125,7 +188,9 @@ pub(super) async fn upsert_tracks(
             }
         })
         .collect();
+    let mut is_settled = !records.has_contradictions;
     let upserted = upsert::<Artists>(connection, &records).await?;
+    let mut has_other_names = upserted.is_different;
     (outcome.artists_added, outcome.artists_changed) = (upserted.added, upserted.changed);
     let artists: Vec<Option<i32>> = found.into_iter().map(|found| found.row(&upserted)).collect();
     if upserted.has_merged() {
@@ -133,7 +198,7 @@ pub(super) async fn upsert_tracks(
     }
 
     let mut records = NamedRecords::default();
-    let found: Vec<Found> = (batch.tracks.iter().zip(&stored).zip(&artists))
+    let found: Vec<Found> = (tracks.iter().zip(&stored).zip(&artists))
         .map(|((track, stored), &artist)| {
             let artist_before = stored.as_ref().and_then(|track| Some(track.artist.as_ref()?.id));
             let stored = stored.as_ref().and_then(|track| track.album.as_ref());
@@ -149,7 +214,9 @@ pub(super) async fn upsert_tracks(
             }
         })
         .collect();
+    is_settled &= !records.has_contradictions;
     let upserted = upsert::<Albums>(connection, &records).await?;
+    has_other_names |= upserted.is_different;
     (outcome.albums_added, outcome.albums_changed) = (upserted.added, upserted.changed);
     let albums: Vec<Option<i32>> = found.into_iter().map(|found| found.row(&upserted)).collect();
 
@@ -157,7 +224,7 @@ pub(super) async fn upsert_tracks(
     let mut changes = vec![RowChange::Unchanged; uris.len()];
     let mut changed = ChangedTracks::default();
     let mut missing: Vec<(usize, &Description<'_>)> = Vec::new();
-    for (index, track) in batch.tracks.iter().enumerate() {
+    for (index, track) in tracks.iter().enumerate() {
         let Some(described) = &track.described else { continue };
         let Some(stored) = &stored[index] else {
             missing.push((index, described));
@@ -192,9 +259,9 @@ pub(super) async fn upsert_tracks(
     outcome.tracks_added =
         copy.send(&mut *connection, "COPY tracks (id, uri, name, artist_id, album_id, duration_ms) FROM STDIN").await?;
     changed.write(&mut *connection).await?;
-    set_genres_and_hidden(connection, batch, &uris, &mut changes).await?;
+    set_genres_and_hidden(connection, tracks, &uris, &mut changes).await?;
     outcome.tracks_changed = changes.iter().filter(|&&change| change == RowChange::Changed).count() as u64;
-    Ok(UpsertedTracks { rows, changes, outcome })
+    Ok(UpsertedTracks { rows, changes, outcome, has_other_names, is_settled })
 }
 
 /// Returns the tracks of these uris as they are stored.
@@ -331,12 +398,12 @@ impl ChangedTracks {
 
 async fn set_genres_and_hidden(
     connection: &mut PgConnection,
-    batch: &Batch<'_>,
+    tracks: &[&BatchTrack<'_>],
     uris: &[String],
     changes: &mut [RowChange],
 ) -> Result<(), CatalogError> {
     let stated: Vec<(usize, &Description<'_>)> = (0..)
-        .zip(&batch.tracks)
+        .zip(tracks)
         .filter_map(|(index, track)| Some((index, track.described.as_ref()?)))
         .filter(|(_, track)| track.genres.is_some() || track.hidden.is_some())
         .collect();

@@ -5,7 +5,7 @@ pub mod catalog_gate;
 pub mod catalog_watch;
 pub mod hidden_tracks;
 pub mod listen_feed;
-pub mod popular_tracks;
 pub mod track_names;
+pub mod upkeep;
 
 pub use app_state::AppState;
