@@ -1,5 +1,6 @@
 //! The tracks with the most placements, roughly: what a search lists first.
 
+use super::attempts::Attempts;
 use super::connection::Catalog;
 use super::error::CatalogError;
 
@@ -13,6 +14,17 @@ impl Catalog {
     ///
     /// Of several processes that try at once, one does it.
     pub(super) async fn estimate_popular_tracks(&self) -> Result<(), CatalogError> {
+        // Who renames tracks at the same time writes the same rows, in another order.
+        let mut attempts = Attempts::default();
+        loop {
+            match self.try_estimate_popular_tracks().await {
+                Err(error) if attempts.again(&error).await => {}
+                outcome => return outcome,
+            }
+        }
+    }
+
+    async fn try_estimate_popular_tracks(&self) -> Result<(), CatalogError> {
         let mut transaction = self.pool.begin().await?;
         let share = sqlx::query_scalar!(
             r#"SELECT CASE WHEN pg_try_advisory_xact_lock(hashtext('segue'), hashtext('popular_tracks'))

@@ -149,14 +149,16 @@ async fn a_catalog_without_a_connection_to_spare_is_not_taken_for_gone() {
 /// Sets or resets a setting of the database, ends the connections that have another value, and waits until the server has
 /// noticed: it listens on a new one.
 async fn change_setting(administrator: &mut PgConnection, change: &str) {
-    let begin = "SELECT quote_ident(current_database()), clock_timestamp()::text";
-    let (name, time): (String, String) =
-        sqlx::query_as(begin).fetch_one(&mut *administrator).await.expect("the database");
+    let database = "SELECT quote_ident(current_database())";
+    let name: String = sqlx::query_scalar(database).fetch_one(&mut *administrator).await.expect("the database");
     administrator.execute(AssertSqlSafe(format!("ALTER DATABASE {name} {change}"))).await.expect("changed");
-    let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-               WHERE datname = current_database() AND pid <> pg_backend_pid()";
-    administrator.execute(end).await.expect("ended");
+    let now = "SELECT clock_timestamp()::text";
+    let time: String = sqlx::query_scalar(now).fetch_one(&mut *administrator).await.expect("the time");
     wait_until("a new listener", async || {
+        // Again and again: a connection that begins has the old value, and is not in the table yet.
+        let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+                   WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_start <= $1::timestamptz";
+        sqlx::query(end).bind(&time).execute(&mut *administrator).await.expect("ended");
         let listens = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'LISTEN%'
                        AND backend_start > $1::timestamptz";
         sqlx::query(listens).bind(&time).fetch_optional(&mut *administrator).await.expect("asked").map(drop)

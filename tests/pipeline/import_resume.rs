@@ -241,3 +241,31 @@ async fn indexes_that_an_import_deferred_are_built_by_the_next_one_if_it_did_not
     assert_eq!(database.texts(INDEXES).await, all);
     catalog.close().await;
 }
+
+#[tokio::test]
+async fn an_import_that_meets_somebody_renaming_popular_tracks_gives_way_and_goes_on() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let playlists = [bare_playlist(1, vec![bare_track("t:1", "One", "A"), bare_track("t:2", "Two", "A")])];
+    let files = write_slices(folder.path(), &playlists, 1);
+    let database = Database::new().await;
+    let catalog = database.catalog().await;
+    import(&catalog, folder.path(), &files).await;
+    let (mut one, mut other) = (database.connect().await, database.connect().await);
+    // Both tracks have other numbers of placements for the estimate at an import's end, which comes to the first one first.
+    one.execute("DELETE FROM playlist_tracks").await.expect("deleted");
+    one.execute("BEGIN; UPDATE tracks SET name = 'Second' WHERE uri = 't:2'").await.expect("renamed");
+    let ending = tokio::spawn({
+        let catalog = catalog.clone();
+        async move { catalog.analyze().await }
+    });
+    wait_until("the estimate to wait", async || {
+        let waiting = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+        other.fetch_optional(waiting).await.expect("asked").map(drop)
+    })
+    .await;
+    one.execute("UPDATE tracks SET name = 'First' WHERE uri = 't:1'; COMMIT").await.expect("renamed");
+    ending.await.expect("no panic").expect("no deadlock to be told of");
+    let texts = database.texts("SELECT search_text FROM popular_tracks ORDER BY track_id").await;
+    assert_eq!(texts, ["first a", "second a"]);
+    catalog.close().await;
+}
