@@ -33,22 +33,51 @@ pub struct AlsSettings {
     pub threads: usize,
 }
 
+/// A factorization under way.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Factors {
+    /// `[playlists, factors]`
+    pub of_playlists: Vec<f32>,
+    /// `[tracks, factors]`
+    pub of_tracks: Vec<f32>,
+    /// passes done
+    pub passes: usize,
+}
+
 /// `[tracks, factors]`: the factors of the tracks, row after row. `each_iteration` is called after every iteration,
-/// and stops the factorization by returning false.
+/// and stops the factorization by returning false. One that was stopped goes on from `begun`, to the same end.
 ///
 /// Rows are `playlists` (distinct tracks each), columns the tracks that `postings` has lists for.
 pub fn factorize(
     playlists: &Csr,
     postings: &Csr,
     settings: &AlsSettings,
-    mut each_iteration: impl FnMut(usize) -> bool,
+    begun: Option<Factors>,
+    mut each_iteration: impl FnMut(&mut Factors) -> bool,
 ) -> Option<Vec<f32>> {
+    let mut at = match begun {
+        Some(begun) => begun,
+        None => begin(playlists, postings, settings)?,
+    };
+    while at.passes < settings.iterations {
+        half_step(&at.of_tracks, playlists, &mut at.of_playlists, settings, 1);
+        let shortest = if at.passes + 1 == settings.iterations { 1 } else { FEWEST_PLAYLISTS };
+        half_step(&at.of_playlists, postings, &mut at.of_tracks, settings, shortest);
+        at.passes += 1;
+        if !each_iteration(&mut at) {
+            return None;
+        }
+    }
+    Some(at.of_tracks)
+}
+
+fn begin(playlists: &Csr, postings: &Csr, settings: &AlsSettings) -> Option<Factors> {
     let factors = settings.factors;
     let mut rng = Xoshiro256PlusPlus::seed_from_u64(settings.seed);
     let spread = 1.0 / (factors as f32).sqrt() / 10.0;
     let law = Normal::new(0.0, spread).ok()?;
     let mut draw = |rows: usize| -> Vec<f32> { law.sample_iter(&mut rng).take(rows * factors).collect() };
-    let mut of_playlists = draw(playlists.rows());
+    let of_playlists = draw(playlists.rows());
     let mut of_tracks = draw(postings.rows());
     // A track in a single list, as most are, says nothing about the others: it gets its factor in the end.
     for (track, row) in of_tracks.chunks_exact_mut(factors).enumerate() {
@@ -56,15 +85,7 @@ pub fn factorize(
             row.fill(0.0);
         }
     }
-    for iteration in 0..settings.iterations {
-        half_step(&of_tracks, playlists, &mut of_playlists, settings, 1);
-        let shortest = if iteration + 1 == settings.iterations { 1 } else { FEWEST_PLAYLISTS };
-        half_step(&of_playlists, postings, &mut of_tracks, settings, shortest);
-        if !each_iteration(iteration) {
-            return None;
-        }
-    }
-    Some(of_tracks)
+    Some(Factors { of_playlists, of_tracks, passes: 0 })
 }
 
 /// Solves every row of `target` whose list is not shorter than `shortest`, with `fixed` held.
@@ -175,7 +196,8 @@ mod tests {
         }));
         let settings =
             AlsSettings { factors: 2, iterations: 10, alpha: 10.0, regularization: 0.05, seed: 1, threads: 2 };
-        let factors = factorize(&playlists, &playlists.transpose(11), &settings, |_| true).expect("not stopped");
+        let postings = playlists.transpose(11);
+        let factors = factorize(&playlists, &postings, &settings, None, |_| true).expect("not stopped");
         let vector = |track: usize| &factors[track * 2..(track + 1) * 2];
         let cosine = |left: usize, right: usize| {
             let (left, right) = (vector(left), vector(right));
@@ -184,8 +206,14 @@ mod tests {
         assert!(cosine(0, 4) > 0.9 && cosine(5, 9) > 0.9, "{} {}", cosine(0, 4), cosine(5, 9));
         assert!(cosine(0, 5).abs() < 0.2, "{}", cosine(0, 5));
         assert!(vector(10).iter().all(|&value| value == 0.0));
-        let alone = factorize(&playlists, &playlists.transpose(11), &AlsSettings { threads: 1, ..settings }, |_| true);
+        let alone = factorize(&playlists, &postings, &AlsSettings { threads: 1, ..settings }, None, |_| true);
         assert_eq!(alone.as_ref(), Some(&factors), "the result depends on the number of threads");
-        assert_eq!(factorize(&playlists, &playlists.transpose(11), &settings, |iteration| iteration < 3), None);
+        let mut begun = None;
+        let stopped = factorize(&playlists, &postings, &settings, None, |at| {
+            begun = Some(at.clone());
+            at.passes < 3
+        });
+        assert_eq!(stopped, None);
+        assert_eq!(factorize(&playlists, &postings, &settings, begun, |_| true), Some(factors));
     }
 }

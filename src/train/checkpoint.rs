@@ -40,6 +40,11 @@ impl<'a> RunContext<'a> {
         Self { threads, checkpoint: None, interrupt }
     }
 
+    /// The same run for a stage that keeps no state.
+    pub(super) fn without_state(self) -> Self {
+        Self { checkpoint: None, ..self }
+    }
+
     /// The state of a stage, if the run keeps any.
     pub(super) fn file(&self, stage: &str) -> Option<StateFile> {
         self.checkpoint.map(|checkpoint| checkpoint.file(stage))

@@ -10,7 +10,7 @@ use segue::dataset::Corpus;
 use segue::progress::Interrupt;
 use segue::recommend::Completion;
 use segue::recommend::completion::{CompletionModel, Retriever};
-use segue::train::completion::{learn, train_completion};
+use segue::train::completion::{CompletionSettings, learn, train_completion};
 use segue::train::{RunContext, TrainError};
 use tokio::sync::OnceCell;
 
@@ -34,17 +34,23 @@ async fn learnt() -> &'static Learnt {
         .get_or_init(async || {
             // A static is never dropped, so that the folder stays: below the build's own, where `cargo clean` finds it.
             let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder").keep();
-            let database = Database::new().await;
-            let catalog = database.catalog().await;
-            let files = write_slices(&folder.join("slices"), &generated(150, 500, 5), 150);
-            import(&catalog, &folder, &files).await;
-            let corpus = Corpus::load(&catalog).await.expect("a corpus");
-            catalog.close().await;
+            let corpus = corpus_of(150, &folder).await;
             let models = folder.join("models");
             let manifest = train_for_completion(&corpus, &TINY_COMPLETION, &models);
             Learnt { corpus, models, manifest }
         })
         .await
+}
+
+/// A corpus of generated playlists.
+async fn corpus_of(playlists: usize, folder: &Path) -> Corpus {
+    let database = Database::new().await;
+    let catalog = database.catalog().await;
+    let files = write_slices(&folder.join("slices"), &generated(playlists, 500, 5), playlists);
+    import(&catalog, folder, &files).await;
+    let corpus = Corpus::load(&catalog).await.expect("a corpus");
+    catalog.close().await;
+    corpus
 }
 
 /// SHA-256 of the files of a bundle by name.
@@ -98,6 +104,33 @@ async fn the_same_seed_gives_the_same_bundle_to_the_bit_and_another_seed_other_t
 #[tokio::test]
 async fn a_training_that_is_stopped_again_and_again_ends_in_the_bundle_of_one_that_ran_through() {
     let Learnt { corpus, manifest, .. } = learnt().await;
+    assert_eq!(hashes(&stopped_again_and_again(corpus, &TINY_COMPLETION)), hashes(manifest));
+}
+
+#[tokio::test]
+async fn so_does_one_of_so_many_playlists_that_those_of_the_ranking_are_held_out_of_one_index() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let corpus = corpus_of(420, folder.path()).await;
+    let flags = [&TINY_COMPLETION[..], &["--ranking-playlists", "20"]].concat();
+    assert!(arguments::<CompletionSettings>(&flags).holds_out(420), "the case that this is about");
+    let models = folder.path().join("models");
+    let manifest = train_for_completion(&corpus, &flags, &models);
+    assert_eq!(hashes(&stopped_again_and_again(&corpus, &flags)), hashes(&manifest));
+    // The index has all playlists, and embeddings of nearly all tracks.
+    let (_, bundle) = CompletionBundle::load_current(&models).expect("a bundle");
+    assert_eq!(bundle.index.playlists.rows(), 420);
+    let rows: Vec<&[f32]> =
+        bundle.index.factors.chunks_exact(bundle.index.factors.len() / bundle.index.tracks()).collect();
+    let of_none = rows.iter().filter(|row| row.iter().all(|value| *value == 0.0)).count();
+    assert!(of_none * 20 < rows.len(), "{of_none} of {} tracks have no factors", rows.len());
+    let model = model(&models);
+    for question in questions(&corpus) {
+        assert_eq!(model.complete(&question).len(), 40);
+    }
+}
+
+/// Trains, and stops the training again and again until it is done.
+fn stopped_again_and_again(corpus: &Corpus, flags: &[&str]) -> Manifest {
     let folder = tempfile::tempdir().expect("a folder");
     let models = folder.path();
     let (mut stops, mut stages) = (0, 0);
@@ -112,7 +145,7 @@ async fn a_training_that_is_stopped_again_and_again_ends_in_the_bundle_of_one_th
                 interrupt.raise();
             }
         });
-        let outcome = train_completion(corpus, &arguments(&TINY_COMPLETION), models, 2, &interrupt);
+        let outcome = train_completion(corpus, &arguments(flags), models, 2, &interrupt);
         raising.join().expect("raised");
         match outcome {
             Ok(manifest) => break manifest,
@@ -128,8 +161,8 @@ async fn a_training_that_is_stopped_again_and_again_ends_in_the_bundle_of_one_th
         }
     };
     assert!(stops >= 2 && stages >= 1, "stopped {stops} times, {stages} stages were kept");
-    assert_eq!(hashes(&resumed), hashes(manifest));
     assert_eq!(resume_folders(models), Vec::<PathBuf>::new());
+    resumed
 }
 
 #[tokio::test]

@@ -34,14 +34,16 @@ pub(in crate::cli) async fn train(
     let (models, interrupt, threads) = (global.models(), interrupt.clone(), arguments.threads.get());
     let training = tokio::task::spawn_blocking(move || {
         let settings = &arguments.settings;
-        in_stages(stages(settings), || train_completion(&corpus, settings, &models, threads, &interrupt))
+        in_stages(stages(settings, corpus.sequences.playlists.rows()), || {
+            train_completion(&corpus, settings, &models, threads, &interrupt)
+        })
     });
     Ok(training.await??)
 }
 
 /// Weights are rough: how long each stage takes depends on settings and data.
-fn stages(settings: &CompletionSettings) -> Vec<Stage> {
-    let folds = settings.folds as usize;
+fn stages(settings: &CompletionSettings, playlists: usize) -> Vec<Stage> {
+    let folds = if settings.holds_out(playlists) { 1 } else { settings.folds as usize };
     let mut stages = vec![
         Stage::new("fold", &["fold", "examples"]).repeated(folds).weighing(2.0 * folds as f64),
         Stage::new("ranking", &["ranking"]).repeated(2).weighing(8.0),

@@ -1,6 +1,7 @@
 //! Lays the catalog's playlists out for retrieval.
 
 use std::collections::HashMap;
+use std::time::Instant;
 
 use crate::bundle::{CompletionIndex, DerivedTables};
 use crate::dataset::{Corpus, HeldOutSequences, NONE, TextIndex, Unit, normalise};
@@ -8,33 +9,59 @@ use crate::math::Csr;
 use crate::math::linear::gram;
 use crate::math::top_k::sort_best;
 use crate::progress::Progress;
-use crate::train::als::{AlsSettings, factorize};
-use crate::train::checkpoint::RunContext;
+use crate::train::als::{AlsSettings, Factors, factorize};
+use crate::train::checkpoint::{RunContext, SAVE_INTERVAL, State};
 use crate::train::error::TrainError;
 use crate::train::similarity::track2vec::Architecture;
-use crate::train::similarity::{SimilaritySettings, fit};
+use crate::train::similarity::{SimilaritySettings, expected_pairs, fit};
 
+/// The stage of least squares, of which a run keeps the state.
+pub(super) const LEAST_SQUARES: &str = "least-squares";
 /// Length of a track's vector by Track2Vec.
 const VECTOR_LENGTH: usize = 64;
 /// Tracks that fewer playlists hold get no vector: one playlist says too little.
 const FEWEST_PLACEMENTS: usize = 2;
-/// Epochs of Track2Vec.
+/// Epochs of Track2Vec, and pairs from which on there are fewer: what a pass over so many playlists teaches is enough.
 const EPOCHS: u32 = 4;
+const MOST_PAIRS: f64 = 3e8;
 /// Neighbors of an artist, at most.
 const ARTIST_NEIGHBOURS: usize = 50;
 /// An artist's neighbours are counted in at most this many of its playlists.
 const ARTIST_SAMPLE: usize = 2_000;
 
+/// What an index learns of tracks; all else in it is counted.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Embeddings {
+    /// `[tracks, factors]`, by least squares
+    factors: Vec<f32>,
+    /// `[tracks, VECTOR_LENGTH]`, by Track2Vec
+    vectors: Vec<f32>,
+}
+
+impl Embeddings {
+    /// Those of an index.
+    pub fn of(index: &CompletionIndex) -> Self {
+        Self { factors: index.factors.to_vec(), vectors: index.vectors.to_vec() }
+    }
+
+    /// As a stage of a run keeps them.
+    pub fn state(&mut self) -> State<'_> {
+        vec![("factors".to_owned(), &mut self.factors), ("vectors".to_owned(), &mut self.vectors)]
+    }
+}
+
 /// Builds an index of those of the corpus' playlists that `members` names. Progress is shown as that of `stage`.
+///
+/// It learns embeddings from these playlists, unless they are `given`, learned from others.
 pub fn build_index(
     corpus: &Corpus,
     members: &[u32],
     settings: &AlsSettings,
     stage: &'static str,
+    given: Option<Embeddings>,
     context: RunContext<'_>,
 ) -> Result<CompletionIndex, TrainError> {
-    let iterations = settings.iterations;
-    let progress = Progress::start(stage, iterations as u64 + 1);
+    let progress = Progress::start(stage, settings.iterations as u64 + 1);
     let tracks = corpus.artist_of.len();
     let mut last_seen = vec![NONE; tracks];
     let playlists = Csr::from_lists(members.iter().map(|&member| {
@@ -93,14 +120,16 @@ pub fn build_index(
     }
     let artist_names: Vec<String> = corpus.artist_names.iter().map(|name| normalise(name)).collect();
     let track_names: Vec<String> = corpus.track_names.iter().map(|name| normalise(name)).collect();
-    let factors = factorize(&playlists, &postings, settings, |iteration| {
-        progress.at(iteration as u64 + 1, || format!("least squares {}/{iterations}", iteration + 1));
-        !context.interrupt.is_raised()
-    });
-    let factors = factors.ok_or(TrainError::Stopped)?;
-    let vectors = vectors(&playlists, &postings, &popular, settings.seed, context, |epoch| {
-        progress.at(iterations as u64, || format!("vectors {epoch}/{EPOCHS}"));
-    })?;
+    let Embeddings { factors, vectors } = match given {
+        Some(given) => given,
+        None => {
+            let factors = factors(&playlists, &postings, settings, context, &progress)?;
+            let vectors = vectors(&playlists, &postings, &popular, settings.seed, context, |epoch, epochs| {
+                progress.at(settings.iterations as u64, || format!("vectors {epoch}/{epochs}"));
+            })?;
+            Embeddings { factors, vectors }
+        }
+    };
     let mut gram = gram(&factors, settings.factors, settings.threads);
     for diagonal in 0..settings.factors {
         gram[diagonal * settings.factors + diagonal] += settings.regularization;
@@ -134,6 +163,42 @@ pub fn build_index(
     Ok(index)
 }
 
+/// `[tracks, factors]`: by least squares.
+fn factors(
+    playlists: &Csr,
+    postings: &Csr,
+    settings: &AlsSettings,
+    context: RunContext<'_>,
+    progress: &Progress,
+) -> Result<Vec<f32>, TrainError> {
+    let (file, mut begun, mut passes) = (context.file(LEAST_SQUARES), Factors::default(), [0_i64]);
+    let is_begun = file.as_ref().map_or(Ok(false), |file| file.load(factors_state(&mut begun, &mut passes)))?;
+    begun.passes = passes[0] as usize;
+    let (mut saved, mut outcome) = (Instant::now(), Ok(()));
+    let factors = factorize(playlists, postings, settings, is_begun.then_some(begun), |at| {
+        progress.at(at.passes as u64, || format!("least squares {}/{}", at.passes, settings.iterations));
+        let stop = context.interrupt.is_raised();
+        if let Some(file) = &file
+            && (stop || saved.elapsed() > SAVE_INTERVAL)
+        {
+            let mut passes = [at.passes as i64];
+            outcome = file.save(factors_state(at, &mut passes));
+            saved = Instant::now();
+        }
+        !stop && outcome.is_ok()
+    });
+    outcome?;
+    factors.ok_or(TrainError::Stopped)
+}
+
+fn factors_state<'a>(factors: &'a mut Factors, passes: &'a mut [i64; 1]) -> State<'a> {
+    vec![
+        ("playlists".to_owned(), &mut factors.of_playlists),
+        ("tracks".to_owned(), &mut factors.of_tracks),
+        ("passes".to_owned(), passes),
+    ]
+}
+
 /// `[tracks, VECTOR_LENGTH]`: vectors of Track2Vec from the playlists' order.
 fn vectors(
     playlists: &Csr,
@@ -141,7 +206,7 @@ fn vectors(
     popular: &[u32],
     seed: u64,
     context: RunContext<'_>,
-    after_epoch: impl Fn(usize),
+    after_epoch: impl Fn(usize, usize),
 ) -> Result<Vec<f32>, TrainError> {
     let popularity = |row: u32| postings.row(row as usize).len();
     let common = &popular[..popular.partition_point(|&row| popularity(row) >= FEWEST_PLACEMENTS)];
@@ -156,7 +221,7 @@ fn vectors(
         vocabulary: common.len(),
         counts: common.iter().map(|&row| popularity(row) as u32).collect(),
     };
-    let training = SimilaritySettings {
+    let mut training = SimilaritySettings {
         architecture: Architecture::Cosine,
         dim: VECTOR_LENGTH as u32,
         window: 5,
@@ -172,9 +237,9 @@ fn vectors(
     };
     let mut vectors = vec![0.0; postings.rows() * VECTOR_LENGTH];
     if !common.is_empty() {
-        // Too short a stage for a checkpoint of its own.
-        let context = RunContext { checkpoint: None, ..context };
-        let trained = fit(&data, &training, None, context, |run| after_epoch(run.epochs()))?;
+        let pairs = expected_pairs(&data, &training)?;
+        training.epochs = (MOST_PAIRS / pairs.max(1.0)).clamp(1.0, EPOCHS.into()) as u32;
+        let trained = fit(&data, &training, None, context, |run| after_epoch(run.epochs(), training.epochs as usize))?;
         for (&row, vector) in common.iter().zip(trained.vectors.chunks_exact(VECTOR_LENGTH)) {
             vectors[row as usize * VECTOR_LENGTH..(row as usize + 1) * VECTOR_LENGTH].copy_from_slice(vector);
         }

@@ -10,6 +10,8 @@ use crate::train::settings::above_0;
 
 /// Bins of a feature.
 pub(super) const BINS: usize = 64;
+/// Playlists for each that the ranking is learned from, from which on these are held out.
+const HELD_OUT_FROM: usize = 20;
 
 /// How to train for completions.
 #[derive(Debug, Clone, PartialEq, Serialize, clap::Args)]
@@ -30,7 +32,8 @@ pub struct CompletionSettings {
     pub als_regularization: f32,
     /// Folds of playlists to learn the ranking from
     ///
-    /// The candidates of each fold come from an index of the other folds.
+    /// The candidates of each fold come from an index of the other folds. With twenty times --ranking-playlists or more,
+    /// there are none: the playlists to learn from are held out of one index.
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(2..=100))]
     pub folds: u32,
     /// Maximum number of playlists to learn from
@@ -86,6 +89,12 @@ impl CompletionSettings {
             ("--als-regularization", self.als_regularization.into()),
             ("--tree-rate", self.tree_rate.into()),
         ])
+    }
+
+    /// Whether there are so many playlists that those that the ranking is learned from are held out of one index, instead
+    /// of being dealt into folds: the index then learns as much without them.
+    pub fn holds_out(&self, playlists: usize) -> bool {
+        playlists / HELD_OUT_FROM >= self.ranking_playlists as usize
     }
 
     pub(super) fn als(&self, threads: usize) -> AlsSettings {

@@ -3,7 +3,8 @@
 //!
 //! The ranking must be learned from playlists that the retrievers have not seen, or it would trust them too much. So the
 //! playlists are dealt into folds; each fold is masked in the ten ways and is queried in an index of the other folds
-//! ([`super::examples`]). The bundle then gets an index of all playlists.
+//! ([`super::examples`]). The bundle then gets an index of all playlists. Of a large catalog, a few of the playlists are
+//! enough for the ranking: they are held out of one index, and the bundle's index takes over the embeddings of that one.
 
 use std::path::Path;
 use std::time::Instant;
@@ -14,7 +15,7 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 use tracing::info;
 
 use super::examples::{collect_examples, load_examples, save_examples};
-use super::index::build_index;
+use super::index::{Embeddings, LEAST_SQUARES, build_index};
 use super::neumf::train_neumf;
 use super::settings::{BINS, CompletionSettings, Ensemble};
 use crate::bundle::{
@@ -24,9 +25,10 @@ use crate::dataset::{Corpus, Texts};
 use crate::progress::{self, Interrupt, Progress};
 use crate::recommend::rank::FEATURES;
 use crate::scoring::oblivious_trees::ObliviousTrees;
-use crate::train::checkpoint::{Checkpoint, RunContext, SAVE_INTERVAL};
+use crate::train::checkpoint::{Checkpoint, RunContext, SAVE_INTERVAL, StateFile};
 use crate::train::error::TrainError;
 use crate::train::gradient_boosting::{BoostingData, Examples, boost};
+use crate::train::similarity::VECTORS;
 
 /// Fewer playlists than this make no ranking.
 const FEWEST_PLAYLISTS: usize = 20;
@@ -98,16 +100,26 @@ pub fn learn(
 ) -> Result<TrainedCompletion, TrainError> {
     check(settings, members.len())?;
     let started = Instant::now();
-    let trees = match load_trees(context, "ranking")? {
+    let ranking = load_trees(context, "ranking")?;
+    let (examples, embeddings) = if settings.holds_out(members.len()) {
+        let (embeddings, examples) = hold_out(corpus, members, settings, context)?;
+        (examples, Some(embeddings))
+    } else if ranking.is_some() {
+        (Examples::default(), None)
+    } else {
+        (collect(corpus, members, settings, context)?, None)
+    };
+    let trees = match ranking {
         Some(trees) => trees,
         None => {
-            let examples = collect(corpus, members, settings, context)?;
+            check_examples(&examples)?;
             info!(playlists = examples.groups.len() - 1, candidates = examples.labels.len(), "learning the ranking");
             rank(examples, settings, context)?
         }
     };
     let ranked = started.elapsed();
-    let index = build_index(corpus, members, &settings.als(context.threads), "index", context)?;
+    let als = settings.als(context.threads);
+    let index = build_index(corpus, members, &als, "index", embeddings, context.without_state())?;
     let mut metrics = serde_json::json!({
         "ranking_seconds": ranked.as_secs_f64().round(),
         "index_seconds": (started.elapsed() - ranked).as_secs_f64().round(),
@@ -135,6 +147,47 @@ fn check(settings: &CompletionSettings, playlists: usize) -> Result<(), TrainErr
     Ok(())
 }
 
+/// The members in random order.
+fn deal(members: &[u32], settings: &CompletionSettings) -> Vec<u32> {
+    let mut dealt = members.to_vec();
+    dealt.shuffle(&mut Xoshiro256PlusPlus::seed_from_u64(settings.seed));
+    dealt
+}
+
+/// Learns embeddings from all members but those for the ranking, and collects examples of these.
+fn hold_out(
+    corpus: &Corpus,
+    members: &[u32],
+    settings: &CompletionSettings,
+    context: RunContext<'_>,
+) -> Result<(Embeddings, Examples), TrainError> {
+    let (file, examples_file) = (context.file("embeddings"), context.file("held-out"));
+    let mut embeddings = Embeddings::default();
+    if let (Some(file), Some(of_examples)) = (&file, &examples_file)
+        && let Some(examples) = load_examples(of_examples)?
+        && file.load(embeddings.state())?
+    {
+        progress::skip(&["fold", "examples"]);
+        return Ok((embeddings, examples));
+    }
+    let dealt = deal(members, settings);
+    let (own, others) = dealt.split_at(settings.ranking_playlists as usize);
+    let mut others = others.to_vec();
+    others.sort_unstable();
+    let index = build_index(corpus, &others, &settings.als(context.threads), "fold", None, context)?;
+    let examples = collect_examples(corpus, &index, own, settings, context)?;
+    let mut embeddings = Embeddings::of(&index);
+    drop(index);
+    if let (Some(file), Some(of_examples)) = (file, examples_file) {
+        file.save(embeddings.state())?;
+        save_examples(&of_examples, &examples)?;
+        for stage in [LEAST_SQUARES, VECTORS] {
+            context.file(stage).inspect(StateFile::delete);
+        }
+    }
+    Ok((embeddings, examples))
+}
+
 /// Examples of every fold.
 fn collect(
     corpus: &Corpus,
@@ -142,9 +195,7 @@ fn collect(
     settings: &CompletionSettings,
     context: RunContext<'_>,
 ) -> Result<Examples, TrainError> {
-    let mut rng = Xoshiro256PlusPlus::seed_from_u64(settings.seed);
-    let mut dealt = members.to_vec();
-    dealt.shuffle(&mut rng);
+    let dealt = deal(members, settings);
     let folds = settings.folds as usize;
     let a_fold = (settings.ranking_playlists as usize).div_ceil(folds);
     let mut all = Examples::default();
@@ -160,7 +211,8 @@ fn collect(
             (0..dealt.len()).filter(|&place| !of_fold(place)).map(|place| dealt[place]).collect();
         others.sort_unstable();
         let own: Vec<u32> = (fold..dealt.len()).step_by(folds).take(a_fold).map(|place| dealt[place]).collect();
-        let index = build_index(corpus, &others, &settings.als(context.threads), "fold", context)?;
+        let index =
+            build_index(corpus, &others, &settings.als(context.threads), "fold", None, context.without_state())?;
         let examples = collect_examples(corpus, &index, &own, settings, context)?;
         info!(fold = fold + 1, of = folds, candidates = examples.labels.len(), "collected examples");
         if let Some(file) = file {
@@ -168,8 +220,13 @@ fn collect(
         }
         all.append(examples);
     }
-    if all.labels.iter().any(|&label| label) && all.labels.iter().any(|&label| !label) {
-        Ok(all)
+    Ok(all)
+}
+
+/// That there is something to tell apart.
+fn check_examples(examples: &Examples) -> Result<(), TrainError> {
+    if examples.labels.iter().any(|&label| label) && examples.labels.iter().any(|&label| !label) {
+        Ok(())
     } else {
         Err(TrainError::TooLittleData("the playlists have too few tracks in common to learn a ranking".to_owned()))
     }

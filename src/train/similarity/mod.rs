@@ -7,4 +7,4 @@ mod training;
 pub mod tuning;
 
 pub use settings::{NextTracksSettings, SimilaritySettings};
-pub use training::{Fitted, VectorLearner, fit, train_similarity};
+pub use training::{Fitted, VECTORS, VectorLearner, expected_pairs, fit, train_similarity};

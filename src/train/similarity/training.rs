@@ -189,6 +189,14 @@ pub fn fit(
     Ok(train(data, settings, &sampler(data, settings)?, stage, context, after_epoch)?.1)
 }
 
+/// The stage of Track2Vec, of which a run keeps the state.
+pub const VECTORS: &str = "vectors";
+
+/// How many pairs an epoch has.
+pub fn expected_pairs(data: &HeldOutSequences, settings: &SimilaritySettings) -> Result<f64, TrainError> {
+    Ok(sampler(data, settings)?.examples())
+}
+
 fn train<'a>(
     data: &'a HeldOutSequences,
     settings: &'a SimilaritySettings,
@@ -200,7 +208,7 @@ fn train<'a>(
     let epochs = settings.epochs_of(sampler.examples().max(1.0));
     let schedule = Schedule { epochs, rate: LearningRate::Linear(settings.learning_rate), early_stop: None };
     let mut run = Run::new(VectorLearner::new(settings, data, context.threads), schedule);
-    run.train(sampler, stage, context.file("vectors").as_ref(), context.interrupt, after_epoch)?;
+    run.train(sampler, stage, context.file(VECTORS).as_ref(), context.interrupt, after_epoch)?;
     let (vectors, lengths) = run.learner.vectors();
     let accuracy = run.learner.accuracy(sampler, epochs);
     let fitted = Fitted { vectors, lengths, loss: run.loss(), accuracy, epochs, seconds: run.seconds() };
