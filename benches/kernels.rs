@@ -150,7 +150,7 @@ fn least_squares(criterion: &mut Criterion) {
     group.sample_size(10);
     group.throughput(Throughput::Elements(playlists.items().len() as u64));
     group.bench_function("als_iteration", |bencher| {
-        bencher.iter(|| factorize(&playlists, &postings, black_box(&settings), |_| true));
+        bencher.iter(|| factorize(&playlists, &postings, black_box(&settings), None, |_| true));
     });
     group.finish();
 }

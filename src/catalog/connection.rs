@@ -260,7 +260,10 @@ impl Catalog {
 
     /// Builds what an import deferred, if there are migrations to apply: they may be about these indexes.
     async fn build_indexes_to_migrate(&self) -> Result<(), CatalogError> {
-        let has_table = sqlx::query_scalar!(r#"SELECT to_regclass('deferred_indexes') IS NOT NULL AS "has!""#);
+        // In the catalog's schema: an app may have a table of that name too.
+        let has_table = sqlx::query_scalar!(
+            r#"SELECT to_regclass(quote_ident(current_schema()) || '.deferred_indexes') IS NOT NULL AS "has!""#
+        );
         if !has_table.fetch_one(&self.pool).await? {
             return Ok(());
         }
