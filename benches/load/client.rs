@@ -20,14 +20,14 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// `GET path`.
 pub fn get(path: &str) -> Request {
-    format!("GET {path} HTTP/1.1\r\nhost: segue\r\n\r\n").into_bytes()
+    format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n").into_bytes()
 }
 
 /// `POST path` with a JSON body.
 pub fn post(path: &str, body: &serde_json::Value) -> Request {
     let body = body.to_string();
     let length = body.len();
-    format!("POST {path} HTTP/1.1\r\nhost: segue\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}")
+    format!("POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}")
         .into_bytes()
 }
 

@@ -43,6 +43,8 @@ fn main() {
     let minutes: f64 = flag("--minutes").and_then(|text| text.parse().ok()).unwrap_or(20.0);
     tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("threads").block_on(
         async {
+            let status = Connection::new(bench.address.clone()).send(&get("/health/ready")).await;
+            assert_eq!(status, 200, "the server refuses the benchmark's requests");
             match () {
                 () if arguments.iter().any(|argument| argument == "--chaos") => chaos(&bench, seconds).await,
                 () if arguments.iter().any(|argument| argument == "--soak") => soak(&bench, minutes).await,
