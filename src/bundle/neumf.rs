@@ -1,6 +1,8 @@
-//! The files of a NeuMF network with clusters of its playlists, within a bundle that holds more than this. P playlists
-//! and T tracks, in the bundle's own order of rows:
+//! The files of a NeuMF network with clusters of its playlists, within a bundle that holds more than this. It knows P
+//! playlists and T tracks of the bundle, all of them or some:
 //!
+//! * `neumf_playlist_rows.npy`, `neumf_track_rows.npy`: uint32 `[P]` and `[T]`, the bundle's rows of these, rising. Without
+//!   these files they are all that the bundle has.
 //! * `neumf_gmf_playlists.npy`, `neumf_gmf_tracks.npy`: float32 `[P, latent]` and `[T, latent]`.
 //! * `neumf_mlp_playlists.npy`, `neumf_mlp_tracks.npy`: float32 `[P, m]` and `[T, m]`.
 //! * `neumf_dense_1_weights.npy`, `neumf_dense_1_biases.npy` and on: float32 `[outputs, inputs]` and `[outputs]` of each
@@ -18,12 +20,18 @@ use crate::scoring::neumf::DenseLayer;
 
 /// The four tables of embeddings.
 const TABLES: [&str; 4] = ["gmf_playlists", "gmf_tracks", "mlp_playlists", "mlp_tracks"];
+const PLAYLIST_ROWS: &str = "playlist_rows";
+const TRACK_ROWS: &str = "track_rows";
 /// More layers than anyone would train.
 const MOST_LAYERS: usize = 32;
 
 /// NeuMF as arrays; P playlists, T tracks, embeddings of lengths `latent` and m.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NeumfBundle {
+    /// `[P]`: the bundle's rows of the playlists that it was trained on, rising
+    pub playlist_rows: Vec<u32>,
+    /// `[T]`: the bundle's rows of the tracks that it knows, rising
+    pub track_rows: Vec<u32>,
     /// `[P, latent]`
     pub gmf_playlists: Array<f32>,
     /// `[T, latent]`
@@ -72,11 +80,17 @@ impl NeumfBundle {
         write("output_bias", &self.output_bias)?;
         write("centre", &self.centre)?;
         write("centroids", &self.centroids)?;
+        for (name, rows) in [(PLAYLIST_ROWS, &self.playlist_rows), (TRACK_ROWS, &self.track_rows)] {
+            writer.write_array(&file(name), &[rows.len()], rows)?;
+        }
         writer.write_array(&file("clusters"), &self.clusters.shape, &self.clusters.values)
     }
 
     /// Reads and checks its files from a bundle of `playlists` and `tracks`.
     pub fn load(folder: &BundleFolder, playlists: usize, tracks: usize) -> Result<Self, BundleError> {
+        let playlist_rows = rows(folder, PLAYLIST_ROWS, playlists)?;
+        let track_rows = rows(folder, TRACK_ROWS, tracks)?;
+        let (playlists, tracks) = (playlist_rows.len(), track_rows.len());
         let mut tables = Vec::with_capacity(TABLES.len());
         for (number, name) in TABLES.iter().enumerate() {
             let rows = if number % 2 == 0 { playlists } else { tracks };
@@ -122,6 +136,8 @@ impl NeumfBundle {
         let [gmf_playlists, gmf_tracks, mlp_playlists, mlp_tracks] = <[Array<f32>; 4]>::try_from(tables)
             .map_err(|_| invalid(folder, TABLES[0], "there are not four tables of embeddings"))?;
         Ok(Self {
+            playlist_rows,
+            track_rows,
             gmf_playlists,
             gmf_tracks,
             mlp_playlists,
@@ -148,6 +164,20 @@ fn shaped(folder: &BundleFolder, name: &str, shape: &[usize]) -> Result<Array<f3
     folder.shaped(&file(name), array(folder, name)?, shape)
 }
 
+/// The bundle's rows that NeuMF knows, of `all`.
+fn rows(folder: &BundleFolder, name: &str, all: usize) -> Result<Vec<u32>, BundleError> {
+    if !folder.has(&file(name)) {
+        return Ok((0..all as u32).collect());
+    }
+    let rows = folder.read_array::<u32>(&file(name))?;
+    let is_rising = rows.shape.len() == 1 && rows.values.is_sorted_by(|left, right| left < right);
+    match rows.values.last() {
+        _ if !is_rising => Err(invalid(folder, name, "its rows do not rise")),
+        Some(&last) if last as usize >= all => Err(invalid(folder, name, "it refers to a row that does not exist")),
+        _ => Ok(rows.values),
+    }
+}
+
 /// `[rows, any length above 0]`.
 fn table(folder: &BundleFolder, name: &str, rows: usize) -> Result<Array<f32>, BundleError> {
     let array = array(folder, name)?;
@@ -172,6 +202,8 @@ mod tests {
 
     fn bundle() -> NeumfBundle {
         NeumfBundle {
+            playlist_rows: (0..4).collect(),
+            track_rows: (0..5).collect(),
             gmf_playlists: array(&[4, 2]),
             gmf_tracks: array(&[5, 2]),
             mlp_playlists: array(&[4, 3]),
@@ -203,7 +235,11 @@ mod tests {
         let models = tempfile::tempdir().expect("a folder");
         let folder = published(models.path(), &bundle());
         assert_eq!(NeumfBundle::load(&folder, 4, 5).expect("loads"), bundle());
-        assert_eq!(NeumfBundle::files(&folder).len(), 13);
+        assert_eq!(NeumfBundle::files(&folder).len(), 15);
+        let some = NeumfBundle { playlist_rows: vec![0, 2, 5, 9], track_rows: vec![3, 4, 5, 6, 7], ..bundle() };
+        let models = tempfile::tempdir().expect("a folder");
+        let folder = published(models.path(), &some);
+        assert_eq!(NeumfBundle::load(&folder, 10, 8).expect("loads"), some);
     }
 
     #[test]
@@ -212,7 +248,12 @@ mod tests {
             let models = tempfile::tempdir().expect("a folder");
             NeumfBundle::load(&published(models.path(), &bundle), 4, tracks).expect_err("refused").to_string()
         };
-        assert!(refused(bundle(), 6).contains("neumf_gmf_tracks.npy: its shape is [5, 2], expected 6 rows"));
+        assert!(refused(bundle(), 4).contains("neumf_track_rows.npy: it refers to a row that does not exist"));
+        let track_rows = vec![0, 1, 2, 4];
+        let few = NeumfBundle { track_rows, ..bundle() };
+        assert!(refused(few, 5).contains("neumf_gmf_tracks.npy: its shape is [5, 2], expected 4 rows"));
+        let twice = NeumfBundle { playlist_rows: vec![0, 1, 1, 2], ..bundle() };
+        assert!(refused(twice, 5).contains("neumf_playlist_rows.npy: its rows do not rise"));
         let dense = vec![DenseLayer { weights: array(&[8, 5]), biases: array(&[8]) }];
         assert!(refused(NeumfBundle { dense, ..bundle() }, 5).contains("neumf_dense_1_weights.npy"));
         let output_weights = array(&[3]);

@@ -6,8 +6,8 @@ use super::NeumfModel;
 use super::diversify::{diversify, likeness, pool_for};
 use super::explain::{Reason, explain};
 use super::rank::{Candidates, WIDTH, candidates, candidates_for, column_of, finalists_for};
-use super::retrieve::playlists::neighbours;
-use super::retrieve::{Query, Workspace};
+use super::retrieve::playlists::{add_by_artists, neighbours};
+use super::retrieve::{Neighbour, Query, Workspace};
 use super::{Completion, Recommended, Source};
 use crate::bundle::{CompletionBundle, Vocabulary};
 use crate::math::top_k::sort_best;
@@ -140,15 +140,21 @@ impl CompletionModel {
         let index = &self.bundle.index;
         let query = Query::new(index, playlist.title.as_deref(), &playlist.seeds);
         let excluded = playlist.forbidden();
-        let like: Vec<(u32, f32)> = self.with_workspace(|workspace| {
-            workspace.reserve(index);
-            let (found, _) = neighbours(index, &query, workspace);
-            workspace.clear();
-            let by_seeds = !query.seeds.is_empty();
-            found.iter().map(|near| (near.playlist, if by_seeds { near.gives.knn } else { near.gives.title })).collect()
-        });
         let items = self.neumf.as_ref().and_then(|neumf| {
-            let embedding = neumf.fold_in(&like)?;
+            let embedding = self.with_workspace(|workspace| {
+                workspace.reserve(index);
+                let (mut found, _) = neighbours(index, &query, workspace);
+                let by_seeds = !query.seeds.is_empty();
+                let like = |near: &Neighbour| (near.playlist, if by_seeds { near.gives.knn } else { near.gives.title });
+                let embedding = neumf.fold_in(&found.iter().map(like).collect::<Vec<(u32, f32)>>()).or_else(|| {
+                    // NeuMF may know none of the few playlists that hold rare tracks.
+                    add_by_artists(index, &query, &mut found, workspace);
+                    let like = found.iter().map(|near| (near.playlist, near.gives.artist_knn));
+                    neumf.fold_in(&like.collect::<Vec<(u32, f32)>>())
+                });
+                workspace.clear();
+                embedding
+            })?;
             Some(neumf.recommend(&embedding, &excluded, playlist.limit))
         });
         let items = items.unwrap_or_default().into_iter().map(|(row, logit)| {

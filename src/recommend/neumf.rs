@@ -1,6 +1,6 @@
 //! Playlist completion by NeuMF with clustered neighbors.
 //!
-//! Trained are playlists' embeddings, a network that says of a playlist's and a track's embeddings whether the one
+//! Trained are embeddings of playlists, of a sample where there are very many, a network that says of a playlist's and a track's embeddings whether the one
 //! belongs in the other, and clusters of playlists. A playlist to complete gets the weighted mean of the embeddings of
 //! training playlists like it ([`NeumfModel::fold_in`]). Its candidates are the tracks of its cluster-mates, the training
 //! playlists of the nearest clusters; the network ([`scoring::neumf`](crate::scoring::neumf)) scores them
@@ -19,10 +19,15 @@ const NEIGHBOURS: usize = 100;
 const CLUSTERS: usize = 4;
 /// Candidates are those tracks that most of the mates hold.
 const CANDIDATES: usize = 4_000;
-/// A loaded NeuMF network.
+
+/// A loaded NeuMF network. Its playlists and tracks have numbers of their own, from 0.
 #[derive(Debug)]
 pub struct NeumfModel {
     network: NeumfNetwork,
+    /// the bundle's rows of its playlists, rising
+    playlist_rows: Vec<u32>,
+    /// the bundle's rows of its tracks, rising
+    track_rows: Vec<u32>,
     /// `[playlists, latent]`
     gmf_playlists: Array<f32>,
     /// `[playlists, m]`
@@ -38,17 +43,20 @@ pub struct NeumfModel {
 }
 
 impl NeumfModel {
-    /// Takes over a loaded bundle; `playlists` are those that it was trained on, in its order.
+    /// Takes over what is loaded of a bundle that has `playlists`.
     ///
     /// # Panics
     ///
-    /// When there are fewer playlists than that.
+    /// When there are fewer playlists than it was trained on.
     pub fn new(bundle: NeumfBundle, playlists: &Csr) -> Self {
         let clusters = bundle.centroids.shape[0];
         let members = Csr::group(&bundle.clusters.values, clusters);
+        let NeumfBundle { playlist_rows, track_rows, .. } = bundle;
         let mut holders = Vec::new();
         let tracks = Csr::from_lists(members.iter().map(|members| {
-            let held = tracks_held(playlists, members);
+            let rows: Vec<u32> = members.iter().map(|&member| playlist_rows[member as usize]).collect();
+            let mut held = tracks_held(playlists, &rows);
+            held.retain_mut(|(track, _)| number_in(&track_rows, *track).inspect(|&number| *track = number).is_some());
             holders.extend(held.iter().map(|&(_, holders)| holders));
             held.into_iter().map(|(track, _)| track)
         }));
@@ -56,7 +64,7 @@ impl NeumfModel {
         let (output_weights, output_bias) = (bundle.output_weights.values, bundle.output_bias.values[0]);
         let network = NeumfNetwork::new(gmf_tracks, &mlp_tracks, dense, output_weights, output_bias);
         let (centre, centroids) = (bundle.centre.values, bundle.centroids.values);
-        Self { network, gmf_playlists, mlp_playlists, centre, centroids, tracks, holders }
+        Self { network, playlist_rows, track_rows, gmf_playlists, mlp_playlists, centre, centroids, tracks, holders }
     }
 
     /// Lengths of the GMF and of the MLP embeddings.
@@ -98,9 +106,12 @@ impl NeumfModel {
 
     /// The embedding of a playlist that was not trained on: the mean of those of the training playlists most like it, of
     /// which the 100 that weigh most count. Weights are above 0: squared similarities by shared tracks, as of
-    /// playlist-kNN, or by title where there is no track to go by. `None` without such a weight.
+    /// playlist-kNN, or by title where there is no track to go by. `None` without such a weight. Neighbors are rows of the
+    /// bundle; those that were not trained on do not count.
     pub fn fold_in(&self, neighbours: &[(u32, f32)]) -> Option<PlaylistEmbedding> {
-        let mut neighbours: Vec<(u32, f32)> = neighbours.iter().copied().filter(|&(_, weight)| weight > 0.0).collect();
+        let mut neighbours: Vec<(u32, f32)> = (neighbours.iter().filter(|&&(_, weight)| weight > 0.0))
+            .filter_map(|&(row, weight)| Some((number_in(&self.playlist_rows, row)?, weight)))
+            .collect();
         sort_best(&mut neighbours, NEIGHBOURS);
         let total: f32 = neighbours.iter().map(|&(_, weight)| weight).sum();
         let mean = |table: &[f32], length: usize| {
@@ -118,20 +129,26 @@ impl NeumfModel {
         })
     }
 
-    /// The `limit` best candidates with their logits, best first: distinct tracks, none of `excluded`, which rises. There
-    /// are fewer than `limit` only when the clusters' most held tracks, 4,000 of each, are no more.
+    /// The `limit` best candidates with their logits, best first: rows of distinct tracks, none of `excluded`, which rises.
+    /// There are fewer than `limit` only when the clusters' most held tracks, 4,000 of each, are no more.
     pub fn recommend(&self, embedding: &PlaylistEmbedding, excluded: &[u32], limit: usize) -> Vec<(u32, f32)> {
-        let candidates = self.candidates(embedding, excluded, limit);
+        let excluded: Vec<u32> = excluded.iter().filter_map(|&row| number_in(&self.track_rows, row)).collect();
+        let candidates = self.candidates(embedding, &excluded, limit);
         let logits = self.logits(embedding, &candidates);
         let mut scored: Vec<(u32, f32)> = candidates.into_iter().zip(logits).collect();
         sort_best(&mut scored, limit);
-        scored
+        scored.into_iter().map(|(track, logit)| (self.track_rows[track as usize], logit)).collect()
     }
 
-    /// Returns the network's logit of each of the tracks `rows`.
-    pub fn logits(&self, embedding: &PlaylistEmbedding, rows: &[u32]) -> Vec<f32> {
-        self.network.logits(embedding, rows)
+    /// Returns the network's logit of each of its `tracks`.
+    pub fn logits(&self, embedding: &PlaylistEmbedding, tracks: &[u32]) -> Vec<f32> {
+        self.network.logits(embedding, tracks)
     }
+}
+
+/// The place of a row among `rows`, which rise; none if it is not there.
+fn number_in(rows: &[u32], row: u32) -> Option<u32> {
+    rows.binary_search(&row).ok().map(|number| number as u32)
 }
 
 /// The tracks of the playlists `members` with how many of them hold each; up to [`CANDIDATES`], most first.
@@ -170,6 +187,8 @@ mod tests {
         let mlp: Vec<f32> = clusters.iter().zip(1..).flat_map(|(&cluster, nth)| axis(cluster, nth as f32)).collect();
         NeumfModel::new(
             NeumfBundle {
+                playlist_rows: (0..clusters.len() as u32).collect(),
+                track_rows: (0..tracks as u32).collect(),
                 gmf_playlists: random(&[clusters.len(), 2]),
                 gmf_tracks: random(&[tracks, 2]),
                 mlp_playlists: Array { shape: vec![clusters.len(), 3], values: mlp },

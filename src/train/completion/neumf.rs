@@ -23,6 +23,12 @@ use crate::train::torch::neumf::{InteractionBatch, Neumf, NeumfShape, Penalties}
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, clap::Args)]
 #[command(next_help_heading = "NeuMF")]
 pub struct NeumfSettings {
+    /// Maximum number of playlists to learn from
+    ///
+    /// Of more playlists, a random sample is learned from. NeuMF then knows the tracks of these playlists alone, and a playlist
+    /// to complete is compared with these.
+    #[arg(id = "neumf_playlists", long = "neumf-playlists", default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1..))]
+    pub playlists: u32,
     /// Length of a GMF embedding
     #[arg(id = "neumf_latent", long = "neumf-latent", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub latent: u32,
@@ -105,6 +111,8 @@ pub fn train_neumf(
     context: RunContext<'_>,
 ) -> Result<TrainedNeumf, TrainError> {
     settings.check()?;
+    let Sample { playlist_rows, track_rows, playlists } = Sample::new(playlists, tracks, settings);
+    let (playlists, tracks) = (&playlists, track_rows.len());
     let sampling = InteractionSampling {
         batch: settings.batch as usize,
         negatives: settings.negatives as usize,
@@ -129,6 +137,8 @@ pub fn train_neumf(
     let (layers, output) = dense.split_at(dense.len() - 2);
     let [gmf_playlists, gmf_tracks, mlp_playlists, mlp_tracks] = &model.tables;
     let bundle = NeumfBundle {
+        playlist_rows,
+        track_rows,
         gmf_playlists: array(gmf_playlists)?,
         gmf_tracks: array(gmf_tracks)?,
         mlp_playlists: array(mlp_playlists)?,
@@ -144,6 +154,41 @@ pub fn train_neumf(
         clusters: Array { shape: vec![clustering.cluster_of.len()], values: clustering.cluster_of },
     };
     Ok(TrainedNeumf { bundle, loss, seconds })
+}
+
+/// The playlists that NeuMF learns from, and their tracks.
+struct Sample {
+    /// which playlists, rising
+    playlist_rows: Vec<u32>,
+    /// which tracks, rising
+    track_rows: Vec<u32>,
+    /// places in `track_rows` of each playlist's tracks
+    playlists: Csr,
+}
+
+impl Sample {
+    /// All of `playlists` and of the tracks if there are no more than the settings allow.
+    fn new(playlists: &Csr, tracks: usize, settings: &NeumfSettings) -> Self {
+        let (all, most) = (playlists.rows(), settings.playlists as usize);
+        if all <= most {
+            let (playlist_rows, track_rows) = ((0..all as u32).collect(), (0..tracks as u32).collect());
+            return Self { playlist_rows, track_rows, playlists: playlists.clone() };
+        }
+        let mut rng = Xoshiro256PlusPlus::seed_from_u64(settings.seed);
+        let mut playlist_rows: Vec<u32> =
+            rand::seq::index::sample(&mut rng, all, most).into_iter().map(|row| row as u32).collect();
+        playlist_rows.sort_unstable();
+        let held = || playlist_rows.iter().map(|&row| playlists.row(row as usize));
+        let mut track_rows: Vec<u32> = held().flatten().copied().collect();
+        track_rows.sort_unstable();
+        track_rows.dedup();
+        let mut number = vec![0; tracks];
+        for (place, &row) in (0..).zip(&track_rows) {
+            number[row as usize] = place;
+        }
+        let playlists = Csr::from_lists(held().map(|rows| rows.iter().map(|&row| number[row as usize])));
+        Self { playlist_rows, track_rows, playlists }
+    }
 }
 
 fn array(tensor: &Tensor) -> Result<Array<f32>, TrainError> {
@@ -226,6 +271,7 @@ mod tests {
 
     fn settings(epochs: u32) -> NeumfSettings {
         NeumfSettings {
+            playlists: 1_000,
             latent: 4,
             dense: vec![12, 10, 6],
             negatives: 3,
@@ -253,7 +299,7 @@ mod tests {
     /// Trains with the state in a folder.
     fn train_in(folder: &Path, settings: &NeumfSettings, interrupt: &Interrupt) -> Result<TrainedNeumf, TrainError> {
         let checkpoint = Checkpoint::in_folder(folder.to_owned())?;
-        let context = RunContext { checkpoint: Some(&checkpoint), ..RunContext::new(1, interrupt) };
+        let context = RunContext::new(1, interrupt).kept_in(&checkpoint);
         train_neumf(&playlists(), 45, settings, context)
     }
 
@@ -329,6 +375,30 @@ mod tests {
             assert_eq!(recommended.len(), 15);
             assert!(recommended.iter().all(|&(track, _)| track / 20 == half), "{recommended:?}");
         }
+    }
+
+    #[test]
+    fn of_many_playlists_a_sample_is_learned_from() {
+        let interrupt = Interrupt::default();
+        let settings = NeumfSettings { playlists: 6, ..settings(1) };
+        let trained = train_neumf(&playlists(), 45, &settings, RunContext::new(1, &interrupt)).expect("trains").bundle;
+        assert_eq!((trained.playlist_rows.len(), trained.clusters.values.len()), (6, 6));
+        let mut held: Vec<u32> =
+            trained.playlist_rows.iter().flat_map(|&row| playlists().row(row as usize).to_vec()).collect();
+        held.sort_unstable();
+        held.dedup();
+        assert_eq!(trained.track_rows, held);
+        let (known, rows) = (trained.playlist_rows.clone(), held);
+        let model = NeumfModel::new(trained, &playlists());
+        let unknown = (0..40).find(|row| !known.contains(row)).expect("a playlist that is not in the sample");
+        assert_eq!(model.fold_in(&[(unknown, 1.0)]), None);
+        let embedding = model.fold_in(&[(unknown, 5.0), (known[3], 0.1)]).expect("a neighbour");
+        assert_eq!(Some(&embedding), model.fold_in(&[(known[3], 1.0)]).as_ref());
+        let recommended = model.recommend(&embedding, &[0, rows[2], rows[5]], 40);
+        let mut found: Vec<u32> = recommended.iter().map(|next| next.0).collect();
+        found.sort_unstable();
+        let expected: Vec<u32> = rows.iter().copied().filter(|row| ![0, rows[2], rows[5]].contains(row)).collect();
+        assert_eq!(found, expected);
     }
 
     #[test]
