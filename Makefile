@@ -56,9 +56,10 @@ load: setup ## load each route over HTTP; DATA=path/to/slices for a real catalog
 	cargo build --release --locked
 	cargo bench --locked --bench load -- $(if $(DATA),--data $(abspath $(DATA)))
 
-chaos: setup ## overload the server, swap models and stop PostgreSQL under load, count what was lost; MINUTES=1 of mixed writers
+chaos: setup ## overload the server, swap models and stop PostgreSQL under load, count what was lost; MINUTES=1 of mixed writers, KILLS=2 of each training
 	cargo build --release --locked
 	SEGUE_WRITERS_SECONDS=$$((60 * $(or $(MINUTES),1))) scripts/with-postgres.sh cargo test --locked --test cli writers -- --nocapture
+	SEGUE_KILLS=$(or $(KILLS),2) scripts/with-postgres.sh cargo test --locked --test pipeline kills -- --nocapture
 	cargo bench --locked --bench load -- --chaos $(if $(DATA),--data $(abspath $(DATA)))
 
 soak: setup ## MINUTES=20 of mixed load with model swaps and restarts of PostgreSQL

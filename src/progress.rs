@@ -95,7 +95,7 @@ pub fn in_stages<T>(stages: Vec<Stage>, work: impl FnOnce() -> T) -> T {
 }
 
 /// Counts the part of the run that consists of `work` as done before, by a run that this one resumes.
-pub fn skip(work: &'static [&'static str]) {
+pub fn skip(work: &[&'static str]) {
     let run = RUN.with_borrow(Clone::clone);
     for what in work {
         if let Some(run) = &run

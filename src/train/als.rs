@@ -4,6 +4,9 @@
 //! step solves one small linear system a row by a few steps of conjugate gradients (Takács, Pilászy, Tikk 2011), which
 //! start from where the row was; the cost is that of the observed cells and of one Gram matrix product a row.
 
+use std::ops::Range;
+use std::sync::Mutex;
+
 use rand::SeedableRng;
 use rand_distr::{Distribution, Normal};
 use rand_xoshiro::Xoshiro256PlusPlus;
@@ -11,6 +14,10 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 use crate::math::Csr;
 use crate::math::linear::{axpy, dot, gram, vectorised};
 
+/// Rows that are solved before anyone is asked whether to stop: a second or two.
+const BLOCK: usize = 1 << 16;
+/// Rows that a thread takes at a time.
+const SHARE: usize = 64;
 /// Steps of conjugate gradients a row.
 const STEPS: usize = 3;
 /// Tracks in fewer playlists don't take part in the iterations.
@@ -40,12 +47,14 @@ pub struct Factors {
     pub of_playlists: Vec<f32>,
     /// `[tracks, factors]`
     pub of_tracks: Vec<f32>,
-    /// passes done
-    pub passes: usize,
+    /// half passes done: over the playlists, over the tracks, and again
+    pub half_passes: usize,
+    /// rows done of the next one
+    pub rows: usize,
 }
 
-/// `[tracks, factors]`: the factors of the tracks, row after row. `each_iteration` is called after every iteration,
-/// and stops the factorization by returning false. One that was stopped goes on from `begun`, to the same end.
+/// `[tracks, factors]`: the factors of the tracks, row after row. `each_block` is called every few seconds at least, and
+/// stops the factorization by returning false. One that was stopped goes on from `begun`, to the same end.
 ///
 /// Rows are `playlists` (distinct tracks each), columns the tracks that `postings` has lists for.
 pub fn factorize(
@@ -53,18 +62,36 @@ pub fn factorize(
     postings: &Csr,
     settings: &AlsSettings,
     begun: Option<Factors>,
-    mut each_iteration: impl FnMut(&mut Factors) -> bool,
+    mut each_block: impl FnMut(&mut Factors) -> bool,
 ) -> Option<Vec<f32>> {
     let mut at = match begun {
         Some(begun) => begun,
         None => begin(playlists, postings, settings)?,
     };
-    while at.passes < settings.iterations {
-        half_step(&at.of_tracks, playlists, &mut at.of_playlists, settings, 1);
-        let shortest = if at.passes + 1 == settings.iterations { 1 } else { FEWEST_PLAYLISTS };
-        half_step(&at.of_playlists, postings, &mut at.of_tracks, settings, shortest);
-        at.passes += 1;
-        if !each_iteration(&mut at) {
+    while at.half_passes < 2 * settings.iterations {
+        let is_of_tracks = at.half_passes % 2 == 1;
+        let is_last = at.half_passes + 1 == 2 * settings.iterations;
+        let shortest = if is_of_tracks && !is_last { FEWEST_PLAYLISTS } else { 1 };
+        let lists = if is_of_tracks { postings } else { playlists };
+        let fixed = if is_of_tracks { &at.of_playlists } else { &at.of_tracks };
+        let mut matrix = gram(fixed, settings.factors, settings.threads);
+        for diagonal in 0..settings.factors {
+            matrix[diagonal * settings.factors + diagonal] += settings.regularization;
+        }
+        while at.rows < lists.rows() {
+            let rows = at.rows..(at.rows + BLOCK).min(lists.rows());
+            let (fixed, target) = match is_of_tracks {
+                true => (&at.of_playlists, &mut at.of_tracks),
+                false => (&at.of_tracks, &mut at.of_playlists),
+            };
+            at.rows = rows.end;
+            solve_rows(&matrix, fixed, lists, rows, target, settings, shortest);
+            if at.rows < lists.rows() && !each_block(&mut at) {
+                return None;
+            }
+        }
+        (at.half_passes, at.rows) = (at.half_passes + 1, 0);
+        if !each_block(&mut at) {
             return None;
         }
     }
@@ -85,32 +112,33 @@ fn begin(playlists: &Csr, postings: &Csr, settings: &AlsSettings) -> Option<Fact
             row.fill(0.0);
         }
     }
-    Some(Factors { of_playlists, of_tracks, passes: 0 })
+    Some(Factors { of_playlists, of_tracks, half_passes: 0, rows: 0 })
 }
 
-/// Solves every row of `target` whose list is not shorter than `shortest`, with `fixed` held.
-fn half_step(fixed: &[f32], lists: &Csr, target: &mut [f32], settings: &AlsSettings, shortest: usize) {
+/// Solves those of `rows` of `target` whose list is not shorter than `shortest`, with `fixed` held, of which `matrix` is
+/// the Gram matrix with the penalty.
+fn solve_rows(
+    matrix: &[f32],
+    fixed: &[f32],
+    lists: &Csr,
+    rows: Range<usize>,
+    target: &mut [f32],
+    settings: &AlsSettings,
+    shortest: usize,
+) {
     let factors = settings.factors;
-    let mut matrix = gram(fixed, factors, settings.threads);
-    for diagonal in 0..factors {
-        matrix[diagonal * factors + diagonal] += settings.regularization;
-    }
-    let (matrix, rows) = (&matrix, lists.rows());
-    // Small shares, dealt in turn, so that no thread is left with all the long lists: popular tracks come first.
-    let share = rows.div_ceil(settings.threads * 16).max(1);
-    let mut of_thread: Vec<Vec<(usize, &mut [f32])>> = (0..settings.threads).map(|_| Vec::new()).collect();
-    for (number, chunk) in target.chunks_mut(share * factors).enumerate() {
-        of_thread[number % settings.threads].push((number * share, chunk));
-    }
+    let target = &mut target[rows.start * factors..rows.end * factors];
+    // Each thread takes the next few rows when it is done with its own: popular tracks, whose lists are long, come first.
+    let queue = Mutex::new((rows.start..).step_by(SHARE).zip(target.chunks_mut(SHARE * factors)));
     std::thread::scope(|scope| {
-        for shares in of_thread {
-            scope.spawn(move || {
+        for _ in 0..settings.threads.max(1) {
+            scope.spawn(|| {
                 let mut solver = Solver::new(factors, settings.alpha);
-                for (first, chunk) in shares {
+                while let Some((first, share)) = queue.lock().ok().and_then(|mut queue| queue.next()) {
                     vectorised(
                         #[inline(always)]
                         || {
-                            for (offset, row) in chunk.chunks_exact_mut(factors).enumerate() {
+                            for (offset, row) in share.chunks_exact_mut(factors).enumerate() {
                                 let list = lists.row(first + offset);
                                 if list.len() >= shortest {
                                     solver.solve(matrix, fixed, list, row);
@@ -211,7 +239,7 @@ mod tests {
         let mut begun = None;
         let stopped = factorize(&playlists, &postings, &settings, None, |at| {
             begun = Some(at.clone());
-            at.passes < 3
+            at.half_passes < 7
         });
         assert_eq!(stopped, None);
         assert_eq!(factorize(&playlists, &postings, &settings, begun, |_| true), Some(factors));

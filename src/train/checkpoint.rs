@@ -19,6 +19,7 @@ use super::error::TrainError;
 use crate::bundle::Kind;
 use crate::dataset::DataFingerprint;
 use crate::progress::Interrupt;
+use crate::scoring::oblivious_trees::ObliviousTrees;
 
 /// How much work a kill may cost.
 pub(super) const SAVE_INTERVAL: Duration = Duration::from_secs(30);
@@ -29,15 +30,22 @@ pub struct RunContext<'a> {
     /// threads that compute
     pub threads: usize,
     /// where the run keeps its state; without one, a stopped run starts over
-    pub checkpoint: Option<&'a Checkpoint>,
+    checkpoint: Option<&'a Checkpoint>,
     /// stops the run
     pub interrupt: &'a Interrupt,
+    /// begins the names of the files that stages keep, where a run has the same stages several times
+    part: Option<&'a str>,
 }
 
 impl<'a> RunContext<'a> {
     /// A run that keeps no state.
     pub fn new(threads: usize, interrupt: &'a Interrupt) -> Self {
-        Self { threads, checkpoint: None, interrupt }
+        Self { threads, checkpoint: None, interrupt, part: None }
+    }
+
+    /// The same run with its state in `checkpoint`.
+    pub(super) fn kept_in(self, checkpoint: &'a Checkpoint) -> Self {
+        Self { checkpoint: Some(checkpoint), ..self }
     }
 
     /// The same run for a stage that keeps no state.
@@ -45,9 +53,17 @@ impl<'a> RunContext<'a> {
         Self { checkpoint: None, ..self }
     }
 
+    /// The same run for the stages of its part `name`.
+    pub(super) fn part(self, name: &'a str) -> Self {
+        Self { part: Some(name), ..self }
+    }
+
     /// The state of a stage, if the run keeps any.
     pub(super) fn file(&self, stage: &str) -> Option<StateFile> {
-        self.checkpoint.map(|checkpoint| checkpoint.file(stage))
+        self.checkpoint.map(|checkpoint| match self.part {
+            Some(part) => checkpoint.file(&format!("{part}-{stage}")),
+            None => checkpoint.file(stage),
+        })
     }
 
     /// Fails once the person asked to stop.
@@ -145,6 +161,28 @@ impl<T: Element + Copy, const N: usize> Stored for [T; N] {
 /// Arrays by name.
 pub type State<'a> = Vec<(String, &'a mut dyn Stored)>;
 
+/// What a stage makes, as a file.
+pub(super) trait Kept: Sized {
+    /// Writes it.
+    fn save(&self, file: &StateFile) -> Result<(), TrainError>;
+
+    /// Reads it; `None` without a file, and with one that is damaged.
+    fn load(file: &StateFile) -> Result<Option<Self>, TrainError>;
+}
+
+impl Kept for ObliviousTrees {
+    fn save(&self, file: &StateFile) -> Result<(), TrainError> {
+        let mut json = serde_json::to_vec(self).map_err(|error| TrainError::Settings(error.to_string()))?;
+        file.save(vec![("trees".to_owned(), &mut json)])
+    }
+
+    fn load(file: &StateFile) -> Result<Option<Self>, TrainError> {
+        let mut json: Vec<u8> = Vec::new();
+        let is_there = file.load(vec![("trees".to_owned(), &mut json)])?;
+        Ok(if is_there { serde_json::from_slice(&json).ok() } else { None })
+    }
+}
+
 /// The file of one stage of a run.
 #[derive(Debug)]
 pub struct StateFile {
@@ -166,7 +204,7 @@ impl StateFile {
     /// Reads what [`StateFile::save`] wrote into `state`, which must have the same names and sizes. False without a file,
     /// and with one that is damaged: the stage then starts over.
     pub fn load(&self, state: State<'_>) -> Result<bool, TrainError> {
-        if !self.path.exists() {
+        if !self.exists() {
             return Ok(false);
         }
         let stored: HashMap<String, Tensor> = match Tensor::read_safetensors(&self.path) {
@@ -184,6 +222,11 @@ impl StateFile {
             }
         }
         Ok(true)
+    }
+
+    /// Whether there is such a file.
+    pub(super) fn exists(&self) -> bool {
+        self.path.exists()
     }
 
     /// Deletes the file.

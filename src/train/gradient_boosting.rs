@@ -4,10 +4,15 @@
 //! the (feature, threshold) with the highest gain summed over all leaves. Each tree sees a random part of the groups
 //! and each level a random part of the features. Rows of a group (the candidates of one playlist) lie together.
 
+use std::time::Instant;
+
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_xoshiro::Xoshiro256PlusPlus;
 
+use super::checkpoint::{Kept, RunContext, SAVE_INTERVAL, State, StateFile};
+use super::error::TrainError;
+use super::parallel::Collected;
 use crate::scoring::oblivious_trees::{Binning, ObliviousTrees};
 
 /// How to boost.
@@ -72,6 +77,44 @@ impl Examples {
     }
 }
 
+impl Kept for Examples {
+    fn save(&self, file: &StateFile) -> Result<(), TrainError> {
+        let mut examples = self.clone();
+        let mut groups: Vec<i64> = self.groups.iter().map(|&end| end as i64).collect();
+        file.save(examples.state(&mut groups))
+    }
+
+    fn load(file: &StateFile) -> Result<Option<Self>, TrainError> {
+        let mut examples = Self { features: Vec::new(), labels: Vec::new(), groups: Vec::new() };
+        let mut groups = Vec::new();
+        let is_there = file.load(examples.state(&mut groups))?;
+        examples.groups = groups.into_iter().map(|end| end as usize).collect();
+        Ok(is_there.then_some(examples))
+    }
+}
+
+impl Examples {
+    fn state<'a>(&'a mut self, groups: &'a mut Vec<i64>) -> State<'a> {
+        vec![
+            ("features".to_owned(), &mut self.features),
+            ("labels".to_owned(), &mut self.labels),
+            ("groups".to_owned(), groups),
+        ]
+    }
+}
+
+impl Collected for Examples {
+    type Item = Self;
+
+    fn push(&mut self, item: Self) {
+        self.append(item);
+    }
+
+    fn append(&mut self, other: Self) {
+        Self::append(self, other);
+    }
+}
+
 /// Rows to learn from, binned.
 #[derive(Debug)]
 pub struct BoostingData {
@@ -117,6 +160,36 @@ impl BoostingData {
 struct Sums {
     gradient: f32,
     curvature: f32,
+}
+
+/// Boosts on `data` as the stage `name` of a run, which keeps its state. `each_tree` learns how many trees there are.
+///
+/// # Errors
+///
+/// [`TrainError::Stopped`] when the person asked to stop; those of the file.
+pub fn boost_kept(
+    data: &BoostingData,
+    settings: &BoostingSettings,
+    name: &str,
+    context: RunContext<'_>,
+    mut each_tree: impl FnMut(usize),
+) -> Result<ObliviousTrees, TrainError> {
+    let file = context.file(name);
+    let begun = file.as_ref().map_or(Ok(None), ObliviousTrees::load)?;
+    let (mut saved, mut outcome) = (Instant::now(), Ok(()));
+    let trees = boost(data, settings, begun, |trees| {
+        each_tree(trees.trees());
+        let stop = context.interrupt.is_raised();
+        if let Some(file) = &file
+            && (stop || saved.elapsed() > SAVE_INTERVAL || trees.trees() == settings.trees)
+        {
+            outcome = trees.save(file);
+            saved = Instant::now();
+        }
+        !stop && outcome.is_ok()
+    });
+    outcome?;
+    context.check().map(|()| trees)
 }
 
 /// Boosts on `data`, continuing from the trees `begun` of a stopped run. `each_tree` is called after every tree with the
@@ -345,6 +418,7 @@ mod tests {
     use rand::RngExt;
 
     use super::*;
+    use crate::train::checkpoint::Checkpoint;
 
     fn settings(objective: Objective) -> BoostingSettings {
         BoostingSettings {
@@ -398,5 +472,23 @@ mod tests {
         let trees = boost(&data, &settings(Objective::Logistic), None, |_| true);
         assert_eq!(trees.features.len(), trees.trees() * 3);
         assert_eq!(trees.leaves.len(), trees.trees() * 8);
+    }
+
+    #[test]
+    fn examples_are_read_as_they_were_written() {
+        let mut examples = Examples { features: vec![0.5; 6], labels: vec![true, false], groups: vec![0, 2] };
+        examples.append(Examples { features: vec![-1.0; 3], labels: vec![true], groups: vec![0, 0, 1] });
+        assert_eq!(examples.groups, [0, 2, 2, 3]);
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = Checkpoint::in_folder(folder.path().to_owned()).expect("a folder").file("fold-0-0");
+        assert_eq!(Examples::load(&file).expect("no file"), None);
+        examples.save(&file).expect("saved");
+        assert_eq!(Examples::load(&file).expect("loaded"), Some(examples));
+        let path = folder.path().join("fold-0-0.safetensors");
+        let bytes = std::fs::read(&path).expect("a file");
+        for length in [0, 10, bytes.len() - 1] {
+            std::fs::write(&path, &bytes[..length]).expect("written");
+            assert_eq!(Examples::load(&file).expect("passed over"), None);
+        }
     }
 }

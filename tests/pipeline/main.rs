@@ -8,6 +8,7 @@ mod completion;
 mod formats;
 mod import;
 mod import_resume;
+mod kills;
 mod published_data;
 mod ratings;
 mod readers;

@@ -381,7 +381,7 @@ mod tests {
         let brief = models
             .iter()
             .map(|(name, model, settings)| (name.clone(), *model, ClickSettings { epochs: 3, ..settings.clone() }));
-        let context = RunContext { checkpoint: Some(&checkpoint), ..context };
+        let context = context.kept_in(&checkpoint);
         learn(&task, &brief.collect::<Vec<_>>(), context).expect("three epochs");
         // Left of it are the files of the first stage alone, as if it had been stopped there.
         for entry in std::fs::read_dir(folder.path()).expect("a folder").flatten() {

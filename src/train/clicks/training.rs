@@ -37,7 +37,7 @@ pub fn train_clicks(
         split: SplitKind::Time,
         seed,
     };
-    let learned = learn(&task, models, RunContext { threads, checkpoint: Some(&checkpoint), interrupt })?;
+    let learned = learn(&task, models, RunContext::new(threads, interrupt).kept_in(&checkpoint))?;
     let vocabulary = |ids: &[String]| Vocabulary::new(ids.iter().map(String::as_str)).map_err(TrainError::Settings);
     let bundle = ClickBundle {
         users: vocabulary(&listening.user_ids)?,

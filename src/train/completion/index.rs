@@ -9,14 +9,16 @@ use crate::math::Csr;
 use crate::math::linear::gram;
 use crate::math::top_k::sort_best;
 use crate::progress::Progress;
+use crate::recommend::retrieve::Sparse;
 use crate::train::als::{AlsSettings, Factors, factorize};
-use crate::train::checkpoint::{RunContext, SAVE_INTERVAL, State};
+use crate::train::checkpoint::{RunContext, SAVE_INTERVAL, State, StateFile};
 use crate::train::error::TrainError;
+use crate::train::parallel::map_in_parallel;
 use crate::train::similarity::track2vec::Architecture;
-use crate::train::similarity::{SimilaritySettings, expected_pairs, fit};
+use crate::train::similarity::{SimilaritySettings, VECTORS, expected_pairs, fit};
 
 /// The stage of least squares, of which a run keeps the state.
-pub(super) const LEAST_SQUARES: &str = "least-squares";
+const LEAST_SQUARES: &str = "least-squares";
 /// Length of a track's vector by Track2Vec.
 const VECTOR_LENGTH: usize = 64;
 /// Tracks that fewer playlists hold get no vector: one playlist says too little.
@@ -47,6 +49,13 @@ impl Embeddings {
     /// As a stage of a run keeps them.
     pub fn state(&mut self) -> State<'_> {
         vec![("factors".to_owned(), &mut self.factors), ("vectors".to_owned(), &mut self.vectors)]
+    }
+}
+
+/// Deletes the state of embeddings under way: what they were needed for is done.
+pub fn forget_embeddings(context: RunContext<'_>) {
+    for stage in [LEAST_SQUARES, VECTORS] {
+        context.file(stage).inspect(StateFile::delete);
     }
 }
 
@@ -102,7 +111,7 @@ pub fn build_index(
     }));
     let artist_postings = playlist_artists.transpose(corpus.artist_names.len());
     let artist_counts: Vec<u32> = artist_postings.iter().map(|list| list.len() as u32).collect();
-    let (artist_neighbours, artist_neighbour_weights) = neighbours(&playlist_artists, &artist_postings);
+    let (artist_neighbours, artist_neighbour_weights) = neighbours(&playlist_artists, &artist_postings, context)?;
 
     let mut title_rows: HashMap<String, u32> = HashMap::new();
     let (mut titles, mut titled): (Vec<String>, Vec<Vec<u32>>) = (Vec::new(), Vec::new());
@@ -171,18 +180,19 @@ fn factors(
     context: RunContext<'_>,
     progress: &Progress,
 ) -> Result<Vec<f32>, TrainError> {
-    let (file, mut begun, mut passes) = (context.file(LEAST_SQUARES), Factors::default(), [0_i64]);
-    let is_begun = file.as_ref().map_or(Ok(false), |file| file.load(factors_state(&mut begun, &mut passes)))?;
-    begun.passes = passes[0] as usize;
+    let (file, mut begun, mut place) = (context.file(LEAST_SQUARES), Factors::default(), [0_i64; 2]);
+    let is_begun = file.as_ref().map_or(Ok(false), |file| file.load(factors_state(&mut begun, &mut place)))?;
+    (begun.half_passes, begun.rows) = (place[0] as usize, place[1] as usize);
     let (mut saved, mut outcome) = (Instant::now(), Ok(()));
     let factors = factorize(playlists, postings, settings, is_begun.then_some(begun), |at| {
-        progress.at(at.passes as u64, || format!("least squares {}/{}", at.passes, settings.iterations));
+        let passes = at.half_passes / 2;
+        progress.at(passes as u64, || format!("least squares {passes}/{}", settings.iterations));
         let stop = context.interrupt.is_raised();
         if let Some(file) = &file
             && (stop || saved.elapsed() > SAVE_INTERVAL)
         {
-            let mut passes = [at.passes as i64];
-            outcome = file.save(factors_state(at, &mut passes));
+            let mut place = [at.half_passes as i64, at.rows as i64];
+            outcome = file.save(factors_state(at, &mut place));
             saved = Instant::now();
         }
         !stop && outcome.is_ok()
@@ -191,11 +201,11 @@ fn factors(
     factors.ok_or(TrainError::Stopped)
 }
 
-fn factors_state<'a>(factors: &'a mut Factors, passes: &'a mut [i64; 1]) -> State<'a> {
+fn factors_state<'a>(factors: &'a mut Factors, place: &'a mut [i64; 2]) -> State<'a> {
     vec![
         ("playlists".to_owned(), &mut factors.of_playlists),
         ("tracks".to_owned(), &mut factors.of_tracks),
-        ("passes".to_owned(), passes),
+        ("place".to_owned(), place),
     ]
 }
 
@@ -248,35 +258,26 @@ fn vectors(
 }
 
 /// For each artist the ones that most often share playlists with it, popularity discounted.
-fn neighbours(playlist_artists: &Csr, postings: &Csr) -> (Csr, Vec<f32>) {
+fn neighbours(playlist_artists: &Csr, postings: &Csr, context: RunContext<'_>) -> Result<(Csr, Vec<f32>), TrainError> {
     let discount: Vec<f32> = postings.iter().map(|list| (list.len() as f32 + 20.0).powf(0.75)).collect();
-    let mut together = vec![0.0f32; postings.rows()];
-    let mut weights = Vec::new();
-    let lists = (0..postings.rows() as u32).map(|artist| {
-        let mut touched: Vec<u32> = Vec::new();
+    let artists: Vec<u32> = (0..postings.rows() as u32).collect();
+    let found = map_in_parallel(None, &artists, context, |&artist, together: &mut Sparse<f32>| {
+        together.reserve(postings.rows());
         let list = postings.row(artist as usize);
         let stride = list.len().div_ceil(ARTIST_SAMPLE).max(1);
         for &playlist in list.iter().step_by(stride) {
             for &other in playlist_artists.row(playlist as usize) {
-                if together[other as usize] == 0.0 {
-                    touched.push(other);
-                }
-                together[other as usize] += stride as f32;
+                *together.touch(other) += stride as f32;
             }
         }
         let own = (list.len() as f32 + 20.0).powf(0.25);
-        let mut scored: Vec<(u32, f32)> = touched
-            .iter()
-            .filter(|&&other| other != artist)
-            .map(|&other| (other, together[other as usize] / (discount[other as usize] * own)))
-            .collect();
-        for other in touched {
-            together[other as usize] = 0.0;
-        }
+        let others = together.touched().filter(|&other| other != artist);
+        let mut scored: Vec<(u32, f32)> =
+            others.map(|other| (other, together.get(other) / (discount[other as usize] * own))).collect();
+        together.clear();
         sort_best(&mut scored, ARTIST_NEIGHBOURS);
-        weights.extend(scored.iter().map(|neighbour| neighbour.1));
-        scored.into_iter().map(|neighbour| neighbour.0).collect::<Vec<u32>>()
-    });
-    let lists = Csr::from_lists(lists);
-    (lists, weights)
+        scored
+    })?;
+    let weights = found.iter().flatten().map(|neighbour| neighbour.1).collect();
+    Ok((Csr::from_lists(found.into_iter().map(|list| list.into_iter().map(|neighbour| neighbour.0))), weights))
 }

@@ -14,21 +14,21 @@ use rand::seq::SliceRandom;
 use rand_xoshiro::Xoshiro256PlusPlus;
 use tracing::info;
 
-use super::examples::{collect_examples, load_examples, save_examples};
-use super::index::{Embeddings, LEAST_SQUARES, build_index};
+use super::examples::{collect_examples, mask_all};
+use super::index::{Embeddings, build_index, forget_embeddings};
 use super::neumf::train_neumf;
 use super::settings::{BINS, CompletionSettings, Ensemble};
 use crate::bundle::{
     BundleWriter, CompletionBundle, CompletionIndex, Kind, Manifest, NeumfBundle, NewManifest, Vocabulary,
 };
 use crate::dataset::{Corpus, Texts};
-use crate::progress::{self, Interrupt, Progress};
+use crate::progress::{Interrupt, Progress};
 use crate::recommend::rank::FEATURES;
 use crate::scoring::oblivious_trees::ObliviousTrees;
-use crate::train::checkpoint::{Checkpoint, RunContext, SAVE_INTERVAL, StateFile};
+use crate::train::checkpoint::{Checkpoint, Kept, RunContext, SAVE_INTERVAL, StateFile};
 use crate::train::error::TrainError;
-use crate::train::gradient_boosting::{BoostingData, Examples, boost};
-use crate::train::similarity::VECTORS;
+use crate::train::gradient_boosting::{BoostingData, Examples, boost_kept};
+use crate::train::parallel::load_collected;
 
 /// Fewer playlists than this make no ranking.
 const FEWEST_PLAYLISTS: usize = 20;
@@ -76,7 +76,7 @@ pub fn train_completion(
     let checkpoint =
         Checkpoint::open(models, Kind::Completion, &(settings, FEATURES.as_slice()), &corpus.sequences.fingerprint)?;
     let members: Vec<u32> = (0..corpus.sequences.playlists.rows() as u32).collect();
-    let context = RunContext { threads, checkpoint: Some(&checkpoint), interrupt };
+    let context = RunContext::new(threads, interrupt).kept_in(&checkpoint);
     let trained = learn(corpus, &members, settings, context)?;
     let metrics = trained.metrics.clone();
     let bundle = trained.into_bundle(corpus)?;
@@ -100,9 +100,12 @@ pub fn learn(
 ) -> Result<TrainedCompletion, TrainError> {
     check(settings, members.len())?;
     let started = Instant::now();
-    let ranking = load_trees(context, "ranking")?;
+    let kept = context.file("ranking");
+    let ranking = kept.as_ref().map_or(Ok(None), ObliviousTrees::load)?;
     let (examples, embeddings) = if settings.holds_out(members.len()) {
-        let (embeddings, examples) = hold_out(corpus, members, settings, context)?;
+        let dealt = deal(members, settings);
+        let (own, others) = dealt.split_at(settings.ranking_playlists as usize);
+        let (embeddings, examples) = hold_out(corpus, own, others.to_vec(), true, settings, context.part("held-out"))?;
         (examples, Some(embeddings))
     } else if ranking.is_some() {
         (Examples::default(), None)
@@ -119,7 +122,7 @@ pub fn learn(
     };
     let ranked = started.elapsed();
     let als = settings.als(context.threads);
-    let index = build_index(corpus, members, &als, "index", embeddings, context.without_state())?;
+    let index = build_index(corpus, members, &als, "index", embeddings, context.part("index"))?;
     let mut metrics = serde_json::json!({
         "ranking_seconds": ranked.as_secs_f64().round(),
         "index_seconds": (started.elapsed() - ranked).as_secs_f64().round(),
@@ -154,38 +157,36 @@ fn deal(members: &[u32], settings: &CompletionSettings) -> Vec<u32> {
     dealt
 }
 
-/// Learns embeddings from all members but those for the ranking, and collects examples of these.
+/// Learns embeddings from the playlists `others`, and collects examples of `own`, which they do not know.
+///
+/// The embeddings are empty where a run before this one left all the examples, and they are not `wanted`.
 fn hold_out(
     corpus: &Corpus,
-    members: &[u32],
+    own: &[u32],
+    mut others: Vec<u32>,
+    wanted: bool,
     settings: &CompletionSettings,
     context: RunContext<'_>,
 ) -> Result<(Embeddings, Examples), TrainError> {
-    let (file, examples_file) = (context.file("embeddings"), context.file("held-out"));
+    let started = Instant::now();
+    let masked = mask_all(corpus, own, settings);
+    let file = context.file("embeddings");
     let mut embeddings = Embeddings::default();
-    if let (Some(file), Some(of_examples)) = (&file, &examples_file)
-        && let Some(examples) = load_examples(of_examples)?
-        && file.load(embeddings.state())?
+    let are_there = file.as_ref().map_or(Ok(false), |file| file.load(embeddings.state()))?;
+    if (are_there || !wanted)
+        && let Some(examples) = load_collected("examples", masked.len(), &["fold", "examples"], context)?
     {
-        progress::skip(&["fold", "examples"]);
         return Ok((embeddings, examples));
     }
-    let dealt = deal(members, settings);
-    let (own, others) = dealt.split_at(settings.ranking_playlists as usize);
-    let mut others = others.to_vec();
     others.sort_unstable();
-    let index = build_index(corpus, &others, &settings.als(context.threads), "fold", None, context)?;
-    let examples = collect_examples(corpus, &index, own, settings, context)?;
-    let mut embeddings = Embeddings::of(&index);
-    drop(index);
-    if let (Some(file), Some(of_examples)) = (file, examples_file) {
-        file.save(embeddings.state())?;
-        save_examples(&of_examples, &examples)?;
-        for stage in [LEAST_SQUARES, VECTORS] {
-            context.file(stage).inspect(StateFile::delete);
-        }
+    let given = are_there.then_some(embeddings);
+    let index = build_index(corpus, &others, &settings.als(context.threads), "fold", given, context)?;
+    if let Some(file) = file.filter(|_| !are_there && started.elapsed() > SAVE_INTERVAL) {
+        file.save(Embeddings::of(&index).state())?;
     }
-    Ok((embeddings, examples))
+    let examples = collect_examples(&index, &masked, settings, context)?;
+    forget_embeddings(context);
+    Ok((Embeddings::of(&index), examples))
 }
 
 /// Examples of every fold.
@@ -200,24 +201,13 @@ fn collect(
     let a_fold = (settings.ranking_playlists as usize).div_ceil(folds);
     let mut all = Examples::default();
     for fold in 0..folds {
-        let file = context.file(&format!("fold-{fold}"));
-        if let Some(examples) = file.as_ref().map_or(Ok(None), load_examples)? {
-            progress::skip(&["fold", "examples"]);
-            all.append(examples);
-            continue;
-        }
-        let of_fold = |place: usize| place % folds == fold;
-        let mut others: Vec<u32> =
-            (0..dealt.len()).filter(|&place| !of_fold(place)).map(|place| dealt[place]).collect();
-        others.sort_unstable();
+        let part = format!("fold-{fold}");
         let own: Vec<u32> = (fold..dealt.len()).step_by(folds).take(a_fold).map(|place| dealt[place]).collect();
-        let index =
-            build_index(corpus, &others, &settings.als(context.threads), "fold", None, context.without_state())?;
-        let examples = collect_examples(corpus, &index, &own, settings, context)?;
+        let others = (0..dealt.len()).filter(|place| place % folds != fold).map(|place| dealt[place]).collect();
+        let context = context.part(&part);
+        let (_, examples) = hold_out(corpus, &own, others, false, settings, context)?;
+        context.file("embeddings").inspect(StateFile::delete);
         info!(fold = fold + 1, of = folds, candidates = examples.labels.len(), "collected examples");
-        if let Some(file) = file {
-            save_examples(&file, &examples)?;
-        }
         all.append(examples);
     }
     Ok(all)
@@ -258,7 +248,7 @@ fn rank(
         ranking.append(&trees, factor);
     }
     let ranking = ranking.unwrap_or_default();
-    save_trees(context, "ranking", &ranking)?;
+    context.file("ranking").as_ref().map_or(Ok(()), |file| ranking.save(file))?;
     Ok(ranking)
 }
 
@@ -269,31 +259,8 @@ fn boost_ensemble(
     context: RunContext<'_>,
 ) -> Result<ObliviousTrees, TrainError> {
     let (name, boosting) = (ensemble.name(), settings.boosting(ensemble, context.threads));
-    let begun = load_trees(context, name)?;
     let progress = Progress::start("ranking", boosting.trees as u64);
-    let (mut saved, mut outcome) = (Instant::now(), Ok(()));
-    let trees = boost(data, &boosting, begun, |trees| {
-        progress.at(trees.trees() as u64, || format!("{name}: tree {}/{}", trees.trees(), boosting.trees));
-        let stop = context.interrupt.is_raised();
-        if stop || saved.elapsed() > SAVE_INTERVAL || trees.trees() == boosting.trees {
-            saved = Instant::now();
-            outcome = save_trees(context, name, trees);
-        }
-        !stop && outcome.is_ok()
-    });
-    outcome?;
-    context.check().map(|()| trees)
-}
-
-/// The trees of a stage, as far as a stopped run came.
-fn load_trees(context: RunContext<'_>, stage: &str) -> Result<Option<ObliviousTrees>, TrainError> {
-    let mut json: Vec<u8> = Vec::new();
-    let loaded = context.file(stage).map_or(Ok(false), |file| file.load(vec![("trees".to_owned(), &mut json)]))?;
-    Ok(if loaded { serde_json::from_slice(&json).ok() } else { None })
-}
-
-fn save_trees(context: RunContext<'_>, stage: &str, trees: &ObliviousTrees) -> Result<(), TrainError> {
-    let Some(file) = context.file(stage) else { return Ok(()) };
-    let mut json = serde_json::to_vec(trees).map_err(|error| TrainError::Settings(error.to_string()))?;
-    file.save(vec![("trees".to_owned(), &mut json)])
+    boost_kept(data, &boosting, name, context, |trees| {
+        progress.at(trees as u64, || format!("{name}: tree {trees}/{}", boosting.trees));
+    })
 }

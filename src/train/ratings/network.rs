@@ -400,7 +400,7 @@ mod tests {
         let checkpoint = Checkpoint::in_folder(folder.path().to_owned()).expect("a folder");
         let task = task(RatingArchitecture::Mlp, &events);
         let interrupt = Interrupt::default();
-        let kept = RunContext { checkpoint: Some(&checkpoint), ..RunContext::new(1, &interrupt) };
+        let kept = RunContext::new(1, &interrupt).kept_in(&checkpoint);
         let train = |task: &NetworkTask<'_>, context: RunContext<'_>| {
             train_network(task, &settings("0.01x2,0.001x2"), context).expect("trains")
         };

@@ -74,8 +74,7 @@ pub fn learn(
     if settings.network.patience > 0 {
         let parts = split(events, settings.withheld.max(0.05), settings.seed);
         let first = NetworkTask { events: &parts.training, validation: &parts.held_out, ..task };
-        task.epochs =
-            Some(train_network(&first, &settings.network, RunContext { checkpoint: None, ..context })?.epochs);
+        task.epochs = Some(train_network(&first, &settings.network, context.without_state())?.epochs);
     }
     let trained = train_network(&task, &settings.network, context)?;
     let bundle = into_bundle(&trained.network, feedback, events, settings.network.l2)?;
@@ -143,7 +142,7 @@ pub fn train_ratings(
         info!(mse = metrics.mse, ndcg_at_10 = metrics.ndcg_at_10, ratings = metrics.ratings, "measured");
     }
     context.check()?;
-    let context = RunContext { checkpoint: Some(&checkpoint), ..context };
+    let context = context.kept_in(&checkpoint);
     let trained = learn(feedback, &feedback.events, name, settings, context)?;
     let epochs = trained.epochs;
     let bundle: RatingsBundle = trained.model.into_bundle();

@@ -14,7 +14,7 @@ use super::pair_sampler::{PairSampler, PairSampling};
 use super::settings::{NextTracksSettings, SimilaritySettings};
 use super::track2vec::{Architecture, PairBatch, Track2Vec};
 use crate::bundle::{BundleWriter, Kind, Manifest, NewManifest, NextTracks, SimilarityBundle, Vocabulary};
-use crate::dataset::{Corpus, HeldOutSequences, Sequences};
+use crate::dataset::{Corpus, HeldOutSequences, NextTrackQuery, Sequences};
 use crate::evaluate::next_track::{Distance, NextTrackMetrics, rank_by_vectors};
 use crate::math::Csr;
 use crate::progress::Interrupt;
@@ -27,6 +27,8 @@ use crate::train::sampling::Sampler;
 
 /// Batches that accuracy is measured on.
 const ACCURACY_BATCHES: usize = 50;
+/// Queries that vectors and lists are measured on, at most: each is compared with all tracks.
+const MEASURED: usize = 10_000;
 /// With a larger value in a vector, the square of its length is no longer a number.
 const LARGEST_VALUE: f32 = 1e15;
 /// Names of the network's tables in checkpoints.
@@ -45,11 +47,13 @@ pub fn train_similarity(
 ) -> Result<Manifest, TrainError> {
     settings.check()?;
     let sequences = &corpus.sequences;
-    let held_out = sequences.hold_out_last(settings.min_count);
+    let mut held_out = sequences.hold_out_last(settings.min_count);
+    let measured = some_of(&held_out.queries);
+    held_out.queries = measured;
     let sampler = sampler(&held_out, settings)?;
     let mut writer = BundleWriter::begin(models, Kind::Similarity)?;
     let checkpoint = Checkpoint::open(models, Kind::Similarity, settings, &sequences.fingerprint)?;
-    let context = RunContext { threads, checkpoint: Some(&checkpoint), interrupt };
+    let context = RunContext::new(threads, interrupt).kept_in(&checkpoint);
 
     let (run, fitted) = train(&held_out, settings, &sampler, Some("training"), context, |_| ())?;
     let ranks = rank_by_vectors(&fitted.vectors, &fitted.lengths, Distance::Cosine, &held_out.queries, 10);
@@ -122,12 +126,18 @@ fn next_tracks(
     let playlists = Csr::from_lists(corpus.sequences.playlists.iter().map(|rows| rows.iter().copied().filter(common)));
     let placements = Placements::new(&playlists, &corpus.artist_of, &corpus.album_of, vocabulary);
     let tracks: Vec<u32> = (0..vocabulary as u32).collect();
-    let lists = rank(&placements, &trees, &tracks, next.next_tracks as usize, context)?;
+    let lists = rank(&placements, &trees, &tracks, next.next_tracks as usize, "next", context)?;
     Ok(Some((NextTracks::new(&lists), metrics)))
 }
 
-const PROTOCOL: &str =
-    "last track of each playlist held out, queried with the one before it, every trained track ranked";
+const PROTOCOL: &str = "last track of each playlist held out, queried with the one before it, ten thousand of them at most, \
+                        every trained track ranked";
+
+/// At most [`MEASURED`] of the queries, from all over.
+fn some_of(queries: &[NextTrackQuery]) -> Vec<NextTrackQuery> {
+    let some = queries.iter().step_by(queries.len().div_ceil(MEASURED).max(1));
+    some.copied().collect()
+}
 
 #[derive(Serialize)]
 struct MetricsRecord {
