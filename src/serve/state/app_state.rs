@@ -53,7 +53,7 @@ pub struct Parts {
     pub catalog_admission: CatalogAdmission,
     /// admits requests that write
     write_admission: CatalogAdmission,
-    /// connections that writes may use: half of all, so that reads don't wait for writes
+    /// connections that writes may use: three quarters of all, so that reads don't wait for writes
     write_connections: Semaphore,
     /// playlists that are being written
     playlist_queue: PlaylistQueue,
@@ -96,7 +96,7 @@ impl AppState {
         let models = ModelStore::new(models, &metrics, &engine);
         let gate = CatalogGate::default();
         let connections = settings.database_connections as usize;
-        let write_connections = connections.div_ceil(2);
+        let write_connections = connections - connections.div_ceil(4);
         Ok(Self(Arc::new(Parts {
             names: TrackNames::new(catalog.clone(), models.clone(), gate.clone(), metrics.clone()),
             gate,
