@@ -46,6 +46,13 @@ impl BundleError {
     }
 
     pub(super) fn file(file: &Path, reason: impl Into<String>) -> Self {
-        Self::File { file: file.to_owned(), reason: reason.into() }
+        /// A reason may quote a damaged file, which can have one number of many kilobytes.
+        const LONGEST_REASON: usize = 1_000;
+        let mut reason = reason.into();
+        if reason.len() > LONGEST_REASON {
+            reason.truncate(reason.floor_char_boundary(LONGEST_REASON));
+            reason.push('…');
+        }
+        Self::File { file: file.to_owned(), reason }
     }
 }
