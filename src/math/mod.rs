@@ -2,6 +2,7 @@
 
 pub mod array;
 pub mod csr;
+mod even_sample;
 pub mod linear;
 pub mod mapped;
 pub mod quantized;
@@ -10,5 +11,6 @@ pub mod truncated_svd;
 
 pub use array::Array;
 pub use csr::Csr;
+pub use even_sample::even_sample;
 pub use mapped::Values;
 pub use quantized::ByteTable;

@@ -53,8 +53,18 @@ pub struct Factors {
     pub rows: usize,
 }
 
+impl Factors {
+    /// The side that is held fixed, and the one that is solved for.
+    fn sides(&mut self, is_of_tracks: bool) -> (&[f32], &mut [f32]) {
+        match is_of_tracks {
+            true => (&self.of_playlists, &mut self.of_tracks),
+            false => (&self.of_tracks, &mut self.of_playlists),
+        }
+    }
+}
+
 /// `[tracks, factors]`: the factors of the tracks, row after row. `each_block` is called every few seconds at least, and
-/// stops the factorization by returning false. One that was stopped goes on from `begun`, to the same end.
+/// stops the factorization by returning false. One that was stopped resumes from `begun`, with the same result.
 ///
 /// Rows are `playlists` (distinct tracks each), columns the tracks that `postings` has lists for.
 pub fn factorize(
@@ -73,26 +83,22 @@ pub fn factorize(
         let is_last = at.half_passes + 1 == 2 * settings.iterations;
         let shortest = if is_of_tracks && !is_last { FEWEST_PLAYLISTS } else { 1 };
         let lists = if is_of_tracks { postings } else { playlists };
-        let fixed = if is_of_tracks { &at.of_playlists } else { &at.of_tracks };
-        let mut matrix = gram(fixed, settings.factors, settings.threads);
+        let half_pass = at.half_passes;
+        let mut matrix = gram(at.sides(is_of_tracks).0, settings.factors, settings.threads);
         for diagonal in 0..settings.factors {
             matrix[diagonal * settings.factors + diagonal] += settings.regularization;
         }
-        while at.rows < lists.rows() {
+        while at.half_passes == half_pass {
             let rows = at.rows..(at.rows + BLOCK).min(lists.rows());
-            let (fixed, target) = match is_of_tracks {
-                true => (&at.of_playlists, &mut at.of_tracks),
-                false => (&at.of_tracks, &mut at.of_playlists),
-            };
             at.rows = rows.end;
+            let (fixed, target) = at.sides(is_of_tracks);
             solve_rows(&matrix, fixed, lists, rows, target, settings, shortest);
-            if at.rows < lists.rows() && !each_block(&mut at) {
+            if at.rows == lists.rows() {
+                (at.half_passes, at.rows) = (half_pass + 1, 0);
+            }
+            if !each_block(&mut at) {
                 return None;
             }
-        }
-        (at.half_passes, at.rows) = (at.half_passes + 1, 0);
-        if !each_block(&mut at) {
-            return None;
         }
     }
     Some(at.of_tracks)

@@ -66,6 +66,16 @@ impl<'a> RunContext<'a> {
         })
     }
 
+    /// What a stage kept, if it did.
+    pub(super) fn load_kept<T: Kept>(&self, stage: &str) -> Result<Option<T>, TrainError> {
+        self.file(stage).as_ref().map_or(Ok(None), T::load)
+    }
+
+    /// Keeps what a stage made, if the run keeps its state.
+    pub(super) fn keep(&self, stage: &str, made: &impl Kept) -> Result<(), TrainError> {
+        self.file(stage).as_ref().map_or(Ok(()), |file| made.save(file))
+    }
+
     /// Fails once the person asked to stop.
     pub(super) fn check(&self) -> Result<(), TrainError> {
         if self.interrupt.is_raised() { Err(TrainError::Stopped) } else { Ok(()) }

@@ -174,16 +174,13 @@ pub fn boost_kept(
     context: RunContext<'_>,
     mut each_tree: impl FnMut(usize),
 ) -> Result<ObliviousTrees, TrainError> {
-    let file = context.file(name);
-    let begun = file.as_ref().map_or(Ok(None), ObliviousTrees::load)?;
+    let begun = context.load_kept(name)?;
     let (mut saved, mut outcome) = (Instant::now(), Ok(()));
     let trees = boost(data, settings, begun, |trees| {
         each_tree(trees.trees());
         let stop = context.interrupt.is_raised();
-        if let Some(file) = &file
-            && (stop || saved.elapsed() > SAVE_INTERVAL || trees.trees() == settings.trees)
-        {
-            outcome = trees.save(file);
+        if stop || saved.elapsed() > SAVE_INTERVAL || trees.trees() == settings.trees {
+            outcome = context.keep(name, trees);
             saved = Instant::now();
         }
         !stop && outcome.is_ok()

@@ -45,14 +45,14 @@ pub(super) fn collect_in_parallel<T: Sync, C: Collected, W: Default>(
     let progress = Progress::start(stage, items.len() as u64);
     let mut all = C::default();
     for first in (0..items.len()).step_by(PIECE) {
-        let file = piece(name, first, context);
-        let piece = match file.as_ref().map_or(Ok(None), C::load)? {
+        let name = piece_name(name, first);
+        let piece = match context.load_kept(&name)? {
             Some(piece) => piece,
             None => {
                 let mut piece = C::default();
                 let range = first..(first + PIECE).min(items.len());
                 map_range(Some(&progress), items, range, context, &work)?.into_iter().for_each(|item| piece.push(item));
-                file.as_ref().map_or(Ok(()), |file| piece.save(file))?;
+                context.keep(&name, &piece)?;
                 piece
             }
         };
@@ -68,7 +68,8 @@ pub(super) fn load_collected<C: Collected>(
     stages: &[&'static str],
     context: RunContext<'_>,
 ) -> Result<Option<C>, TrainError> {
-    let files: Option<Vec<StateFile>> = (0..items).step_by(PIECE).map(|first| piece(name, first, context)).collect();
+    let files: Option<Vec<StateFile>> =
+        (0..items).step_by(PIECE).map(|first| context.file(&piece_name(name, first))).collect();
     let Some(files) = files.filter(|files| files.iter().all(StateFile::exists)) else { return Ok(None) };
     let mut all = C::default();
     for file in files {
@@ -79,9 +80,9 @@ pub(super) fn load_collected<C: Collected>(
     Ok(Some(all))
 }
 
-/// Where the results from item `first` on are kept.
-fn piece(name: &str, first: usize, context: RunContext<'_>) -> Option<StateFile> {
-    context.file(&format!("{name}-{}", first / PIECE))
+/// What the results from item `first` on are kept as.
+fn piece_name(name: &str, first: usize) -> String {
+    format!("{name}-{}", first / PIECE)
 }
 
 fn map_range<T: Sync, R: Send, W: Default>(

@@ -8,6 +8,7 @@ use segue::bundle::Manifest;
 use segue::dataset::Sequences;
 use segue::progress::Interrupt;
 use segue::train::TrainError;
+use segue::train::similarity::{NextTracksSettings, train_similarity};
 use tokio::sync::OnceCell;
 
 use crate::support::database::Database;
@@ -165,6 +166,19 @@ async fn a_training_with_other_settings_does_not_go_on_from_a_stopped_one() {
     let expected = learnt(&straight, &train(corpus, &TINY, &straight));
     let manifest = train(corpus, &TINY, &models);
     assert_same(&learnt(&models, &manifest), &expected);
+}
+
+#[tokio::test]
+async fn a_training_does_not_take_over_lists_of_other_settings() {
+    let corpus = &trained().await.corpus;
+    let folder = tempfile::tempdir().expect("a folder");
+    let stopped = Interrupt::default();
+    stopped.raise();
+    for next_tracks in [10, 20] {
+        let next = NextTracksSettings { next_tracks, next_trees: 5 };
+        train_similarity(corpus, &settings(&TINY), &next, folder.path(), 1, &stopped).expect_err("stopped");
+    }
+    assert_eq!(resume_folders(folder.path()).len(), 2);
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@ use super::query::Query;
 use super::sums::{ARTIST_NEIGHBOURS, LAST_SEEDS, NEIGHBOURS, Neighbour, Neighbourhood, TITLED, TrackSums};
 use super::workspace::Workspace;
 use crate::bundle::CompletionIndex;
+use crate::math::even_sample;
 use crate::math::top_k::sort_best;
 
 /// A seed in this many playlists counts about half of one in a single playlist (exponent of Kelen et al. 2018).
@@ -15,10 +16,6 @@ const ARTIST_POSTINGS: usize = 5_000;
 const TRACK_POSTINGS: usize = 20_000;
 /// Distinct titles that vote.
 const TITLES: usize = 200;
-/// At most `most` of the rows, from all over.
-fn some_of(rows: &[u32], most: usize) -> impl Iterator<Item = u32> + '_ {
-    rows.iter().copied().step_by(rows.len().div_ceil(most).max(1))
-}
 
 /// Finds playlists that share tracks or the title's words.
 pub fn neighbours(
@@ -35,7 +32,7 @@ pub fn neighbours(
         let similarity = 1.0 / (((popularity - 1.0).max(0.0)).powf(POPULARITY_EXPONENT) + 1.0);
         let item = (playlists / popularity).ln().max(1e-3) / (popularity + 20.0).powf(0.25);
         let last = f32::from(u8::from(position >= first_of_last));
-        for playlist in some_of(index.postings.row(seed as usize), TRACK_POSTINGS) {
+        for &playlist in even_sample(index.postings.row(seed as usize), TRACK_POSTINGS) {
             let overlap = overlaps.touch(playlist);
             overlap.seeds += 1.0;
             overlap.similarity += similarity;
@@ -69,7 +66,7 @@ pub fn neighbours(
                 break;
             }
             let same = f32::from(u8::from(similarity > 0.9999));
-            for playlist in some_of(index.title_playlists.row(title as usize), TITLED - titled) {
+            for &playlist in even_sample(index.title_playlists.row(title as usize), TITLED - titled) {
                 titled += 1;
                 *by_title.touch(playlist) = [similarity * similarity, same];
                 about.same_title += usize::from(same > 0.0);
@@ -118,7 +115,7 @@ pub fn add_by_artists(
     for run in artists.chunk_by(|left, right| left == right) {
         let postings = index.derived.artist_postings.row(run[0] as usize);
         let weight = (run.len() as f32 / (postings.len() as f32 + 5.0)).sqrt();
-        for playlist in some_of(postings, ARTIST_POSTINGS) {
+        for &playlist in even_sample(postings, ARTIST_POSTINGS) {
             *by_artists.touch(playlist) += weight;
         }
     }

@@ -25,7 +25,7 @@ use crate::dataset::{Corpus, Texts};
 use crate::progress::{Interrupt, Progress};
 use crate::recommend::rank::FEATURES;
 use crate::scoring::oblivious_trees::ObliviousTrees;
-use crate::train::checkpoint::{Checkpoint, Kept, RunContext, SAVE_INTERVAL, StateFile};
+use crate::train::checkpoint::{Checkpoint, RunContext, SAVE_INTERVAL, StateFile};
 use crate::train::error::TrainError;
 use crate::train::gradient_boosting::{BoostingData, Examples, boost_kept};
 use crate::train::parallel::load_collected;
@@ -100,8 +100,7 @@ pub fn learn(
 ) -> Result<TrainedCompletion, TrainError> {
     check(settings, members.len())?;
     let started = Instant::now();
-    let kept = context.file("ranking");
-    let ranking = kept.as_ref().map_or(Ok(None), ObliviousTrees::load)?;
+    let ranking: Option<ObliviousTrees> = context.load_kept("ranking")?;
     let (examples, embeddings) = if settings.holds_out(members.len()) {
         let dealt = deal(members, settings);
         let (own, others) = dealt.split_at(settings.ranking_playlists as usize);
@@ -159,7 +158,7 @@ fn deal(members: &[u32], settings: &CompletionSettings) -> Vec<u32> {
 
 /// Learns embeddings from the playlists `others`, and collects examples of `own`, which they do not know.
 ///
-/// The embeddings are empty where a run before this one left all the examples, and they are not `wanted`.
+/// The embeddings are empty unless they are `wanted`.
 fn hold_out(
     corpus: &Corpus,
     own: &[u32],
@@ -186,7 +185,7 @@ fn hold_out(
     }
     let examples = collect_examples(&index, &masked, settings, context)?;
     forget_embeddings(context);
-    Ok((Embeddings::of(&index), examples))
+    Ok((if wanted { Embeddings::of(&index) } else { Embeddings::default() }, examples))
 }
 
 /// Examples of every fold.
@@ -248,7 +247,7 @@ fn rank(
         ranking.append(&trees, factor);
     }
     let ranking = ranking.unwrap_or_default();
-    context.file("ranking").as_ref().map_or(Ok(()), |file| ranking.save(file))?;
+    context.keep("ranking", &ranking)?;
     Ok(ranking)
 }
 

@@ -48,7 +48,7 @@ pub fn learn(
     without: &[Part],
     context: RunContext<'_>,
 ) -> Result<ObliviousTrees, TrainError> {
-    let kept = context.file(TREES_STAGE).as_ref().map_or(Ok(None), ObliviousTrees::load)?;
+    let kept: Option<ObliviousTrees> = context.load_kept(TREES_STAGE)?;
     if let Some(trees) = kept.filter(|kept| kept.trees() == trees as usize) {
         progress::skip(&["examples", "trees"]);
         return Ok(trees);

@@ -14,9 +14,9 @@ use super::pair_sampler::{PairSampler, PairSampling};
 use super::settings::{NextTracksSettings, SimilaritySettings};
 use super::track2vec::{Architecture, PairBatch, Track2Vec};
 use crate::bundle::{BundleWriter, Kind, Manifest, NewManifest, NextTracks, SimilarityBundle, Vocabulary};
-use crate::dataset::{Corpus, HeldOutSequences, NextTrackQuery, Sequences};
+use crate::dataset::{Corpus, HeldOutSequences, Sequences};
 use crate::evaluate::next_track::{Distance, NextTrackMetrics, rank_by_vectors};
-use crate::math::Csr;
+use crate::math::{Csr, even_sample};
 use crate::progress::Interrupt;
 use crate::train::checkpoint::{Checkpoint, RunContext};
 use crate::train::epochs::{BatchLoss, Learner, LearnerState, LearningRate, Run, Schedule};
@@ -48,11 +48,10 @@ pub fn train_similarity(
     settings.check()?;
     let sequences = &corpus.sequences;
     let mut held_out = sequences.hold_out_last(settings.min_count);
-    let measured = some_of(&held_out.queries);
-    held_out.queries = measured;
+    held_out.queries = even_sample(&held_out.queries, MEASURED).copied().collect();
     let sampler = sampler(&held_out, settings)?;
     let mut writer = BundleWriter::begin(models, Kind::Similarity)?;
-    let checkpoint = Checkpoint::open(models, Kind::Similarity, settings, &sequences.fingerprint)?;
+    let checkpoint = Checkpoint::open(models, Kind::Similarity, &(settings, next), &sequences.fingerprint)?;
     let context = RunContext::new(threads, interrupt).kept_in(&checkpoint);
 
     let (run, fitted) = train(&held_out, settings, &sampler, Some("training"), context, |_| ())?;
@@ -132,12 +131,6 @@ fn next_tracks(
 
 const PROTOCOL: &str = "last track of each playlist held out, queried with the one before it, ten thousand of them at most, \
                         every trained track ranked";
-
-/// At most [`MEASURED`] of the queries, from all over.
-fn some_of(queries: &[NextTrackQuery]) -> Vec<NextTrackQuery> {
-    let some = queries.iter().step_by(queries.len().div_ceil(MEASURED).max(1));
-    some.copied().collect()
-}
 
 #[derive(Serialize)]
 struct MetricsRecord {
